@@ -1,0 +1,16 @@
+"""Perceptual distances between images, from any pretrained network, layer and readout.
+
+>>> from iqa_metrics import score
+>>> score("reference.png", "distorted.png")  # doctest: +SKIP
+3.0863
+"""
+
+from importlib.metadata import version as _version
+
+import lazy_loader as _lazy
+
+# Names load their modules when first used, so that `import iqa_metrics` and `iqa --help` do not
+# wait for torch. __init__.pyi lists them.
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+
+__version__ = _version("iqa-metrics")

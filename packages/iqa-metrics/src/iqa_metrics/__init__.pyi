@@ -1,0 +1,33 @@
+from .backbones import BACKBONES as BACKBONES
+from .backbones import Backbone as Backbone
+from .backbones import InputScaling as InputScaling
+from .backbones import Layer as Layer
+from .backbones import backbone as backbone
+from .devices import pick_device as pick_device
+from .features import FeatureError as FeatureError
+from .features import FeatureExtractor as FeatureExtractor
+from .images import ImageError as ImageError
+from .images import read_image as read_image
+from .metrics import METRICS as METRICS
+from .metrics import PSNR as PSNR
+from .metrics import SSIM as SSIM
+from .metrics import DeepDistance as DeepDistance
+from .metrics import DeepSpec as DeepSpec
+from .metrics import Metric as Metric
+from .metrics import NamedSpec as NamedSpec
+from .metrics import create_metric as create_metric
+from .metrics import parse_spec as parse_spec
+from .metrics import resolve as resolve
+from .names import UnknownNameError as UnknownNameError
+from .readouts import READOUTS as READOUTS
+from .readouts import Readout as Readout
+from .scores import Pair as Pair
+from .scores import PairsError as PairsError
+from .scores import PairTable as PairTable
+from .scores import Score as Score
+from .scores import score as score
+from .scores import score_pairs as score_pairs
+from .weights import WeightsError as WeightsError
+from .weights import WeightsFile as WeightsFile
+
+__version__: str

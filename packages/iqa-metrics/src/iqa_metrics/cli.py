@@ -1,0 +1,322 @@
+"""The ``iqa`` command."""
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Optional, TextIO
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+
+app = typer.Typer(
+    help="Perceptual distances between images, from pretrained networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+list_app = typer.Typer(help="List what there is.", no_args_is_help=True)
+weights_app = typer.Typer(help="Weights of pretrained networks.", no_args_is_help=True)
+app.add_typer(list_app, name="list")
+app.add_typer(weights_app, name="weights")
+
+_out = Console()
+_err = Console(stderr=True)
+
+EXIT_FAILED_ROWS, EXIT_USAGE = 1, 2
+
+MetricOption = Annotated[
+    Optional[list[str]],
+    typer.Option("--metric", "-m", help="A metric's spec; may be given several times."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def score(
+    reference: Annotated[Optional[Path], typer.Argument(help="The undistorted image.")] = None,
+    distorted: Annotated[Optional[Path], typer.Argument(help="The image to judge.")] = None,
+    metric: MetricOption = None,
+    pairs: Annotated[
+        Optional[Path],
+        typer.Option(help="CSV with columns reference and distorted; others are carried through."),
+    ] = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Where --pairs writes its CSV; - is standard output.")
+    ] = None,
+    as_json: JsonOption = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    background: Annotated[
+        Optional[str],
+        typer.Option(help="Colour under transparent images, such as white or #808080."),
+    ] = None,
+) -> None:
+    """Score one pair of images, or a CSV table of pairs.
+
+    Exit status: 0 if every score is there, 1 if some could not be computed, 2 for wrong usage.
+    """
+    specs = list(dict.fromkeys(metric or ["default"]))
+    if pairs is not None:
+        if reference is not None or distorted is not None:
+            _stop("give either REFERENCE and DISTORTED, or --pairs, not both")
+        if out is None:
+            _stop("--pairs needs --out FILE (- is standard output)")
+        if as_json:
+            _stop("--json goes with one pair; --pairs writes CSV")
+        _score_table(pairs, out, specs, device, background)
+    elif reference is None or distorted is None:
+        _stop("expected REFERENCE and DISTORTED, or --pairs FILE")
+    elif out is not None:
+        _stop("--out goes with --pairs; redirect the output instead")
+    else:
+        _score_pair(reference, distorted, specs, device, background, as_json)
+
+
+def _score_pair(
+    reference: Path,
+    distorted: Path,
+    specs: list[str],
+    device: str,
+    background: str | None,
+    as_json: bool,
+) -> None:
+    from iqa_metrics.metrics import resolve
+    from iqa_metrics.scores import Pair, score_pairs
+
+    with _refusals():
+        colour, metrics = _colour(background), _metrics(specs, device)
+    pair = Pair(str(reference), str(distorted))
+    rows = list(score_pairs([pair], metrics, background=colour))
+    if as_json:
+        _print_json(
+            [
+                {
+                    "reference": row.reference,
+                    "distorted": row.distorted,
+                    "metric": row.metric,
+                    "resolved": str(resolve(row.metric)),
+                    "value": _json_number(row.value),
+                    "higher_is_better": metrics[row.metric].higher_is_better,
+                    "error": row.error or None,
+                }
+                for row in rows
+            ]
+        )
+    else:
+        for row in rows:
+            if row.value is not None:
+                better = "higher" if metrics[row.metric].higher_is_better else "lower"
+                print(f"{row.metric}\t{row.value:.6g}\t{better} is better")
+    errors = list(dict.fromkeys(row.error for row in rows if row.error))
+    for error in errors:
+        _err.print(f"[red]error[/red] {escape(error)}", soft_wrap=True)
+    if errors:
+        raise typer.Exit(EXIT_FAILED_ROWS)
+
+
+def _score_table(
+    pairs: Path, out: Path, specs: list[str], device: str, background: str | None
+) -> None:
+    from iqa_metrics.scores import PairTable, score_pairs, write_scores
+
+    with _refusals():
+        table = PairTable.open(pairs)
+        total = len(table) * len(specs)
+        colour, metrics = _colour(background), _metrics(specs, device)
+        if str(out) != "-" and out.exists() and out.samefile(pairs):
+            raise ValueError(f"--out is the table of pairs itself, {pairs}; name another file")
+    failed = 0
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with _refusals(), _writable(out) as file, Progress(*columns, console=_err) as progress:
+        task = progress.add_task("scores", total=total)
+        rows = score_pairs(table, metrics, background=colour)
+        for row in write_scores(rows, file, table.carried):
+            failed += bool(row.error)
+            progress.advance(task)
+    _err.print(f"{total - failed} of {total} scores written to {out}", soft_wrap=True)
+    if failed:
+        _err.print(f"[red]{failed} failed[/red]; column 'error' says why")
+        raise typer.Exit(EXIT_FAILED_ROWS)
+
+
+@list_app.command("metrics")
+def list_metrics(as_json: JsonOption = False) -> None:
+    """List the metrics that have names, and how to spell any other."""
+    from iqa_metrics.metrics import METRICS
+    from iqa_metrics.readouts import READOUTS
+
+    rows = [
+        {
+            "name": record.name,
+            "stands_for": str(record.stands_for) if record.stands_for else None,
+            "better": "higher" if record.metric.higher_is_better else "lower",
+            "range": [_json_number(bound) for bound in record.metric.range],
+            "differentiable": record.metric.differentiable,
+            "summary": record.summary,
+            "source": record.metric.source,
+        }
+        for record in METRICS
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    table = _table("metric", "better", "range", "what it is")
+    for row, record in zip(rows, METRICS, strict=True):
+        low, high = record.metric.range
+        what = record.summary + (f": {record.stands_for}" if record.stands_for else "")
+        table.add_row(record.name, row["better"], f"{low:g} to {high:g}", what)
+    _out.print(table)
+    _out.print(
+        "Any other: BACKBONE:LAYER[+LAYER...]:READOUT, with READOUT one of "
+        + ", ".join(r.name for r in READOUTS)
+        + ".",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@list_app.command("backbones")
+def list_backbones(as_json: JsonOption = False) -> None:
+    """List the pretrained networks, and whether their weights are on this machine."""
+    from iqa_metrics.backbones import BACKBONES
+
+    rows = [
+        {
+            "name": b.name,
+            "architecture": b.architecture,
+            "goal": b.goal,
+            "data": b.data,
+            "layers": len(b.layers),
+            "smallest_input": b.smallest_input,
+            "weights": b.weights.filename,
+            "here": b.weights.find() is not None,
+            "licence": b.weights.licence,
+            "url": b.weights.url,
+        }
+        for b in BACKBONES
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    table = _table("backbone", "goal", "data", "layers", "weights")
+    for row in rows:
+        weights = "here" if row["here"] else "to fetch"
+        columns = ("name", "goal", "data", "layers")
+        table.add_row(*(str(row[column]) for column in columns), weights)
+    _out.print(table)
+    if not all(row["here"] for row in rows):
+        _out.print("To fetch one: iqa weights fetch BACKBONE")
+
+
+@list_app.command("layers")
+def list_layers(backbone: str, as_json: JsonOption = False) -> None:
+    """List a backbone's layers, from input to output."""
+    from iqa_metrics import backbones
+
+    with _refusals():
+        record = backbones.backbone(backbone)
+    rows = [
+        {"name": layer.name, "channels": layer.channels, "stride": layer.stride}
+        for layer in record.layers
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    table = _table("layer", "channels", "stride")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    _out.print(table)
+
+
+@weights_app.command("fetch")
+def fetch_weights(
+    name: Annotated[str, typer.Argument(help="A backbone, or the name of its weights file.")],
+) -> None:
+    """Download a backbone's weights into torch's hub cache, checked by their SHA-256."""
+    from iqa_metrics.backbones import BACKBONES
+    from iqa_metrics.names import lookup
+    from iqa_metrics.weights import fetch
+
+    files = {b.name: b.weights for b in BACKBONES} | {
+        b.weights.filename: b.weights for b in BACKBONES
+    }
+    with _refusals():
+        path = fetch(lookup("backbone or weights file", name, files))
+    print(path)
+
+
+def _metrics(specs: list[str], device: str) -> dict[str, Any]:
+    from iqa_metrics.devices import pick_device
+    from iqa_metrics.metrics import create_metric, parse_spec
+
+    chosen = pick_device(device)
+    parsed = [parse_spec(spec) for spec in specs]
+    return {str(spec): create_metric(spec, device=chosen) for spec in parsed}
+
+
+def _colour(name: str | None) -> tuple[float, float, float] | None:
+    from PIL import ImageColor
+
+    if name is None:
+        return None
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError as error:
+        raise ValueError(f"--background: {error}; expected a name or #rrggbb") from error
+    return red / 255, green / 255, blue / 255
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column != "what it is")
+    return table
+
+
+def _print_json(data: object) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _json_number(value: float | None) -> float | str | None:
+    """JSON has no infinity; the protobuf JSON mapping's name for it stands in."""
+    if value is None or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+@contextlib.contextmanager
+def _writable(out: Path) -> Iterator[TextIO]:
+    if str(out) == "-":
+        yield sys.stdout
+        return
+    try:
+        file = out.open("w", newline="", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"--out {out}: can't be written ({error.strerror})") from error
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Print our own errors as one line; anything else is a bug and keeps its trace."""
+    from iqa_metrics.weights import WeightsError
+
+    try:
+        yield
+    except (ValueError, WeightsError) as error:
+        _stop(str(error))
+
+
+def _stop(message: str) -> NoReturn:
+    _err.print(f"[red]error[/red] {escape(message)}", soft_wrap=True)
+    raise typer.Exit(EXIT_USAGE)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,92 @@
+"""The contract that every metric keeps."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from iqa_metrics.images import ImageError, check_images, check_pair
+
+Check = Literal["error", "off"]
+
+
+class Metric(nn.Module):
+    """How different two images look, as a number an image pair.
+
+    Calling a metric takes ``reference`` and ``distorted``, RGB in [0, 1], ``[N, 3, H, W]``, and
+    returns ``[N]``: the value of an image depends on nothing else in its batch. One reference
+    ``[1, 3, H, W]`` may stand before N distorted images. Where ``differentiable``, the gradient
+    reaches the images that ask for one and is finite everywhere, identical images included.
+
+    Parameters
+    ----------
+    check
+        ``"error"`` refuses values outside [0, 1], at the cost of one look at each pixel. ``"off"``
+        trusts them, for training loops.
+
+    Attributes
+    ----------
+    name
+        The spec that makes this metric again.
+    higher_is_better
+        Whether a larger value means a better looking image.
+    range
+        Least and greatest value.
+    differentiable
+        Whether it can serve as a loss.
+    smallest_input
+        Least height and width, in pixels.
+    source
+        The paper to cite.
+    """
+
+    name: str
+    higher_is_better: ClassVar[bool]
+    range: ClassVar[tuple[float, float]]
+    differentiable: ClassVar[bool] = True
+    smallest_input: int
+    source: ClassVar[str]
+
+    def __init__(self, *, check: Check = "error") -> None:
+        super().__init__()
+        if check not in ("error", "off"):
+            raise ValueError(f"check: expected 'error' or 'off', got {check!r}")
+        self.check = check
+
+    def forward(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        """Return the metric's value for each pair, ``[N]``.
+
+        Raises
+        ------
+        ImageError
+            If the images break the convention above, differ in size, are too small, or lie on
+            different devices.
+        """
+        for name, images in (("reference", reference), ("distorted", distorted)):
+            check_images(images, name, values=self.check == "error")
+            if min(images.shape[-2:]) < self.smallest_input:
+                raise ImageError(
+                    f"{name}: {images.shape[-1]}x{images.shape[-2]} is too small for {self.name}; "
+                    f"expected at least {self.smallest_input} pixels each way",
+                    "too_small",
+                )
+        check_pair(reference, distorted)
+        homes = {str(t.device) for t in (reference, distorted, *self.parameters())}
+        if len(homes) > 1:
+            raise ImageError(
+                f"metric and images lie on different devices ({', '.join(sorted(homes))}); "
+                "move them with .to(device)"
+            )
+        return self.compare(reference, distorted)
+
+    def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        """Return ``[N]`` for images that were already checked. Each metric writes its own."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+def at_least_float32(images: Tensor) -> Tensor:
+    """Return images as float32, or as float64 where they are that."""
+    return images if images.dtype == torch.float64 else images.float()
