@@ -1,0 +1,235 @@
+"""Model archives: what TorchServe loads, with everything that scoring needs inside.
+
+An archive (``.mar``, a zip file) holds the handler, its configuration, the metrics' specs, and
+their networks' weights as safetensors, so that a server needs no network. The same specs and the
+same weights give the same bytes: entries are sorted, stored uncompressed, and carry a fixed date.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import iqa_metrics  # by its own name: it loads torch only where one of its names is used
+
+from iqa_torchserve import __version__
+
+if TYPE_CHECKING:
+    from iqa_metrics import DeepSpec, Metric
+
+HANDLER = "full_reference.py"
+MODEL_CONFIG = "model-config.yaml"
+CONTENTS = "iqa-archive.json"
+MANIFEST = "MAR-INF/MANIFEST.json"
+FORMAT = 1
+
+DEFAULT_METRICS = ("default", "psnr", "ssim")
+MAX_PIXELS = 2**24
+"""Largest image that a worker decodes by default: 4096 x 4096 pixels."""
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can say
+
+
+class ArchiveError(RuntimeError):
+    """A model archive that can't be built, or that is missing something or damaged."""
+
+    code = "bad_archive"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an archive says of itself.
+
+    Attributes
+    ----------
+    metrics
+        Specs, the first being the one used where a request names none.
+    max_pixels
+        Largest image that is decoded, in pixels.
+    files
+        Names of the files that scoring reads, and their SHA-256.
+    """
+
+    metrics: tuple[str, ...]
+    max_pixels: int
+    files: Mapping[str, str]
+
+
+def build_archive(
+    folder: Path,
+    *,
+    name: str = "iqa",
+    version: str = "1.0",
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    max_pixels: int = MAX_PIXELS,
+) -> Path:
+    """Build a model archive and return its path, ``folder/NAME.mar``.
+
+    Parameters
+    ----------
+    folder
+        Where it goes; made if missing. An archive of the same name is replaced at once, whole.
+    name
+        The model's name in the server's addresses: letters, digits, ``-`` and ``_``.
+    version
+        The model's version.
+    metrics
+        Specs of the metrics that the archive serves, the one to use by default first.
+    max_pixels
+        Largest image that a worker decodes, in pixels.
+
+    Raises
+    ------
+    ArchiveError
+        If the name is unfit, there is no metric, or a network's weights are not here.
+    UnknownNameError
+        If a spec names nothing.
+    """
+    if not name or not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        raise ArchiveError(f"name {name!r}: expected letters, digits, - and _ only")
+    if not metrics:
+        raise ArchiveError("metrics: expected at least one spec, got none")
+    specs = tuple(dict.fromkeys(str(iqa_metrics.parse_spec(spec)) for spec in metrics))
+    entries = {file: (handlers_folder() / file).read_bytes() for file in (HANDLER, MODEL_CONFIG)}
+    for spec in specs:
+        resolved = iqa_metrics.resolve(spec)
+        if isinstance(resolved, iqa_metrics.DeepSpec) and _weights_file(resolved) not in entries:
+            entries[_weights_file(resolved)] = _packed_weights(resolved.backbone)
+    entries[CONTENTS] = _json_bytes(
+        {
+            "format": FORMAT,
+            "metrics": list(specs),
+            "max_pixels": max_pixels,
+            "made_with": {"iqa_metrics": iqa_metrics.__version__, "iqa_torchserve": __version__},
+            "files": {file: hashlib.sha256(data).hexdigest() for file, data in entries.items()},
+        }
+    )
+    entries[MANIFEST] = _json_bytes(
+        {
+            "runtime": "python",
+            "archiverVersion": "0.12.0",
+            "model": {
+                "modelName": name,
+                "modelVersion": version,
+                "handler": HANDLER,
+                "configFile": MODEL_CONFIG,
+            },
+        }
+    )
+    path = folder / f"{name}.mar"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_zip(path, entries)
+    except OSError as error:
+        raise ArchiveError(f"{path} can't be written: {error}") from error
+    return path
+
+
+def read_contents(folder: Path) -> Contents:
+    """Read what an unpacked archive says of itself, and check its files by their hashes.
+
+    Raises
+    ------
+    ArchiveError
+        If it is none of ours, or a file is missing or damaged.
+    """
+    try:
+        return _checked_contents({path.name: path.read_bytes for path in folder.iterdir()})
+    except (OSError, ArchiveError) as error:
+        raise ArchiveError(f"{folder}: {error}") from error
+
+
+def check_archive(path: Path) -> Contents:
+    """Check a packed archive as :func:`read_contents` does an unpacked one. Raises ArchiveError."""
+    if not path.is_file():
+        raise ArchiveError(f"{path} is not there; 'iqa-serve build' makes it")
+    try:
+        with zipfile.ZipFile(path) as mar:
+            return _checked_contents({name: partial(mar.read, name) for name in mar.namelist()})
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
+        raise ArchiveError(f"{path}: {error}; 'iqa-serve build' makes it anew") from error
+
+
+def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
+    """Make an unpacked archive's metrics, from its own weights."""
+    metrics: dict[str, iqa_metrics.Metric] = {}
+    for spec in contents.metrics:
+        resolved = iqa_metrics.resolve(spec)
+        if isinstance(resolved, iqa_metrics.DeepSpec):
+            metrics[spec] = iqa_metrics.DeepDistance(
+                resolved.backbone,
+                resolved.layers,
+                resolved.readout,
+                weights=folder / _weights_file(resolved),
+            )
+        else:
+            metrics[spec] = iqa_metrics.create_metric(resolved)
+    return metrics
+
+
+def handlers_folder() -> Path:
+    """Return the folder of the handler files: inside the installed package, or the repository's."""
+    here = Path(__file__).resolve()
+    for folder in (here.parent / "handlers", here.parents[4] / "handlers"):
+        if (folder / HANDLER).is_file():
+            return folder
+    raise ArchiveError(f"{HANDLER} is missing from this installation; install iqa-torchserve again")
+
+
+def _weights_file(spec: "DeepSpec") -> str:
+    return f"{spec.backbone}.safetensors"
+
+
+def _packed_weights(backbone: str) -> bytes:
+    from safetensors.torch import save
+
+    try:
+        state = iqa_metrics.backbone(backbone).network().state_dict()
+    except iqa_metrics.WeightsError as error:
+        raise ArchiveError(str(error)) from error
+    return save({key: tensor.contiguous() for key, tensor in state.items()})
+
+
+def _json_bytes(data: object) -> bytes:
+    return (json.dumps(data, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _checked_contents(files: Mapping[str, Callable[[], bytes]]) -> Contents:
+    def read(name: str) -> bytes:
+        if name not in files:
+            raise ArchiveError(f"{name} is missing")
+        return files[name]()
+
+    try:
+        said = json.loads(read(CONTENTS))
+        if said["format"] != FORMAT:
+            raise ArchiveError(f"format {said['format']}, expected {FORMAT}")
+        contents = Contents(tuple(said["metrics"]), int(said["max_pixels"]), dict(said["files"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArchiveError(f"{CONTENTS} can't be read ({error})") from error
+    for name, sha256 in contents.files.items():
+        if hashlib.sha256(read(name)).hexdigest() != sha256:
+            raise ArchiveError(f"{name} is damaged: its SHA-256 is not {sha256}")
+    return contents
+
+
+def _write_zip(path: Path, entries: Mapping[str, bytes]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as mar:
+            for name in sorted(entries):
+                entry = zipfile.ZipInfo(name, _EPOCH)
+                entry.create_system = 3  # Unix, wherever it is built
+                entry.external_attr = 0o100644 << 16
+                mar.writestr(entry, entries[name], zipfile.ZIP_STORED)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
