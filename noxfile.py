@@ -1,0 +1,97 @@
+"""Every check, and the demo, is a session here. README and CI call nothing else."""
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests", "lint"]
+
+INTERPRETERS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+LIBRARY = "packages/iqa-metrics"
+COMPANION = "packages/iqa-torchserve"
+TEST_TOOLS = ["pytest>=8", "hypothesis>=6.100", "scikit-image>=0.22", "scipy>=1.11", "tifffile", "uv"]
+
+
+def install(session, *packages, constrained=True):
+    """Install at the versions of constraints.txt; let the environment keep its bytecode."""
+    # Elsewhere set to spare disk; without cached bytecode each start compiles all of torch.
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
+    constraints = ["-c", "constraints.txt"] if constrained else []
+    session.install(*packages, *constraints)
+
+
+def install_both(session, *extra):
+    install(session, "-e", f"{LIBRARY}[tiff]", "-e", f"{COMPANION}[server]", *extra)
+
+
+@nox.session
+def demo(session):
+    """Score three real pairs in Python and by a running TorchServe."""
+    install_both(session, "scikit-image")
+    session.run("python", "examples/demo.py")
+
+
+@nox.session(python=INTERPRETERS)
+def tests(session):
+    """Test both packages, the real server included, on every interpreter that is here."""
+    install_both(session, *TEST_TOOLS)
+    session.run("pytest", "-m", "not slow", *session.posargs)
+
+
+@nox.session
+def slow_tests(session):
+    """Run the tests that take long."""
+    install_both(session, *TEST_TOOLS)
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session(python=["3.10", "3.11"])
+def minimums(session):
+    """Test the library with the oldest dependencies that it allows."""
+    install(
+        session,
+        "--resolution=lowest-direct",
+        "-e",
+        f"{LIBRARY}[tiff,safetensors]",
+        *TEST_TOOLS,
+        constrained=False,
+    )
+    session.run("pytest", "-m", "not slow", "tests/iqa_metrics", *session.posargs)
+
+
+@nox.session
+def lint(session):
+    """Check format, style and types."""
+    install_both(session, "ruff", "mypy", "types-requests")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def build(session):
+    """Build both distributions into dist/."""
+    install(session, "uv")
+    shutil.rmtree("dist", ignore_errors=True)
+    for package in (LIBRARY, COMPANION):
+        session.run("uv", "build", "--quiet", "--out-dir", "dist", package)
+    session.log(", ".join(sorted(path.name for path in Path("dist").iterdir())))
+
+
+@nox.session
+def docs(session):
+    """Build the documentation into site/."""
+    install(session, "mkdocs")
+    session.run("mkdocs", "build", "--strict")
+
+
+@nox.session
+def choose_default(session):
+    """Measure every block of EfficientNet-Lite0 against people: nox -s choose_default -- PAIRS.csv."""
+    install(session, "-e", LIBRARY, "scipy")
+    session.run("python", "examples/choose_default.py", *session.posargs)
