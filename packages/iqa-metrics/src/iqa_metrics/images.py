@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_png
 
 ImageSource = Union[
     str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, Image.Image, NDArray, Tensor
@@ -307,6 +306,12 @@ def _from_png16(data: bytes, *, has_key: bool) -> Tensor:
             "16-bit PNG with a transparent colour; flatten it first (drop the tRNS chunk)",
             "has_alpha",
         )
+    try:
+        from torchvision.io import ImageReadMode, decode_png
+    except ImportError as error:  # torchvision has announced that its decoders will go
+        raise ImageError(
+            "16-bit PNG needs torchvision's decoder, which this torchvision lacks; save it as TIFF"
+        ) from error
     buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     return _from_tensor(decode_png(buffer, ImageReadMode.UNCHANGED, apply_exif_orientation=True))
 

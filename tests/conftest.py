@@ -1,0 +1,75 @@
+"""What both packages' tests share: photographs, and the real data beside the repository."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+
+def encoded(image, kind="PNG", **options):
+    """The bytes of an image file."""
+    buffer = io.BytesIO()
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tensor(array):
+    """[H, W, 3] uint8 -> [1, 3, H, W] in [0, 1], without the code under test."""
+    return torch.from_numpy(np.array(array)).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated(tmp_path_factory):
+    """Let no test see or touch the user's weights and servers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        patch.setenv("IQA_SERVE_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("IQA_WEIGHTS", "")
+        patch.delenv("IQA_SERVE_TOKEN", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def photographs():
+    """Three RGB photographs, uint8 [H, W, 3], of different sizes."""
+    return {
+        "astronaut": data.astronaut()[:256, :320],
+        "coffee": data.coffee()[100:340, 200:420],
+        "cat": data.chelsea()[:200, 100:300],
+    }
+
+
+@pytest.fixture(scope="session")
+def pair(photographs):
+    """A photograph and a noisy copy, float32 [1, 3, H, W]."""
+    reference = tensor(photographs["astronaut"])
+    noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(0))
+    return reference, (reference + 0.05 * noise).clamp(0, 1)
+
+
+@pytest.fixture(scope="session")
+def live():
+    """The folder with image pairs of the LIVE database."""
+    return _beside("data/live")
+
+
+@pytest.fixture(scope="session")
+def real_weights():
+    """The folder with real pretrained networks."""
+    return _beside("weights")
+
+
+def _beside(name):
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"{os.path.relpath(folder, REPOSITORY)} is not beside this checkout")
+    return folder

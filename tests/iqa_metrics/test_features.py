@@ -1,0 +1,200 @@
+"""The core: one pass, layer by layer, stopping early, leaving nothing behind."""
+
+import gc
+import threading
+import weakref
+
+import pytest
+import torch
+from iqa_metrics import FeatureError, FeatureExtractor, InputScaling, UnknownNameError
+from torch import nn
+
+
+class InPlace(nn.Module):
+    """A network that writes into its own activations, by modules and by operators."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+        self.last = nn.Conv2d(4, 2, 1)
+        self.calls = []
+
+    def forward(self, x):
+        x = self.relu(self.first(x))
+        y = self.second(x)
+        y += x
+        y = self.relu(y)
+        self.calls.append("before last")
+        y = self.last(y)
+        self.calls.append("after last")
+        return y
+
+
+LAYERS = {"first": "first", "relu": "relu", "second": "second", "last": "last"}
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return InPlace()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(1))
+
+
+def hooks(network):
+    return sum(len(module._forward_hooks) for module in network.modules())
+
+
+def test_responses_are_those_before_any_in_place_change(network, images):
+    found = FeatureExtractor(network, LAYERS).responses(images, LAYERS)
+    first = network.first(images)
+    relu = first.clamp(min=0)
+    second = network.second(relu)
+    last = network.last((second + relu).clamp(min=0))
+    for name, expected in (("first", first), ("relu", relu), ("second", second), ("last", last)):
+        assert torch.allclose(found[name], expected, rtol=1e-5, atol=1e-6), name
+
+
+def test_layers_come_in_the_networks_order_each_once(network, images):
+    seen = []
+    extractor = FeatureExtractor(network, LAYERS)
+    extractor.visit(images, ["last", "second", "relu"], lambda name, _: seen.append(name))
+    assert seen == ["relu", "second", "last"]
+
+
+def test_the_pass_stops_after_the_last_layer(network, images):
+    extractor = FeatureExtractor(network, LAYERS)
+    extractor.visit(images, ["second"], lambda *_: None)
+    assert network.calls == []
+    extractor.visit(images, ["last"], lambda *_: None)
+    assert network.calls == ["before last"]
+    extractor.visit(images, [], lambda *_: pytest.fail("no layer was asked for"))
+
+
+def test_a_response_is_freed_before_the_next_layer(images):
+    torch.manual_seed(0)
+    network = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(6)))
+    alive = []
+
+    def visitor(name, response):
+        gc.collect()
+        # Only the layer before this one, still this layer's input, may be alive.
+        assert sum(ref() is not None for ref in alive[:-1]) == 0
+        alive.append(weakref.ref(response))
+
+    FeatureExtractor(network, {str(i): str(i) for i in range(6)}).visit(
+        images, [str(i) for i in range(6)], visitor
+    )
+    assert len(alive) == 6
+
+
+def test_hooks_are_removed_whatever_happens(network, images):
+    extractor = FeatureExtractor(network, LAYERS)
+    extractor.visit(images, ["first"], lambda *_: None)
+    assert hooks(network) == 0
+
+    def fails(*_):
+        raise KeyError("the visitor's own")
+
+    with pytest.raises(KeyError, match="own"):
+        extractor.visit(images, ["first"], fails)
+    assert hooks(network) == 0
+    with pytest.raises(RuntimeError):
+        extractor.visit(torch.rand(1, 5, 4, 4), ["first"], lambda *_: None)
+    assert hooks(network) == 0
+
+
+def test_training_mode_and_gradients_do_not_reach_the_network(images):
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    model = nn.ModuleList([FeatureExtractor(network, {"last": "2"})])
+    model.train()
+    before = network[1].running_mean.clone()
+    extractor = model[0]
+    first, second = (extractor.responses(images, ["last"])["last"] for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(network[1].running_mean, before)
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_gradients_reach_the_images_through_in_place_activations(network, images):
+    images.requires_grad_()
+    losses = []
+    extractor = FeatureExtractor(network, LAYERS)
+    extractor.visit(images, LAYERS, lambda _, response: losses.append(response.square().sum()))
+    sum(losses).backward()
+    reference = images.detach().double().requires_grad_()
+    wide = network.double()
+    first = wide.first(reference)
+    relu = first.clamp(min=0)
+    second = wide.second(relu)
+    last = wide.last((second + relu).clamp(min=0))
+    sum(x.square().sum() for x in (first, relu, second, last)).backward()
+    assert torch.allclose(images.grad.double(), reference.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_threads_do_not_see_each_others_passes(network):
+    extractor = FeatureExtractor(network, LAYERS)
+    inputs = [torch.rand(1, 3, 8 + i, 8) for i in range(4)]
+    alone = [extractor.responses(x, ["first", "last"]) for x in inputs]
+    found, start = [{} for _ in inputs], threading.Barrier(len(inputs))
+
+    def run(index):
+        start.wait()
+        for _ in range(30):
+            found[index] = extractor.responses(inputs[index], ["first", "last"])
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for ours, expected in zip(found, alone, strict=True):
+        assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+def test_an_enclosing_autocast_changes_nothing(network, images):
+    extractor = FeatureExtractor(network, LAYERS)
+    plain = extractor.responses(images, ["last"])["last"]
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = extractor.responses(images, ["last"])["last"]
+    assert torch.equal(plain, cast)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions(network, images, dtype):
+    plain = FeatureExtractor(network, LAYERS).responses(images, ["last"])["last"]
+    found = FeatureExtractor(network.to(dtype), LAYERS).responses(images, ["last"])["last"]
+    assert found.dtype == dtype
+    assert torch.allclose(found.float(), plain, rtol=0.05, atol=0.02)
+
+
+def test_scaling():
+    scaling = InputScaling(peak=255.0, mean=(10.0, 20.0, 30.0), std=(1.0, 2.0, 4.0))
+    scaled = scaling.apply(torch.full((1, 3, 1, 1), 0.5)).flatten()
+    assert torch.allclose(scaled, torch.tensor([117.5, 53.75, 24.375]))
+
+
+def test_what_is_no_tensor_or_not_reached_is_an_error(images):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair = nn.Identity()
+            self.unused = nn.Identity()
+
+        def forward(self, x):
+            return self.pair((x, x))
+
+    extractor = FeatureExtractor(Odd(), {"pair": "pair", "unused": "unused", "wrong": "no.such"})
+    with pytest.raises(FeatureError, match="gives tuple"):
+        extractor.visit(images, ["pair"], lambda *_: None)
+    with pytest.raises(FeatureError, match="did not reach layers: unused"):
+        extractor.visit(images, ["unused"], lambda *_: None)
+    with pytest.raises(UnknownNameError, match="did you mean 'pair'"):
+        extractor.visit(images, ["pear"], lambda *_: None)
+    with pytest.raises(UnknownNameError, match=r"unknown module 'no\.such'"):
+        extractor.visit(images, ["wrong"], lambda *_: None)

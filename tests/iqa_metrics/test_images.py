@@ -1,0 +1,313 @@
+"""Reading images: every accepted kind gives the same pixels, every bad kind a clear error."""
+
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from iqa_metrics import ImageError, read_image
+from iqa_metrics.images import check_images, check_pair
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (6, 5), dtype=np.uint8)
+RGB16 = RNG.integers(0, 65536, (6, 5, 3), dtype=np.uint16)
+GREY16 = RNG.integers(0, 65536, (6, 5), dtype=np.uint16)
+RGBA = np.dstack([RGB, RNG.integers(0, 256, (6, 5), dtype=np.uint8)])
+
+
+def as_file(image, kind, **options):
+    buffer = io.BytesIO()
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def chunk(kind, content):
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def png16(array, extra=b"", size=None):
+    """A 16-bit PNG, which Pillow can't write in colour; its header may lie about the size."""
+    height, width, channels = array.shape
+    width, height = size or (width, height)
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
+        + extra
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def tiff16(array, **options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def expected(array, peak=255):
+    array = array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
+    return torch.from_numpy(array.astype(np.float64) / peak).permute(2, 0, 1)[None].float()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "PPM"])
+@pytest.mark.parametrize("array", [RGB, GREY], ids=["rgb", "grey"])
+def test_lossless_files_give_their_pixels(kind, array):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    image = read_image(as_file(array, kind, **options))
+    assert image.dtype == torch.float32
+    assert torch.equal(image, expected(array))
+
+
+def test_jpeg_gives_what_pillow_decodes():
+    data = as_file(RGB, "JPEG", quality=95)
+    assert torch.equal(read_image(data), expected(np.array(Image.open(io.BytesIO(data)))))
+
+
+def test_every_kind_of_source_gives_the_same(tmp_path):
+    data = as_file(RGB, "PNG")
+    path = tmp_path / "image.png"
+    path.write_bytes(data)
+    channels_first = torch.from_numpy(RGB).permute(2, 0, 1)
+    with path.open("rb") as file:
+        sources = [
+            *(str(path), path, data, bytearray(data), memoryview(data), file, io.BytesIO(data)),
+            *(Image.open(io.BytesIO(data)), Image.fromarray(RGB)),
+            *(RGB, RGB[None], RGB[::-1][::-1], RGB / 255, (RGB / 255).astype(">f8")),
+            *((RGB / np.float32(255)), RGB.astype(np.uint16) * 257),
+            *(channels_first, channels_first[None], channels_first.double() / 255),
+        ]
+        for source in sources:
+            assert torch.allclose(read_image(source), expected(RGB), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("data", "array"),
+    [
+        (png16(RGB16), RGB16),
+        (png16(GREY16[..., None]), GREY16),
+        (tiff16(RGB16, photometric="rgb"), RGB16),
+        (tiff16(np.moveaxis(RGB16, 2, 0), photometric="rgb", planarconfig="separate"), RGB16),
+        (tiff16(GREY16), GREY16),
+    ],
+    ids=["png-rgb", "png-grey", "tiff-rgb", "tiff-planar", "tiff-grey"],
+)
+def test_sixteen_bits_are_all_kept(data, array):
+    assert torch.allclose(read_image(data), expected(array, 65535), rtol=1e-6, atol=0)
+
+
+def test_palette_and_bilevel():
+    palette = Image.fromarray(RGB).convert("P")
+    assert torch.equal(
+        read_image(as_file(palette, "PNG")), expected(np.array(palette.convert("RGB")))
+    )
+    bilevel = Image.fromarray(GREY).convert("1")
+    assert torch.equal(
+        read_image(as_file(bilevel, "PNG")), expected(np.array(bilevel.convert("L")))
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = as_file(RGB, "PNG", exif=exif)
+    upright = {
+        1: RGB,
+        2: RGB[:, ::-1],
+        3: RGB[::-1, ::-1],
+        4: RGB[::-1],
+        5: RGB.transpose(1, 0, 2),
+        6: np.rot90(RGB, -1),
+        7: RGB[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(RGB),
+    }[orientation]
+    assert torch.equal(read_image(data), expected(np.ascontiguousarray(upright)))
+
+
+def test_a_background_shows_through():
+    alpha = RGBA[..., 3:] / 255
+    for background in (1.0, (0.2, 0.4, 0.6)):
+        composed = alpha * RGB / 255 + (1 - alpha) * np.asarray(background)
+        for source in (RGBA, as_file(RGBA, "PNG"), as_file(RGBA, "WEBP", lossless=True, exact=True)):
+            image = read_image(source, background=background)
+            assert torch.allclose(image, expected(composed, 1), rtol=0, atol=1e-6)
+
+
+def test_a_tensor_keeps_its_gradient():
+    source = torch.rand(3, 4, 4, requires_grad=True)
+    read_image(source).sum().backward()
+    assert torch.equal(source.grad, torch.ones(3, 4, 4))
+
+
+def test_the_callers_array_is_not_shared():
+    array = np.zeros((4, 4, 3), np.float32)
+    image = read_image(array)
+    array[:] = 1
+    assert image.max() == 0
+
+
+PNG = as_file(RGB, "PNG")
+BIG = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+BOMB, LARGE = (png16(RGB16, size=(n, n)) for n in (60_000, 9_000))
+TRANSPARENT_PALETTE = as_file(Image.fromarray(GREY).convert("P"), "PNG", transparency=0)
+FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1])]
+KEY = chunk(b"tRNS", bytes(6))
+
+BAD = {
+    "empty": (b"", "bad_image", "empty"),
+    "text": (b"this is no image at all", "bad_image", "not an image"),
+    "html": (b"<!DOCTYPE html><p>404 not found</p>", "bad_image", "not an image"),
+    "signature only": (PNG[:8], "bad_image", "expected"),
+    "truncated png": (as_file(BIG, "PNG")[:-3000], "bad_image", "truncated"),
+    "truncated jpeg": (as_file(BIG, "JPEG")[:-200], "bad_image", "truncated"),
+    "truncated bmp": (as_file(BIG, "BMP")[:500], "bad_image", "truncated"),
+    "truncated webp": (as_file(BIG, "WEBP")[:200], "bad_image", "expected"),
+    "truncated 16 bit": (png16(RGB16)[:80], "bad_image", "truncated"),
+    "flipped bytes": (PNG[:45] + b"\xff\x00\xff" + PNG[48:], "bad_image", "damaged"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "bad_image", "not an image"),
+    "bomb": (BOMB, "too_large", "pixels"),
+    "large": (LARGE, "too_large", "9000x9000 is 81,000,000 pixels"),
+    "rgba": (as_file(RGBA, "PNG"), "has_alpha", "background"),
+    "grey with alpha": (as_file(RGBA[..., 2:], "PNG"), "has_alpha", "background"),
+    "transparent palette": (TRANSPARENT_PALETTE, "has_alpha", "background"),
+    "16 bit rgba": (png16(np.dstack([RGB16, GREY16])), "has_alpha", "background"),
+    "16 bit colour key": (png16(RGB16, KEY), "has_alpha", "flatten"),
+    "gif animation": (
+        as_file(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
+        "animated",
+        "2 frames",
+    ),
+    "png animation": (
+        as_file(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]),
+        "animated",
+        "2 frames",
+    ),
+    "webp animation": (
+        as_file(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]),
+        "animated",
+        "2 frames",
+    ),
+    "tiff pages": (
+        as_file(FRAMES[0], "TIFF", save_all=True, append_images=FRAMES[1:]),
+        "animated",
+        "2 frames",
+    ),
+    "cmyk": (as_file(Image.fromarray(RGB).convert("CMYK"), "JPEG"), "bad_image", "CMYK"),
+    "32 bit integers": (as_file(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "bad_image", "I"),
+    "nan file": (
+        as_file(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"),
+        "out_of_range",
+        "NaN",
+    ),
+    "missing": ("no/such/file.png", "not_found", "No such file"),
+    "folder": (os.curdir, "not_found", "regular file"),
+    "null byte": ("a\0b", "not_found", "null"),
+    "text file": (io.StringIO("text"), "bad_image", "text mode"),
+    "number": (3, "bad_image", "got int"),
+    "none": (None, "bad_image", "got NoneType"),
+    "zero width": (np.zeros((4, 0, 3)), "too_small", "zero-sized"),
+    "no images": (torch.zeros(0, 3, 4, 4), "too_small", "zero-sized"),
+    "one dimension": (np.zeros(9), "bad_image", "got shape [9]"),
+    "channels first": (np.zeros((3, 32, 48)), "bad_image", "channels first"),
+    "channels last": (torch.zeros(32, 48, 3), "bad_image", "channels last"),
+    "nan": (np.full((4, 4, 3), np.nan), "out_of_range", "NaN"),
+    "infinite": (torch.full((3, 4, 4), torch.inf), "out_of_range", "infinite"),
+    "-1 to 1": (torch.linspace(-1, 1, 48).reshape(3, 4, 4), "out_of_range", "(x + 1) / 2"),
+    "0 to 255": (np.linspace(0, 255, 48).reshape(4, 4, 3), "out_of_range", "divide by 255"),
+    "0 to 65535": (np.linspace(0, 65535, 48).reshape(4, 4, 3), "out_of_range", "65535"),
+    "overshoot": (torch.linspace(-0.1, 1.2, 48).reshape(3, 4, 4), "out_of_range", "clamp"),
+    "normalised": (torch.linspace(-2.1, 2.6, 48).reshape(3, 4, 4), "out_of_range", "normalis"),
+    "signed": (np.zeros((4, 4, 3), np.int64), "bad_image", "int64"),
+    "boolean": (np.zeros((4, 4), bool), "bad_image", "bool"),
+    "complex": (np.zeros((4, 4), complex), "bad_image", "complex"),
+    "objects": (np.full((4, 4), None), "bad_image", "object"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_refused_with_a_reason(kind):
+    source, code, words = BAD[kind]
+    with pytest.raises(ImageError) as caught:
+        read_image(source, name="the image")
+    assert caught.value.code == code
+    assert str(caught.value).startswith("the image: ")
+    assert words in str(caught.value)
+
+
+def test_a_large_image_is_refused_before_it_is_decoded():
+    with pytest.raises(ImageError, match=r"6x5|5x6") as caught:
+        read_image(PNG, max_pixels=29)
+    assert caught.value.code == "too_large"
+    assert read_image(PNG, max_pixels=30).shape == (1, 3, 6, 5)
+
+
+def test_a_bad_background_is_refused():
+    with pytest.raises(ImageError, match="background"):
+        read_image(RGBA, background=255)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_files_raise_nothing_but_image_errors(data):
+    whole = data.draw(
+        st.sampled_from(
+            [
+                PNG,
+                png16(RGB16),
+                as_file(RGB, "JPEG"),
+                as_file(RGB, "WEBP"),
+                as_file(RGB, "BMP"),
+                tiff16(RGB16),
+                as_file(RGB, "GIF"),
+            ]
+        )
+    )
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 8))):
+        damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    damaged = damaged[: data.draw(st.integers(0, len(whole)))]
+    try:
+        image = read_image(bytes(damaged), max_pixels=10_000)
+    except ImageError:
+        return
+    assert image.shape[:2] == (1, 3)
+    assert bool(((image >= 0) & (image <= 1)).all())
+
+
+def test_a_pair_of_unlike_sizes_names_both():
+    with pytest.raises(ImageError, match="reference is 5x6 and distorted is 7x6") as caught:
+        check_pair(torch.zeros(1, 3, 6, 5), torch.zeros(1, 3, 6, 7))
+    assert caught.value.code == "size_mismatch"
+    with pytest.raises(ImageError, match="2 references and 3 distorted"):
+        check_pair(torch.zeros(2, 3, 6, 5), torch.zeros(3, 3, 6, 5))
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (np.zeros((1, 3, 4, 4)), "ndarray"),
+        (torch.zeros(3, 4, 4), "[3, 4, 4]"),
+        (torch.zeros(1, 1, 4, 4), "[1, 1, 4, 4]"),
+        (torch.zeros(1, 4, 4, 4), "alpha"),
+        (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "uint8"),
+        (torch.zeros(1, 3, 0, 4), "zero-sized"),
+        (torch.full((1, 3, 4, 4), 2.0), "expected values in [0, 1]"),
+    ],
+)
+def test_tensors_that_break_the_convention_are_refused(images, words):
+    with pytest.raises(ImageError) as caught:
+        check_images(images, "distorted")
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("distorted: ")
