@@ -26,7 +26,7 @@ def install(session, *packages, constrained=True):
 
 
 def install_both(session, *extra):
-    install(session, "-e", f"{LIBRARY}[tiff]", "-e", f"{COMPANION}[server]", *extra)
+    install(session, "-e", LIBRARY, "-e", f"{COMPANION}[server]", *extra)
 
 
 @nox.session
@@ -57,7 +57,7 @@ def minimums(session):
         session,
         "--resolution=lowest-direct",
         "-e",
-        f"{LIBRARY}[tiff,safetensors]",
+        f"{LIBRARY}[safetensors]",
         *TEST_TOOLS,
         constrained=False,
     )

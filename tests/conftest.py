@@ -1,31 +1,11 @@
 """What both packages' tests share: photographs, and the real data beside the repository."""
 
-import io
 import os
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from material import REPOSITORY, SHARED, tensor
 from skimage import data
-
-REPOSITORY = Path(__file__).parents[1]
-SHARED = REPOSITORY.parent / "shared"
-
-
-def encoded(image, kind="PNG", **options):
-    """The bytes of an image file."""
-    buffer = io.BytesIO()
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def tensor(array):
-    """[H, W, 3] uint8 -> [1, 3, H, W] in [0, 1], without the code under test."""
-    return torch.from_numpy(np.array(array)).permute(2, 0, 1)[None].float() / 255
-
 
 @pytest.fixture(scope="session", autouse=True)
 def isolated(tmp_path_factory):

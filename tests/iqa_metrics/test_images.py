@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from iqa_metrics import ImageError, read_image
 from iqa_metrics.images import check_images, check_pair
+from material import encoded
 from PIL import Image
 
 RNG = np.random.default_rng(0)
@@ -21,13 +22,6 @@ GREY = RNG.integers(0, 256, (6, 5), dtype=np.uint8)
 RGB16 = RNG.integers(0, 65536, (6, 5, 3), dtype=np.uint16)
 GREY16 = RNG.integers(0, 65536, (6, 5), dtype=np.uint16)
 RGBA = np.dstack([RGB, RNG.integers(0, 256, (6, 5), dtype=np.uint8)])
-
-
-def as_file(image, kind, **options):
-    buffer = io.BytesIO()
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def chunk(kind, content):
@@ -65,18 +59,18 @@ def expected(array, peak=255):
 @pytest.mark.parametrize("array", [RGB, GREY], ids=["rgb", "grey"])
 def test_lossless_files_give_their_pixels(kind, array):
     options = {"lossless": True} if kind == "WEBP" else {}
-    image = read_image(as_file(array, kind, **options))
+    image = read_image(encoded(array, kind, **options))
     assert image.dtype == torch.float32
     assert torch.equal(image, expected(array))
 
 
 def test_jpeg_gives_what_pillow_decodes():
-    data = as_file(RGB, "JPEG", quality=95)
+    data = encoded(RGB, "JPEG", quality=95)
     assert torch.equal(read_image(data), expected(np.array(Image.open(io.BytesIO(data)))))
 
 
 def test_every_kind_of_source_gives_the_same(tmp_path):
-    data = as_file(RGB, "PNG")
+    data = encoded(RGB, "PNG")
     path = tmp_path / "image.png"
     path.write_bytes(data)
     channels_first = torch.from_numpy(RGB).permute(2, 0, 1)
@@ -98,10 +92,14 @@ def test_every_kind_of_source_gives_the_same(tmp_path):
         (png16(RGB16), RGB16),
         (png16(GREY16[..., None]), GREY16),
         (tiff16(RGB16, photometric="rgb"), RGB16),
-        (tiff16(np.moveaxis(RGB16, 2, 0), photometric="rgb", planarconfig="separate"), RGB16),
+        (tiff16(RGB16, photometric="rgb", byteorder=">"), RGB16),
+        (tiff16(RGB16, photometric="rgb", compression="zlib"), RGB16),
+        (tiff16(RGB16, photometric="rgb", compression="zlib", byteorder=">"), RGB16),
         (tiff16(GREY16), GREY16),
+        (tiff16(GREY16, byteorder=">"), GREY16),
+        (b"P5 5 6 65535\n" + GREY16.astype(">u2").tobytes(), GREY16),
     ],
-    ids=["png-rgb", "png-grey", "tiff-rgb", "tiff-planar", "tiff-grey"],
+    ids=["png-rgb", "png-grey", "tiff", "tiff-be", "tiff-zip", "tiff-zip-be", "grey", "grey-be", "pgm"],
 )
 def test_sixteen_bits_are_all_kept(data, array):
     assert torch.allclose(read_image(data), expected(array, 65535), rtol=1e-6, atol=0)
@@ -110,11 +108,11 @@ def test_sixteen_bits_are_all_kept(data, array):
 def test_palette_and_bilevel():
     palette = Image.fromarray(RGB).convert("P")
     assert torch.equal(
-        read_image(as_file(palette, "PNG")), expected(np.array(palette.convert("RGB")))
+        read_image(encoded(palette, "PNG")), expected(np.array(palette.convert("RGB")))
     )
     bilevel = Image.fromarray(GREY).convert("1")
     assert torch.equal(
-        read_image(as_file(bilevel, "PNG")), expected(np.array(bilevel.convert("L")))
+        read_image(encoded(bilevel, "PNG")), expected(np.array(bilevel.convert("L")))
     )
 
 
@@ -122,7 +120,7 @@ def test_palette_and_bilevel():
 def test_exif_orientation_is_applied(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = as_file(RGB, "PNG", exif=exif)
+    data = encoded(RGB, "PNG", exif=exif)
     upright = {
         1: RGB,
         2: RGB[:, ::-1],
@@ -140,9 +138,21 @@ def test_a_background_shows_through():
     alpha = RGBA[..., 3:] / 255
     for background in (1.0, (0.2, 0.4, 0.6)):
         composed = alpha * RGB / 255 + (1 - alpha) * np.asarray(background)
-        for source in (RGBA, as_file(RGBA, "PNG"), as_file(RGBA, "WEBP", lossless=True, exact=True)):
+        for source in (RGBA, encoded(RGBA, "PNG"), encoded(RGBA, "WEBP", lossless=True, exact=True)):
             image = read_image(source, background=background)
             assert torch.allclose(image, expected(composed, 1), rtol=0, atol=1e-6)
+
+
+def test_a_background_shows_through_sixteen_bits():
+    alpha = GREY16[..., None] / 65535
+    image = read_image(png16(np.dstack([RGB16, GREY16])), background=0.25)
+    composed = alpha * RGB16 / 65535 + (1 - alpha) * 0.25
+    assert torch.allclose(image, expected(composed, 1), rtol=1e-5, atol=0)
+
+
+def test_orientation_is_applied_to_sixteen_bits():
+    data = tiff16(RGB16, photometric="rgb", extratags=[(274, "H", 1, 3, True)])
+    assert torch.allclose(read_image(data), expected(RGB16[::-1, ::-1], 65535), rtol=1e-6)
 
 
 def test_a_tensor_keeps_its_gradient():
@@ -158,56 +168,67 @@ def test_the_callers_array_is_not_shared():
     assert image.max() == 0
 
 
-PNG = as_file(RGB, "PNG")
+PNG = encoded(RGB, "PNG")
 BIG = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
 BOMB, LARGE = (png16(RGB16, size=(n, n)) for n in (60_000, 9_000))
-TRANSPARENT_PALETTE = as_file(Image.fromarray(GREY).convert("P"), "PNG", transparency=0)
+TRANSPARENT_PALETTE = encoded(Image.fromarray(GREY).convert("P"), "PNG", transparency=0)
 FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1])]
 KEY = chunk(b"tRNS", bytes(6))
+
+PLANES, PLANES_ZIP = (
+    tiff16(
+        np.moveaxis(RGB16, 2, 0), photometric="rgb", planarconfig="separate", compression=method
+    )
+    for method in (None, "zlib")
+)
 
 BAD = {
     "empty": (b"", "bad_image", "empty"),
     "text": (b"this is no image at all", "bad_image", "not an image"),
     "html": (b"<!DOCTYPE html><p>404 not found</p>", "bad_image", "not an image"),
     "signature only": (PNG[:8], "bad_image", "expected"),
-    "truncated png": (as_file(BIG, "PNG")[:-3000], "bad_image", "truncated"),
-    "truncated jpeg": (as_file(BIG, "JPEG")[:-200], "bad_image", "truncated"),
-    "truncated bmp": (as_file(BIG, "BMP")[:500], "bad_image", "truncated"),
-    "truncated webp": (as_file(BIG, "WEBP")[:200], "bad_image", "expected"),
+    "truncated png": (encoded(BIG, "PNG")[:-3000], "bad_image", "truncated"),
+    "truncated jpeg": (encoded(BIG, "JPEG")[:-200], "bad_image", "truncated"),
+    "truncated bmp": (encoded(BIG, "BMP")[:500], "bad_image", "truncated"),
+    "truncated webp": (encoded(BIG, "WEBP")[:200], "bad_image", "expected"),
     "truncated 16 bit": (png16(RGB16)[:80], "bad_image", "truncated"),
     "flipped bytes": (PNG[:45] + b"\xff\x00\xff" + PNG[48:], "bad_image", "damaged"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "bad_image", "not an image"),
     "bomb": (BOMB, "too_large", "pixels"),
     "large": (LARGE, "too_large", "9000x9000 is 81,000,000 pixels"),
-    "rgba": (as_file(RGBA, "PNG"), "has_alpha", "background"),
-    "grey with alpha": (as_file(RGBA[..., 2:], "PNG"), "has_alpha", "background"),
+    "rgba": (encoded(RGBA, "PNG"), "has_alpha", "background"),
+    "grey with alpha": (encoded(RGBA[..., 2:], "PNG"), "has_alpha", "background"),
     "transparent palette": (TRANSPARENT_PALETTE, "has_alpha", "background"),
     "16 bit rgba": (png16(np.dstack([RGB16, GREY16])), "has_alpha", "background"),
+    "16 bit grey and alpha": (png16(RGB16[..., :2]), "bad_image", "only 8 bits"),
+    "16 bit planes": (PLANES, "bad_image", "only 8 bits"),
+    "16 bit planes, compressed": (PLANES_ZIP, "bad_image", "only 8 bits"),
+    "16 bit ppm": (b"P6 5 6 65535\n" + RGB16.astype(">u2").tobytes(), "bad_image", "only 8 bits"),
     "16 bit colour key": (png16(RGB16, KEY), "has_alpha", "flatten"),
     "gif animation": (
-        as_file(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
+        encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
         "animated",
         "2 frames",
     ),
     "png animation": (
-        as_file(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]),
+        encoded(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]),
         "animated",
         "2 frames",
     ),
     "webp animation": (
-        as_file(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]),
+        encoded(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]),
         "animated",
         "2 frames",
     ),
     "tiff pages": (
-        as_file(FRAMES[0], "TIFF", save_all=True, append_images=FRAMES[1:]),
+        encoded(FRAMES[0], "TIFF", save_all=True, append_images=FRAMES[1:]),
         "animated",
         "2 frames",
     ),
-    "cmyk": (as_file(Image.fromarray(RGB).convert("CMYK"), "JPEG"), "bad_image", "CMYK"),
-    "32 bit integers": (as_file(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "bad_image", "I"),
+    "cmyk": (encoded(Image.fromarray(RGB).convert("CMYK"), "JPEG"), "bad_image", "CMYK"),
+    "32 bit integers": (encoded(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "bad_image", "I"),
     "nan file": (
-        as_file(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"),
+        encoded(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"),
         "out_of_range",
         "NaN",
     ),
@@ -258,7 +279,7 @@ def test_a_bad_background_is_refused():
         read_image(RGBA, background=255)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damaged_files_raise_nothing_but_image_errors(data):
     whole = data.draw(
@@ -266,11 +287,11 @@ def test_damaged_files_raise_nothing_but_image_errors(data):
             [
                 PNG,
                 png16(RGB16),
-                as_file(RGB, "JPEG"),
-                as_file(RGB, "WEBP"),
-                as_file(RGB, "BMP"),
+                encoded(RGB, "JPEG"),
+                encoded(RGB, "WEBP"),
+                encoded(RGB, "BMP"),
                 tiff16(RGB16),
-                as_file(RGB, "GIF"),
+                encoded(RGB, "GIF"),
             ]
         )
     )

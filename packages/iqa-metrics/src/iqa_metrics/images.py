@@ -10,6 +10,7 @@ Pixel values are taken as stored. Colour profiles (ICC) are not applied.
 import io
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 ImageSource = Union[
@@ -30,11 +32,10 @@ MAX_PIXELS = 2**26
 """Largest image that is decoded by default, in pixels: 8192 x 8192, 768 MiB as float32 RGB."""
 
 # An allow-list, so that no decoder with a side effect (EPS starts Ghostscript) is ever reached.
-_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "JPEG2000", "PPM", "AVIF")
-_EXPECTED = "expected a BMP, PNG, JPEG, JPEG 2000, WebP, TIFF, PPM or single-frame GIF image"
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_DEPTH_AT = 24
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_ORIENTATION = 258, 262, 274
+# JPEG 2000 and AVIF stay out as long as Pillow cuts their deep colour to 8 bits without a word.
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
+_EXPECTED = "expected a BMP, PNG, JPEG, WebP, TIFF, PPM or single-frame GIF image"
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES = 258, 262, 284
 _RANGE_SLACK = 1e-6  # arithmetic in float32 may overshoot 1 by a rounding error
 
 
@@ -230,20 +231,73 @@ def _opened(source: object) -> Iterator[BinaryIO]:
 
 
 def _from_file(file: BinaryIO, max_pixels: int) -> Tensor:
-    start = file.read(_PNG_DEPTH_AT + 1)
-    file.seek(0)
     Image.init()
-    with Image.open(file, formats=[f for f in _FORMATS if f in Image.OPEN]) as image:
-        if start.startswith(_PNG_SIGNATURE) and start[_PNG_DEPTH_AT] == 16:
-            _check_header(image, max_pixels)
-            file.seek(0)
-            return _from_png16(file.read(), has_key="transparency" in image.info)
-        if image.format == "TIFF" and _is_deep_colour(image):
-            _check_header(image, max_pixels)
-            orientation = image.getexif().get(_TIFF_ORIENTATION, 1)
-            file.seek(0)
-            return _from_deep_tiff(file, orientation)
-        return _from_pil(image, max_pixels)
+    with _open_image(file) as image:
+        if not _raw_modes(image) & _DEEP.keys():
+            return _from_pil(image, max_pixels)
+        _check_header(image, max_pixels)
+        high = _upright(image)
+    file.seek(0)
+    with _open_image(file) as image:
+        # Pillow before 11 has plain tuples here.
+        image.tile = [
+            tile._replace(args=_swapped(tile.args))
+            if hasattr(tile, "_replace")
+            else (*tile[:3], _swapped(tile[3]))
+            for tile in image.tile
+        ]
+        low = _upright(image)
+    return _from_array(high.astype(np.uint16) * 256 + low)
+
+
+def _open_image(file: BinaryIO) -> ImageFile:
+    return cast(ImageFile, Image.open(file, formats=_FORMATS))
+
+
+# Of 16-bit colour Pillow keeps the high byte alone. Told that the bytes stand the other way round,
+# it keeps the low byte: so such files are decoded twice and put together.
+_NATIVE_SWAPPED = ";16B" if sys.byteorder == "little" else ";16L"
+_DEEP = {
+    bands + order: bands + swapped
+    for bands in ("RGB", "RGBA")
+    for order, swapped in ((";16B", ";16L"), (";16L", ";16B"), (";16N", _NATIVE_SWAPPED))
+}
+
+
+def _raw_modes(image: ImageFile) -> set[str]:
+    """Return the layouts that the decoder is told of; refuse what it would cut to 8 bits."""
+    arguments = [a for t in image.tile for a in (t[3] if isinstance(t[3], tuple) else (t[3],))]
+    modes = {a for a in arguments if isinstance(a, str)}
+    cut = [m for m in modes if m[-4:] in (";16B", ";16L", ";16N") and m[:2] in ("LA", "R;", "CM")]
+    if image.format == "PPM" and any(isinstance(a, int) and a > 255 for a in arguments):
+        cut = ["PPM"]
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_TIFF_BITS, (8,))
+    in_planes = tags.get(_TIFF_PLANES, 1) != 1
+    if len(bits) > 1 and max(bits) > 8 and (in_planes or not modes & _DEEP.keys()):
+        cut = [f"TIFF with {bits} bits"]
+    if cut:
+        raise ImageError(
+            f"{cut[0]}: of this layout only 8 bits a channel would be read; save it as 16-bit "
+            "grey, RGB or RGBA, as PNG or as TIFF with interleaved channels"
+        )
+    if modes & _DEEP.keys() and "transparency" in image.info:
+        raise ImageError(
+            "16-bit PNG with a transparent colour; flatten it first (drop the tRNS chunk)",
+            "has_alpha",
+        )
+    return modes
+
+
+def _swapped(arguments: object) -> object:
+    if isinstance(arguments, tuple):
+        return tuple(_swapped(a) for a in arguments)
+    return _DEEP.get(arguments, arguments) if isinstance(arguments, str) else arguments
+
+
+def _upright(image: Image.Image) -> NDArray:
+    image.load()
+    return np.array(ImageOps.exif_transpose(image))
 
 
 def _check_header(image: Image.Image, max_pixels: int) -> None:
@@ -266,7 +320,7 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
 def _from_pil(image: Image.Image, max_pixels: int) -> Tensor:
     _check_header(image, max_pixels)
     image.load()
-    image = ImageOps.exif_transpose(image)
+    source, image = image, ImageOps.exif_transpose(image)
     if image.mode == "P" or (image.mode in ("1", "L", "RGB") and "transparency" in image.info):
         transparent = "transparency" in image.info
         image = image.convert("RGBA" if transparent else "RGB")
@@ -275,7 +329,9 @@ def _from_pil(image: Image.Image, max_pixels: int) -> Tensor:
     elif image.mode in ("RGBX", "YCbCr"):
         image = image.convert("RGB")
     elif image.mode.startswith("I;16"):
-        _check_grey16(image)
+        _check_grey16(source)
+    elif image.mode == "I" and source.format in ("PNG", "PPM"):  # 16-bit grey, widened by Pillow
+        return _from_array(np.array(image).astype(np.uint16))
     elif image.mode not in ("L", "LA", "RGB", "RGBA", "F"):
         raise ImageError(
             f"colour mode {image.mode} has no single reading as RGB; convert it to 8- or 16-bit "
@@ -294,48 +350,6 @@ def _check_grey16(image: Image.Image) -> None:
         )
 
 
-def _is_deep_colour(image: Image.Image) -> bool:
-    bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS, (8,))
-    return len(bits) > 1 and max(bits) > 8
-
-
-def _from_png16(data: bytes, *, has_key: bool) -> Tensor:
-    # Pillow cuts 16-bit colour to 8 bits without a word, so these go through torchvision.
-    if has_key:
-        raise ImageError(
-            "16-bit PNG with a transparent colour; flatten it first (drop the tRNS chunk)",
-            "has_alpha",
-        )
-    try:
-        from torchvision.io import ImageReadMode, decode_png
-    except ImportError as error:  # torchvision has announced that its decoders will go
-        raise ImageError(
-            "16-bit PNG needs torchvision's decoder, which this torchvision lacks; save it as TIFF"
-        ) from error
-    buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    return _from_tensor(decode_png(buffer, ImageReadMode.UNCHANGED, apply_exif_orientation=True))
-
-
-def _from_deep_tiff(file: BinaryIO, orientation: int) -> Tensor:
-    if orientation != 1:
-        raise ImageError(
-            f"16-bit colour TIFF with orientation tag {orientation}; rewrite it upright"
-        )
-    try:
-        import tifffile
-    except ImportError as error:
-        raise ImageError(
-            "16-bit colour TIFF needs the tifffile package; pip install 'iqa-metrics[tiff]', or "
-            "save it as 16-bit PNG"
-        ) from error
-    with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages[0]
-        array = page.asarray()
-        if getattr(page, "planarconfig", 1) == 2:
-            array = np.moveaxis(array, 0, -1)
-        return _from_array(array)
-
-
 def _from_array(array: NDArray) -> Tensor:
     if array.ndim == 2:
         array = array[None, :, :, None]
@@ -351,7 +365,7 @@ def _from_array(array: NDArray) -> Tensor:
             "expected an array [H, W], [H, W, C] or [N, H, W, C] with 1 to 4 channels, "
             f"got shape {list(array.shape)}{hint}"
         )
-    if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind != "f":
+    if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16) and array.dtype.kind != "f":
         raise ImageError(
             f"expected dtype uint8, uint16 or float, got {array.dtype}; convert it, so that its "
             "range is known"

@@ -1,0 +1,133 @@
+"""The iqa command, run as a person runs it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from iqa_metrics import BACKBONES, score
+from iqa_metrics.cli import app
+from material import encoded
+from typer.testing import CliRunner
+
+
+def iqa(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def files(tmp_path, photographs):
+    reference, distorted = tmp_path / "reference.png", tmp_path / "distorted.jpg"
+    reference.write_bytes(encoded(photographs["cat"]))
+    distorted.write_bytes(encoded(photographs["cat"], "JPEG", quality=10))
+    return reference, distorted
+
+
+def test_one_pair(files):
+    result = iqa("score", *files)
+    name, value, direction = result.stdout.strip().split("\t")
+    assert (result.exit_code, name, direction) == (0, "default", "lower is better")
+    assert float(value) == pytest.approx(score(*files), rel=1e-5)
+
+
+def test_one_pair_as_json(files):
+    result = iqa("score", *files, "-m", "psnr", "--metric", "default", "--json")
+    rows = json.loads(result.stdout)
+    assert [row["metric"] for row in rows] == ["psnr", "default"]
+    assert [row["higher_is_better"] for row in rows] == [True, False]
+    assert [row["value"] for row in rows] == [score(*files, row["metric"]) for row in rows]
+    assert rows[1]["resolved"] == "efficientnet_lite0:block14:rmse"
+    identical = json.loads(iqa("score", files[0], files[0], "-m", "psnr", "--json").stdout)
+    assert identical[0]["value"] == "Infinity"
+
+
+def test_a_table(files, tmp_path):
+    pairs, out = tmp_path / "pairs.csv", tmp_path / "scores.csv"
+    pairs.write_text(
+        "reference,distorted,mos\nreference.png,distorted.jpg,1\nreference.png,gone.png,2\n"
+    )
+    result = iqa("score", "--pairs", pairs, "-m", "psnr", "-m", "ssim", "--out", out)
+    assert result.exit_code == 1
+    rows = list(csv.DictReader(out.open()))
+    assert [(r["metric"], r["mos"], bool(r["error"])) for r in rows] == [
+        *(("psnr", "1", False), ("ssim", "1", False), ("psnr", "2", True), ("ssim", "2", True))
+    ]
+    assert float(rows[0]["value"]) == score(*files, "psnr")
+    pairs.write_text("reference,distorted\nreference.png,distorted.jpg\n")
+    result = iqa("score", "--pairs", pairs, "-m", "psnr", "--out", "-")
+    assert result.exit_code == 0
+    assert "reference,distorted,metric,value,error" in result.stdout
+
+
+def test_a_background(tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "clear.png"
+    path.write_bytes(encoded(Image.new("RGBA", (64, 64), (255, 0, 0, 128))))
+    assert iqa("score", path, path, "-m", "psnr").exit_code == 1
+    assert iqa("score", path, path, "-m", "psnr", "--background", "white").exit_code == 0
+    result = iqa("score", path, path, "--background", "greenish")
+    assert result.exit_code == 2
+    assert "expected a name or #rrggbb" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["score"], 2, "expected REFERENCE and DISTORTED"),
+        (["score", "{0}"], 2, "expected REFERENCE and DISTORTED"),
+        (["score", "{0}", "{1}", "-m", "ssmi"], 2, "did you mean 'ssim'"),
+        (["score", "{0}", "{1}", "-m", "vgg16:relu1_1:rmse"], 2, "iqa weights fetch"),
+        (["score", "{0}", "{1}", "--device", "cuda:99"], 2, "is not here"),
+        (["score", "{0}", "{1}", "--out", "x.csv"], 2, "--out goes with --pairs"),
+        (["score", "{0}", "gone.png"], 1, "not_found: gone.png"),
+        (["score", "{0}", "{2}"], 1, "bad_image"),
+        (["score", "--pairs", "{2}"], 2, "--pairs needs --out"),
+        (["score", "--pairs", "{2}", "--out", "x.csv"], 2, "no column reference"),
+        (["score", "--pairs", "gone.csv", "--out", "x.csv"], 2, "can't be opened"),
+        (["score", "{0}", "{1}", "--pairs", "{2}"], 2, "not both"),
+        (["score", "--pairs", "{2}", "--out", "x", "--json"], 2, "--json goes with one pair"),
+        (["score", "--pairs", "{3}", "--out", "{3}"], 2, "name another file"),
+        (["score", "--pairs", "{3}", "--out", "no/such/folder/x.csv"], 2, "can't be written"),
+        (["list", "layers", "vgg17"], 2, "did you mean 'vgg16'"),
+        (["weights", "fetch", "vgg17"], 2, "did you mean 'vgg16'"),
+    ],
+)
+def test_bad_use_is_one_line(files, tmp_path, arguments, status, words):
+    text, pairs = tmp_path / "text.csv", tmp_path / "pairs.csv"
+    text.write_text("hello\n")
+    pairs.write_text("reference,distorted\n")
+    result = iqa(*(a.format(*files, text, pairs) for a in arguments))
+    assert result.exit_code == status
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_lists():
+    names = [b.name for b in BACKBONES]
+    assert [b["name"] for b in json.loads(iqa("list", "backbones", "--json").stdout)] == names
+    layers = json.loads(iqa("list", "layers", "vgg16", "--json").stdout)
+    assert [layer["name"] for layer in layers] == [layer.name for layer in BACKBONES[2].layers]
+    metrics = json.loads(iqa("list", "metrics", "--json").stdout)
+    assert [m["name"] for m in metrics] == ["default", "psnr", "ssim", "ssim_skimage"]
+    for arguments in (["metrics"], ["backbones"], ["layers", "resnet50"]):
+        result = iqa("list", *arguments)
+        assert result.exit_code == 0
+    assert "layer4.2" in result.stdout
+
+
+def test_the_command_answers_without_torch():
+    # Said by the interpreter itself: what --help imports.
+    code = (
+        "import sys\nfrom iqa_metrics.cli import app\ntry: app(['--help'])\n"
+        "except SystemExit: pass\nprint('torch' in sys.modules)"
+    )
+    environment = {**os.environ, "COLUMNS": "200"}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert answer.stdout.strip().endswith("False")
+    assert "pretrained networks" in answer.stdout
