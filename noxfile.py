@@ -14,7 +14,14 @@ nox.options.sessions = ["tests", "lint"]
 INTERPRETERS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 LIBRARY = "packages/iqa-metrics"
 COMPANION = "packages/iqa-torchserve"
-TEST_TOOLS = ["pytest>=8", "hypothesis>=6.100", "scikit-image>=0.22", "scipy>=1.11", "tifffile", "uv"]
+TEST_TOOLS = [
+    "pytest>=8",
+    "hypothesis>=6.100",
+    "scikit-image>=0.22",
+    "scipy>=1.11",
+    "tifffile",
+    "uv",
+]
 
 
 def install(session, *packages, constrained=True):
@@ -92,6 +99,6 @@ def docs(session):
 
 @nox.session
 def choose_default(session):
-    """Measure every block of EfficientNet-Lite0 against people: nox -s choose_default -- PAIRS.csv."""
+    """Measure every block of EfficientNet-Lite0 against people; give it PAIRS.csv after --."""
     install(session, "-e", LIBRARY, "scipy")
     session.run("python", "examples/choose_default.py", *session.posargs)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
+
 from iqa_metrics import PSNR, SSIM, FeatureExtractor, PairTable, backbone, read_image
 from iqa_metrics.readouts import rmse
-from scipy.stats import spearmanr
 
 
 def main(path: Path) -> None:
@@ -38,7 +39,9 @@ def main(path: Path) -> None:
                 row[name] = float(rmse(response[:1], response[1:]))
 
             extractor.visit(torch.cat(images), names, read)
-            rows.append([*(row[name] for name in names), -float(psnr(*images)), -float(ssim(*images))])
+            rows.append(
+                [*(row[name] for name in names), -float(psnr(*images)), -float(ssim(*images))]
+            )
     distances = np.array(rows)
     report([*names, "psnr", "ssim"], len(names), distances, dmos, references)
 

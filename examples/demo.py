@@ -7,15 +7,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageFilter
+from rich.console import Console
+from rich.table import Table
+from skimage import data
+
 from iqa_metrics import score
 from iqa_torchserve.archive import build_archive
 from iqa_torchserve.client import Client
 from iqa_torchserve.config import PORTS, ServerConfig
 from iqa_torchserve.server import free_port, start
-from PIL import Image, ImageFilter
-from rich.console import Console
-from rich.table import Table
-from skimage import data
 
 AGREEMENT = 1e-6
 console = Console()

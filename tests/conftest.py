@@ -7,6 +7,7 @@ import torch
 from material import REPOSITORY, SHARED, tensor
 from skimage import data
 
+
 @pytest.fixture(scope="session", autouse=True)
 def isolated(tmp_path_factory):
     """Let no test see or touch the user's weights and servers."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from iqa_metrics import BACKBONES, FeatureExtractor, UnknownNameError, WeightsError, backbone
 from iqa_metrics.weights import read_state_dict
 
@@ -88,7 +89,7 @@ def test_the_network_is_frozen_and_in_eval_mode():
 
 
 def test_the_embedded_network_names_what_it_sees(photographs):
-    """EfficientNet-Lite0 says what scikit-image's photographs show: scaling and weights are right."""
+    """It says what scikit-image's photographs show: scaling and weights are right."""
     from skimage import data
 
     record = backbone("efficientnet_lite0")

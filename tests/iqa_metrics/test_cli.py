@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from iqa_metrics import BACKBONES, score
-from iqa_metrics.cli import app
 from material import encoded
 from typer.testing import CliRunner
+
+from iqa_metrics import BACKBONES, score
+from iqa_metrics.cli import app
 
 
 def iqa(*arguments):

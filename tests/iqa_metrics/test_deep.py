@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
-from material import REPOSITORY, tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from material import REPOSITORY, tensor
+from torch import nn
+
 from iqa_metrics import METRICS, DeepDistance, ImageError, Metric, backbone, create_metric
 from iqa_metrics.weights import read_state_dict
-from torch import nn
 
 LITE0 = [layer.name for layer in backbone("efficientnet_lite0").layers]
 MOBILE = [layer.name for layer in backbone("mobilenet_v2").layers]
@@ -38,9 +39,7 @@ def plain_lite0():
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(
-        read_state_dict(backbone("efficientnet_lite0").weights.verified())
-    )
+    network.load_state_dict(read_state_dict(backbone("efficientnet_lite0").weights.verified()))
     relu6 = nn.functional.relu6
     stages = [("stem", network._bn0, relu6)]
     stages += [(f"block{i}", b, torch.clone) for i, b in enumerate(network._blocks)]
@@ -145,7 +144,7 @@ class TestContract:
         assert trusting(**images).shape == (1,)
 
     def test_unlike_sizes_are_refused(self, name, metrics, pair):
-        with pytest.raises(ImageError, match="320x256 .* 319x256"):
+        with pytest.raises(ImageError, match=r"320x256 .* 319x256"):
             metrics[name](pair[0], pair[1][..., :-1])
 
     def test_zero_and_constant_images_give_numbers(self, name, metrics):

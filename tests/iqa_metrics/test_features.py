@@ -6,8 +6,9 @@ import weakref
 
 import pytest
 import torch
-from iqa_metrics import FeatureError, FeatureExtractor, InputScaling, UnknownNameError
 from torch import nn
+
+from iqa_metrics import FeatureError, FeatureExtractor, InputScaling, UnknownNameError
 
 
 class InPlace(nn.Module):

@@ -11,10 +11,11 @@ import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from iqa_metrics import ImageError, read_image
-from iqa_metrics.images import check_images, check_pair
 from material import encoded
 from PIL import Image
+
+from iqa_metrics import ImageError, read_image
+from iqa_metrics.images import check_images, check_pair
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -99,7 +100,17 @@ def test_every_kind_of_source_gives_the_same(tmp_path):
         (tiff16(GREY16, byteorder=">"), GREY16),
         (b"P5 5 6 65535\n" + GREY16.astype(">u2").tobytes(), GREY16),
     ],
-    ids=["png-rgb", "png-grey", "tiff", "tiff-be", "tiff-zip", "tiff-zip-be", "grey", "grey-be", "pgm"],
+    ids=[
+        "png-rgb",
+        "png-grey",
+        "tiff",
+        "tiff-be",
+        "tiff-zip",
+        "tiff-zip-be",
+        "grey",
+        "grey-be",
+        "pgm",
+    ],
 )
 def test_sixteen_bits_are_all_kept(data, array):
     assert torch.allclose(read_image(data), expected(array, 65535), rtol=1e-6, atol=0)
@@ -138,7 +149,11 @@ def test_a_background_shows_through():
     alpha = RGBA[..., 3:] / 255
     for background in (1.0, (0.2, 0.4, 0.6)):
         composed = alpha * RGB / 255 + (1 - alpha) * np.asarray(background)
-        for source in (RGBA, encoded(RGBA, "PNG"), encoded(RGBA, "WEBP", lossless=True, exact=True)):
+        for source in (
+            RGBA,
+            encoded(RGBA, "PNG"),
+            encoded(RGBA, "WEBP", lossless=True, exact=True),
+        ):
             image = read_image(source, background=background)
             assert torch.allclose(image, expected(composed, 1), rtol=0, atol=1e-6)
 
@@ -176,9 +191,7 @@ FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1])]
 KEY = chunk(b"tRNS", bytes(6))
 
 PLANES, PLANES_ZIP = (
-    tiff16(
-        np.moveaxis(RGB16, 2, 0), photometric="rgb", planarconfig="separate", compression=method
-    )
+    tiff16(np.moveaxis(RGB16, 2, 0), photometric="rgb", planarconfig="separate", compression=method)
     for method in (None, "zlib")
 )
 

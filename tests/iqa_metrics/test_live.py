@@ -4,9 +4,10 @@ import csv
 
 import numpy as np
 import pytest
-from iqa_metrics.cli import app
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
+
+from iqa_metrics.cli import app
 
 
 @pytest.mark.slow

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from material import tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from iqa_metrics import PSNR, SSIM
+from material import tensor
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from iqa_metrics import PSNR, SSIM
 
 WANG = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 OPTIONS = {"gaussian": WANG, "uniform": {}}

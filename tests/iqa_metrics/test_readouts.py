@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from iqa_metrics import READOUTS, UnknownNameError
 from iqa_metrics.readouts import euclidean, readout, rmse
 

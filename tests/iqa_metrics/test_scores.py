@@ -5,10 +5,10 @@ import io
 
 import pytest
 import torch
-from iqa_metrics import Pair, PairsError, PairTable, create_metric, score, score_pairs
-from iqa_metrics.images import ImageError
-from iqa_metrics.scores import write_scores
 from material import encoded, tensor
+
+from iqa_metrics import ImageError, Pair, PairsError, PairTable, create_metric, score, score_pairs
+from iqa_metrics.scores import write_scores
 
 
 @pytest.fixture

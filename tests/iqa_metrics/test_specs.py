@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from iqa_metrics import BACKBONES, METRICS, READOUTS, UnknownNameError, create_metric, parse_spec
 from iqa_metrics.metrics import resolve
 

@@ -5,6 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
 from iqa_metrics import WeightsError, WeightsFile
 from iqa_metrics.weights import fetch, hub_folder
 

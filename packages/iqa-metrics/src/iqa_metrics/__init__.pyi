@@ -3,10 +3,10 @@ from .backbones import Backbone as Backbone
 from .backbones import InputScaling as InputScaling
 from .backbones import Layer as Layer
 from .backbones import backbone as backbone
+from .decoding import ImageError as ImageError
 from .devices import pick_device as pick_device
 from .features import FeatureError as FeatureError
 from .features import FeatureExtractor as FeatureExtractor
-from .images import ImageError as ImageError
 from .images import read_image as read_image
 from .metrics import METRICS as METRICS
 from .metrics import PSNR as PSNR

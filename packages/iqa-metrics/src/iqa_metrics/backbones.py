@@ -158,7 +158,8 @@ def _torchvision_file(filename: str) -> WeightsFile:
 def _build_efficientnet_lite0() -> nn.Module:
     from efficientnet_lite_pytorch import EfficientNet
 
-    return EfficientNet.from_name("efficientnet-lite0")
+    network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    return network
 
 
 def _efficientnet_trunk(network: nn.Module) -> nn.Module:

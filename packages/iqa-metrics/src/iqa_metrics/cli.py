@@ -169,7 +169,7 @@ def list_metrics(as_json: JsonOption = False) -> None:
     for row, record in zip(rows, METRICS, strict=True):
         low, high = record.metric.range
         what = record.summary + (f": {record.stands_for}" if record.stands_for else "")
-        table.add_row(record.name, row["better"], f"{low:g} to {high:g}", what)
+        table.add_row(record.name, str(row["better"]), f"{low:g} to {high:g}", what)
     _out.print(table)
     _out.print(
         "Any other: BACKBONE:LAYER[+LAYER...]:READOUT, with READOUT one of "

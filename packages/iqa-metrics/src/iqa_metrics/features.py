@@ -22,7 +22,7 @@ class FeatureError(RuntimeError):
     """A layer that the pass did not reach, or whose output is not one tensor."""
 
 
-class _LastLayerSeen(Exception):
+class _LastLayerSeen(Exception):  # noqa: N818 - no error
     """Ends a pass early; raised in a hook and caught in :meth:`FeatureExtractor.visit`."""
 
 

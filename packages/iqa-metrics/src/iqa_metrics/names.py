@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class UnknownNameError(ValueError):
-    """A metric, backbone, layer or readout that no catalogue holds, or a spec that does not parse."""
+    """A name that no catalogue holds, or a metric spec that does not parse."""
 
     code = "unknown_metric"
 

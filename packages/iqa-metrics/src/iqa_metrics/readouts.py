@@ -9,6 +9,7 @@ end to end, as the study does, computed from the layers' own values so that no l
 another.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,7 +72,7 @@ def rmse(reference: Tensor, distorted: Tensor) -> Tensor:
     The Euclidean distance over the root of the number of elements, so that images of different
     sizes have comparable values. Parameters, range and gradient as for :func:`euclidean`.
     """
-    return euclidean(reference, distorted) / elements(distorted) ** 0.5
+    return euclidean(reference, distorted) / math.sqrt(elements(distorted))
 
 
 def elements(response: Tensor) -> int:
@@ -91,8 +92,8 @@ def _join_euclidean(values: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
 
 
 def _join_rmse(values: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
-    lengths = [v * n**0.5 for v, n in zip(values, counts, strict=True)]
-    return _join_euclidean(lengths, counts) / sum(counts) ** 0.5
+    lengths = [v * math.sqrt(n) for v, n in zip(values, counts, strict=True)]
+    return _join_euclidean(lengths, counts) / math.sqrt(sum(counts))
 
 
 _STUDY = "Hernández-Cámara et al., arXiv:2302.13345"

@@ -1,4 +1,4 @@
-"""From pairs of images to a table of scores: a row a pair and metric, a failure a row with its reason."""
+"""From pairs of images to a table of scores; a failure is a row with its reason."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,8 +10,9 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
+from iqa_metrics.decoding import ImageError
 from iqa_metrics.devices import pick_device
-from iqa_metrics.images import Background, ImageError, ImageSource, check_pair, read_image
+from iqa_metrics.images import Background, ImageSource, check_pair, read_image
 from iqa_metrics.metrics import Metric, create_metric
 
 PAIR_COLUMNS = ("reference", "distorted")
@@ -103,9 +104,7 @@ class PairTable:
         with _csv(self.path) as file:
             for row in csv.DictReader(file, restkey="", restval=""):
                 surplus = row.pop("", None)
-                problem = (
-                    f"bad_row: {len(surplus)} more fields than the header" if surplus else ""
-                )
+                problem = f"bad_row: {len(surplus)} more fields than the header" if surplus else ""
                 reference, distorted = (row[c].strip() for c in PAIR_COLUMNS)
                 if not problem and not (reference and distorted):
                     problem = "bad_row: no path for reference or distorted"

@@ -97,10 +97,10 @@ def hub_folder() -> Path:
 
 
 def fetch(weights: WeightsFile, *, progress: bool = True) -> Path:
-    """Download a file of weights into torch's hub cache, checked by its SHA-256, and return its path.
+    """Download a file of weights into torch's hub cache and return its path.
 
     A file that is already here is checked and kept. The download goes to a temporary file that is
-    renamed once its hash is right, so a broken one never stands in for the real one.
+    renamed once its SHA-256 is right, so a broken one never stands in for the real one.
 
     Raises
     ------

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import iqa_metrics  # by its own name: it loads torch only where one of its names is used
-
 from iqa_torchserve import __version__
 
 if TYPE_CHECKING:
@@ -228,8 +227,8 @@ def _write_zip(path: Path, entries: Mapping[str, bytes]) -> None:
                 entry.create_system = 3  # Unix, wherever it is built
                 entry.external_attr = 0o100644 << 16
                 mar.writestr(entry, entries[name], zipfile.ZIP_STORED)
-        os.chmod(temporary, 0o644)
+        Path(temporary).chmod(0o644)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink()
         raise

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 _err = Console(stderr=True)
 
-TOKEN_VARIABLE = "IQA_SERVE_TOKEN"
+TOKEN_VARIABLE = "IQA_SERVE_TOKEN"  # noqa: S105 - its name
 MODEL_STORE = Path("model_store")
 
 StateOption = Annotated[
@@ -115,7 +115,7 @@ def score(
     url: Annotated[
         Optional[str],
         typer.Option(
-            help=f"Inference address of a server elsewhere; its token is read from {TOKEN_VARIABLE}."
+            help=f"Inference address of a server elsewhere; {TOKEN_VARIABLE} holds its token."
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="The model's name there.")] = "iqa",
@@ -128,7 +128,8 @@ def score(
         url, token, model = _address(url, model, state)
     replies, failed = [], False
     with Client(url, token, model=model) as client:
-        for spec in metric or [None]:
+        specs: list[str | None] = [*metric] if metric else [None]
+        for spec in specs:
             try:
                 served = client.score(reference, distorted, spec)
             except ServeError as error:

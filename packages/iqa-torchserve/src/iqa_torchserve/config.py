@@ -110,7 +110,7 @@ class ServerConfig:
 
 def short_temporary_folder() -> Path:
     """Make a temporary folder with a path short enough for the Unix sockets that go into it."""
-    folder = tempfile.gettempdir()
-    if len(folder) > 60 and os.path.isdir("/tmp"):
-        folder = "/tmp"
+    folder, short = Path(tempfile.gettempdir()), Path("/tmp")  # noqa: S108 - mkdtemp goes on
+    if len(str(folder)) > 60 and short.is_dir():
+        folder = short
     return Path(tempfile.mkdtemp(prefix="iqa-", dir=folder))

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from iqa_metrics import __version__ as library_version
 
+from iqa_metrics import __version__ as library_version
 from iqa_torchserve import __version__
 
 IMAGES = ("reference", "distorted")
@@ -72,9 +72,8 @@ def parse_request(data: Mapping[str, Any]) -> ScoreRequest:
         return _from_json(_json_object(data["body"]))
     fields = dict(data)
     _check_fields(fields)
-    return ScoreRequest(
-        *(_image_bytes(name, fields[name]) for name in IMAGES), metric=_metric(fields.get("metric"))
-    )
+    reference, distorted = (_image_bytes(name, fields[name]) for name in IMAGES)
+    return ScoreRequest(reference, distorted, _metric(fields.get("metric")))
 
 
 def score_body(
@@ -124,18 +123,17 @@ def _json_object(body: object) -> dict[str, Any]:
 
 def _from_json(body: dict[str, Any]) -> ScoreRequest:
     _check_fields(body)
-    images = []
-    for name in IMAGES:
-        text = body[name]
-        if not isinstance(text, str):
-            raise RequestError(
-                f"{name}: expected the image file in base64, got {type(text).__name__}"
-            )
-        try:
-            images.append(base64.b64decode(text, validate=True))
-        except (binascii.Error, ValueError) as error:
-            raise RequestError(f"{name}: not base64 ({error})") from error
-    return ScoreRequest(*images, metric=_metric(body.get("metric")))
+    reference, distorted = (_from_base64(name, body[name]) for name in IMAGES)
+    return ScoreRequest(reference, distorted, _metric(body.get("metric")))
+
+
+def _from_base64(name: str, text: object) -> bytes:
+    if not isinstance(text, str):
+        raise RequestError(f"{name}: expected the image file in base64, got {type(text).__name__}")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise RequestError(f"{name}: not base64 ({error})") from error
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from iqa_metrics import ImageError, Metric, UnknownNameError, parse_spec, read_image, resolve
 from iqa_metrics.images import check_pair
 from iqa_metrics.names import nearest
-from torch import Tensor
-
 from iqa_torchserve import archive
 from iqa_torchserve.protocol import (
     INTERNAL,

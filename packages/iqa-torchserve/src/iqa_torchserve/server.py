@@ -7,6 +7,7 @@ A server has a state folder of its own with everything it writes: ``server.json`
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -247,25 +248,28 @@ def _wait_until_ready(server: RunningServer, seconds: float) -> None:
             raise ServerError(f"the worker could not load the archive:\n{trace}")
         time.sleep(_POLL_SECONDS)
     raise ServerError(
-        f"no worker was ready after {seconds:g} s; the end of the log:\n{_tail(logs / 'ts_log.log')}"
+        f"no worker was ready after {seconds:g} s; the log ends:\n{_tail(logs / 'ts_log.log')}"
     )
 
 
 def _worker_trace(log: Path) -> str:
-    """Return what a worker said when it died, or nothing."""
+    """Return the errors that the log of a worker names before and as it died, or nothing."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    deaths = [i for i, line in enumerate(lines) if "Backend worker process died" in line]
-    return "\n".join(lines[deaths[-1] :][-12:]) if deaths else ""
+    said = [line.split(" MODEL_LOG - ", 1)[-1] for line in lines]
+    if not any("Backend worker process died" in line for line in said):
+        return ""
+    errors = dict.fromkeys(line for line in said if re.match(r"[\w.]+(Error|Exception)\b", line))
+    return "\n".join([*errors, f"the whole log is {log}"])
 
 
 def _check_ports(config: ServerConfig) -> None:
     taken = [str(port) for port in config.ports if _taken(config.host, port)]
     if taken:
         raise ServerError(
-            f"port {', '.join(taken)} of {config.host} is taken or not ours to use; the server needs "
+            f"port {', '.join(taken)} of {config.host} is taken or not ours; the server needs "
             f"{config.ports[0]} to {config.ports[-1]}: --port names another first one, --port 0 "
             "finds free ones"
         )

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from iqa_metrics.images import ImageError, check_images, check_pair
+from iqa_metrics.decoding import ImageError
+from iqa_metrics.images import check_images, check_pair
 
 Check = Literal["error", "off"]
 

@@ -91,4 +91,3 @@ class DeepDistance(Metric):
 
         self.extractor.visit(torch.cat([reference, distorted]), self.layers, read)
         return values[0] if len(values) == 1 else self.readout.join(values, counts)
-

@@ -89,7 +89,7 @@ class SSIM(Metric):
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
         # Variances do not depend on an offset, but their rounding error does: centre the values.
         x, y = (at_least_float32(images) - 0.5 for images in (reference, distorted))
-        x, y = torch.broadcast_tensors(x, y)
+        x = x.expand_as(y)
         local = self._blur(torch.cat([x, y, x * x, y * y, x * y], dim=1))
         mean_x, mean_y, square_x, square_y, product = local.chunk(5, dim=1)
         variances = (square_x - mean_x * mean_x) + (square_y - mean_y * mean_y)

@@ -76,4 +76,3 @@ def parse_spec(text: str, named: Iterable[str]) -> MetricSpec:
     if len(ordered) != len(layers):
         raise UnknownNameError(f"spec {text!r} names a layer twice")
     return DeepSpec(record.name, ordered, readout(parts[2]).name)
-

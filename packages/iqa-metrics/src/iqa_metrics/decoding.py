@@ -1,0 +1,236 @@
+"""Decode image files, of 8 or 16 bits a channel, into arrays; refuse what would be guessed at."""
+
+import io
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+
+# An allow-list, so that no decoder with a side effect (EPS starts Ghostscript) is ever reached.
+# JPEG 2000 and AVIF stay out as long as Pillow cuts their deep colour to 8 bits without a word.
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
+_EXPECTED = "expected a BMP, PNG, JPEG, WebP, TIFF, PPM or single-frame GIF image"
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES = 258, 262, 284
+
+
+class ImageError(ValueError):
+    """An image, or a pair of images, that can't be scored.
+
+    Attributes
+    ----------
+    code
+        A stable short name of the reason: ``bad_image``, ``not_found``, ``too_large``,
+        ``too_small``, ``size_mismatch``, ``has_alpha``, ``animated`` or ``out_of_range``.
+    """
+
+    def __init__(self, message: str, code: str = "bad_image") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@contextmanager
+def _decoder_errors() -> Iterator[None]:
+    """Turn whatever a decoder raises on broken data into an ImageError."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"too many pixels: {error}", "too_large") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"not an image that can be read; {_EXPECTED}, whole and undamaged"
+        ) from error
+    except MemoryError as error:
+        raise ImageError("not enough memory to decode it; make it smaller", "too_large") from error
+    except Exception as error:
+        # Decoders answer damaged data with almost any exception (OSError, SyntaxError, KeyError,
+        # struct.error, zlib.error...), so this one boundary catches all of them.
+        raise ImageError(
+            f"damaged or truncated image ({type(error).__name__}: {error}); {_EXPECTED}, whole"
+        ) from error
+
+
+@contextmanager
+def _opened(source: object) -> Iterator[BinaryIO]:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        if len(source) == 0:
+            raise ImageError(f"empty: 0 bytes came; {_EXPECTED}")
+        yield io.BytesIO(source)
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError("not a regular file; expected the path of an image", "not_found")
+            if status.st_size == 0:
+                raise ImageError(f"empty file; {_EXPECTED}")
+            file: BinaryIO = path.open("rb")
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+            if isinstance(error, ImageError):
+                raise
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ImageError(
+                f"can't be opened ({reason}); expected the path of an image file", "not_found"
+            ) from error
+        with file:
+            yield file
+    elif hasattr(source, "read"):
+        try:
+            data = source.read()
+        except Exception as error:
+            raise ImageError(f"reading it failed ({error}); expected a readable file") from error
+        if not isinstance(data, bytes):
+            raise ImageError("the file is open in text mode; open it with mode 'rb'")
+        with _opened(data) as file:
+            yield file
+    else:
+        raise ImageError(
+            f"expected a path, bytes, binary file, PIL image, numpy array or tensor, "
+            f"got {type(source).__name__}"
+        )
+
+
+def decode_file(source: object, max_pixels: int) -> NDArray[Any]:
+    """Decode a path, bytes or a binary file to ``[H, W]`` or ``[H, W, C]``, upright.
+
+    The dtype is uint8, uint16 or float32, C is 2 (grey and alpha), 3 or 4. Raises ImageError.
+    """
+    with _opened(source) as file, _decoder_errors():
+        return _decoded(file, max_pixels)
+
+
+def decode_pil(image: Image.Image, max_pixels: int) -> NDArray[Any]:
+    """Decode a PIL image, as :func:`decode_file` does a file."""
+    with _decoder_errors():
+        return _pixels(image, max_pixels)
+
+
+def _decoded(file: BinaryIO, max_pixels: int) -> NDArray[Any]:
+    Image.init()
+    with _open_image(file) as image:
+        if not _raw_modes(image) & _DEEP.keys():
+            return _pixels(image, max_pixels)
+        _check_header(image, max_pixels)
+        high = _upright(image)
+    file.seek(0)
+    with _open_image(file) as image:
+        image.tile = [_with_arguments(tile, _swapped(tile[3])) for tile in image.tile]
+        low = _upright(image)
+    pixels: NDArray[Any] = high.astype(np.uint16) * 256 + low
+    return pixels
+
+
+def _open_image(file: BinaryIO) -> ImageFile:
+    return Image.open(file, formats=_FORMATS)
+
+
+# Of 16-bit colour Pillow keeps the high byte alone. Told that the bytes stand the other way round,
+# it keeps the low byte: so such files are decoded twice and put together.
+_NATIVE_SWAPPED = ";16B" if sys.byteorder == "little" else ";16L"
+_DEEP = {
+    bands + order: bands + swapped
+    for bands in ("RGB", "RGBA")
+    for order, swapped in ((";16B", ";16L"), (";16L", ";16B"), (";16N", _NATIVE_SWAPPED))
+}
+
+
+def _raw_modes(image: ImageFile) -> set[str]:
+    """Return the layouts that the decoder is told of; refuse what it would cut to 8 bits."""
+    arguments = [a for t in image.tile for a in (t[3] if isinstance(t[3], tuple) else (t[3],))]
+    modes = {a for a in arguments if isinstance(a, str)}
+    cut = [m for m in modes if m[-4:] in (";16B", ";16L", ";16N") and m[:2] in ("LA", "R;", "CM")]
+    if image.format == "PPM" and any(isinstance(a, int) and a > 255 for a in arguments):
+        cut = ["PPM"]
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_TIFF_BITS, (8,))
+    in_planes = tags.get(_TIFF_PLANES, 1) != 1
+    if len(bits) > 1 and max(bits) > 8 and (in_planes or not modes & _DEEP.keys()):
+        cut = [f"TIFF with {bits} bits"]
+    if cut:
+        raise ImageError(
+            f"{cut[0]}: of this layout only 8 bits a channel would be read; save it as 16-bit "
+            "grey, RGB or RGBA, as PNG or as TIFF with interleaved channels"
+        )
+    if modes & _DEEP.keys() and "transparency" in image.info:
+        raise ImageError(
+            "16-bit PNG with a transparent colour; flatten it first (drop the tRNS chunk)",
+            "has_alpha",
+        )
+    return modes
+
+
+def _swapped(arguments: Any) -> Any:
+    if isinstance(arguments, tuple):
+        return tuple(_swapped(a) for a in arguments)
+    return _DEEP.get(arguments, arguments) if isinstance(arguments, str) else arguments
+
+
+def _with_arguments(tile: Any, arguments: Any) -> Any:
+    # Pillow before 11 has plain tuples here.
+    plain = not hasattr(tile, "_replace")
+    return (*tile[:3], arguments) if plain else tile._replace(args=arguments)
+
+
+def _upright(image: Image.Image) -> NDArray[Any]:
+    image.load()
+    return np.array(ImageOps.exif_transpose(image))
+
+
+def _check_header(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"zero-sized, {width}x{height}", "too_small")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{width}x{height} is {width * height:,} pixels; at most {max_pixels:,} are decoded",
+            "too_large",
+        )
+    # A phone's MPO file is one photograph with previews behind it, not an animation.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        frames = getattr(image, "n_frames", "several")
+        raise ImageError(
+            f"{frames} frames or pages; expected one: extract the frame to score",
+            "animated",
+        )
+
+
+def _pixels(image: Image.Image, max_pixels: int) -> NDArray[Any]:
+    _check_header(image, max_pixels)
+    image.load()
+    source, image = image, ImageOps.exif_transpose(image)
+    if image.mode == "P" or (image.mode in ("1", "L", "RGB") and "transparency" in image.info):
+        transparent = "transparency" in image.info
+        image = image.convert("RGBA" if transparent else "RGB")
+    elif image.mode in ("1", "PA", "La", "RGBa"):
+        image = image.convert({"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}[image.mode])
+    elif image.mode in ("RGBX", "YCbCr"):
+        image = image.convert("RGB")
+    elif image.mode.startswith("I;16"):
+        _check_grey16(source)
+    elif image.mode == "I" and source.format in ("PNG", "PPM"):  # 16-bit grey, widened by Pillow
+        return np.array(image).astype(np.uint16)
+    elif image.mode not in ("L", "LA", "RGB", "RGBA", "F"):
+        raise ImageError(
+            f"colour mode {image.mode} has no single reading as RGB; convert it to 8- or 16-bit "
+            "RGB or grey first"
+        )
+    return np.array(image)
+
+
+def _check_grey16(image: Image.Image) -> None:
+    tags = getattr(image, "tag_v2", {})
+    bits, photometric = tags.get(_TIFF_BITS, (16,)), tags.get(_TIFF_PHOTOMETRIC, 1)
+    if bits != (16,) or photometric != 1:
+        raise ImageError(
+            f"grey TIFF with {bits[0]} bits and photometric interpretation {photometric}; "
+            "expected 16 bits, black is zero: rewrite it so"
+        )

@@ -1,0 +1,102 @@
+"""Archives: the same bytes each time, and refused when damaged."""
+
+import json
+import time
+import zipfile
+
+import pytest
+import torch
+
+from iqa_metrics import UnknownNameError
+from iqa_torchserve.archive import (
+    ArchiveError,
+    build_archive,
+    check_archive,
+    load_metrics,
+    read_contents,
+)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    return build_archive(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def unpacked(archive, tmp_path):
+    with zipfile.ZipFile(archive) as mar:
+        mar.extractall(tmp_path)
+    return tmp_path
+
+
+def test_the_same_input_gives_the_same_bytes(archive, tmp_path):
+    time.sleep(2.1)  # a zip file tells times in steps of two seconds
+    again = build_archive(tmp_path / "made" / "anew")
+    assert again.read_bytes() == archive.read_bytes()
+    assert [p.name for p in again.parent.iterdir()] == ["iqa.mar"]
+    other = build_archive(tmp_path, metrics=["psnr"])
+    assert other.read_bytes() != archive.read_bytes()
+
+
+def test_it_holds_all_that_scoring_needs(archive, unpacked, pair, monkeypatch):
+    contents = check_archive(archive)
+    assert contents == read_contents(unpacked)
+    assert contents.metrics == ("default", "psnr", "ssim")
+    manifest = json.loads((unpacked / "MAR-INF/MANIFEST.json").read_text())
+    assert manifest["model"]["modelName"] == "iqa"
+    expected = [m(*pair) for m in load_metrics(unpacked, contents).values()]
+    # Without the package that ships the weights, the archive's own are used.
+    monkeypatch.setattr("iqa_metrics.weights.WeightsFile.find", lambda self: None)
+    found = [m(*pair) for m in load_metrics(unpacked, contents).values()]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0.safetensors", "full_reference.py"])
+def test_a_flipped_byte_is_found(archive, unpacked, tmp_path, name):
+    damaged = bytearray((unpacked / name).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (unpacked / name).write_bytes(damaged)
+    with pytest.raises(ArchiveError, match=f"{name} is damaged"):
+        read_contents(unpacked)
+    whole = bytearray(archive.read_bytes())
+    whole[whole.index(b"class FullRef" if name.endswith("py") else b"weight") + 200] ^= 1
+    packed = tmp_path / "damaged.mar"
+    packed.write_bytes(whole)
+    with pytest.raises(ArchiveError, match="makes it anew"):
+        check_archive(packed)
+
+
+@pytest.mark.parametrize("name", ["iqa-archive.json", "efficientnet_lite0.safetensors"])
+def test_a_missing_file_is_named(unpacked, name):
+    (unpacked / name).unlink()
+    with pytest.raises(ArchiveError, match=f"{name} is missing"):
+        read_contents(unpacked)
+
+
+def test_what_is_no_archive_is_refused(tmp_path):
+    with pytest.raises(ArchiveError, match="'iqa-serve build' makes it"):
+        check_archive(tmp_path / "gone.mar")
+    (tmp_path / "text.mar").write_text("hello")
+    with pytest.raises(ArchiveError, match="not a zip file"):
+        check_archive(tmp_path / "text.mar")
+    with zipfile.ZipFile(tmp_path / "other.mar", "w") as mar:
+        mar.writestr("iqa-archive.json", "[]")
+    with pytest.raises(ArchiveError, match="can't be read"):
+        check_archive(tmp_path / "other.mar")
+
+
+def test_bad_recipes_are_refused_and_write_nothing(tmp_path):
+    store = tmp_path / "store"
+    with pytest.raises(ArchiveError, match="letters, digits"):
+        build_archive(store, name="../iqa")
+    with pytest.raises(ArchiveError, match="at least one spec"):
+        build_archive(store, metrics=[])
+    with pytest.raises(UnknownNameError, match="did you mean 'ssim'"):
+        build_archive(store, metrics=["ssmi"])
+    with pytest.raises(ArchiveError, match="iqa weights fetch"):
+        build_archive(store, metrics=["alexnet:relu1:rmse"])
+    assert not store.exists()
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(ArchiveError, match="can't be written"):
+        build_archive(blocked, metrics=["psnr"])
