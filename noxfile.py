@@ -15,13 +15,11 @@ INTERPRETERS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 LIBRARY = "packages/iqa-metrics"
 COMPANION = "packages/iqa-torchserve"
 TEST_TOOLS = [
-    "pytest>=8",
-    "hypothesis>=6.100",
-    "scikit-image>=0.22",
-    "scipy>=1.11",
-    "tifffile",
-    "uv",
+    *("pytest>=8", "hypothesis>=6.100", "uv"),
+    # Independent implementations and formats.
+    *("scikit-image>=0.22", "scipy>=1.11", "tifffile>=2023.12.9"),
 ]
+GRPC = ["grpcio", "protobuf"]
 
 
 def install(session, *packages, constrained=True):
@@ -46,14 +44,14 @@ def demo(session):
 @nox.session(python=INTERPRETERS)
 def tests(session):
     """Test both packages, the real server included, on every interpreter that is here."""
-    install_both(session, *TEST_TOOLS)
+    install_both(session, *TEST_TOOLS, *GRPC)
     session.run("pytest", "-m", "not slow", *session.posargs)
 
 
 @nox.session
 def slow_tests(session):
     """Run the tests that take long."""
-    install_both(session, *TEST_TOOLS)
+    install_both(session, *TEST_TOOLS, *GRPC)
     session.run("pytest", "-m", "slow", *session.posargs)
 
 
