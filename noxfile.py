@@ -8,6 +8,8 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
+# "Every interpreter that is here": none is fetched.
+nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["tests", "lint"]
 
@@ -15,11 +17,12 @@ INTERPRETERS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 LIBRARY = "packages/iqa-metrics"
 COMPANION = "packages/iqa-torchserve"
 TEST_TOOLS = [
-    *("pytest>=8", "hypothesis>=6.100", "uv"),
+    *("pytest>=8", "hypothesis>=6.100"),
     # Independent implementations and formats.
     *("scikit-image>=0.22", "scipy>=1.11", "tifffile>=2023.12.9"),
 ]
-GRPC = ["grpcio", "protobuf"]
+# For tests of the installed wheels and of the running server.
+END_TO_END = ["uv", "grpcio", "protobuf"]
 
 
 def install(session, *packages, constrained=True):
@@ -44,14 +47,14 @@ def demo(session):
 @nox.session(python=INTERPRETERS)
 def tests(session):
     """Test both packages, the real server included, on every interpreter that is here."""
-    install_both(session, *TEST_TOOLS, *GRPC)
+    install_both(session, *TEST_TOOLS, *END_TO_END)
     session.run("pytest", "-m", "not slow", *session.posargs)
 
 
 @nox.session
 def slow_tests(session):
     """Run the tests that take long."""
-    install_both(session, *TEST_TOOLS, *GRPC)
+    install_both(session, *TEST_TOOLS, *END_TO_END)
     session.run("pytest", "-m", "slow", *session.posargs)
 
 

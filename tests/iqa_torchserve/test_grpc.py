@@ -4,11 +4,12 @@ import json
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from material import encoded
+
 from iqa_metrics import score
 from iqa_torchserve.archive import build_archive
 from iqa_torchserve.config import PORTS, ServerConfig
 from iqa_torchserve.server import free_port, start
-from material import encoded
 
 grpc = pytest.importorskip("grpc")
 pytest.importorskip("ts")
