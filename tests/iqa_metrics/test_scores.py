@@ -8,7 +8,7 @@ import torch
 from material import encoded, tensor
 
 from iqa_metrics import ImageError, Pair, PairsError, PairTable, create_metric, score, score_pairs
-from iqa_metrics.scores import write_scores
+from iqa_metrics.scores import json_number, write_scores
 
 
 @pytest.fixture
@@ -121,3 +121,9 @@ def test_a_byte_order_mark_and_a_missing_table(tmp_path):
     assert [(p.reference, p.distorted) for p in PairTable.open(path)] == [("a", "b")]
     with pytest.raises(PairsError, match="can't be opened"):
         PairTable.open(tmp_path / "gone.csv")
+
+
+def test_numbers_that_json_lacks():
+    values = (1.5, float("inf"), float("-inf"), float("nan"))
+    assert [json_number(v) for v in values] == [1.5, "Infinity", "-Infinity", "NaN"]
+    assert all(str(float(json_number(v))) == str(v) for v in values)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from iqa_torchserve.protocol import RequestError, ScoreRequest, json_number, parse_request
+from iqa_torchserve.protocol import RequestError, ScoreRequest, parse_request
 
 TEXT = base64.b64encode(b"image").decode()
 
@@ -54,9 +54,3 @@ def test_what_is_wrong_is_said(data, words):
         parse_request(data)
     assert words in str(caught.value)
     assert caught.value.code == "bad_request"
-
-
-def test_numbers_that_json_lacks():
-    values = (1.5, float("inf"), float("-inf"), float("nan"))
-    assert [json_number(v) for v in values] == [1.5, "Infinity", "-Infinity", "NaN"]
-    assert all(str(float(json_number(v))) == str(v) for v in values)

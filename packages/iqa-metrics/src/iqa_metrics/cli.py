@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +85,7 @@ def _score_pair(
     as_json: bool,
 ) -> None:
     from iqa_metrics.metrics import resolve
-    from iqa_metrics.scores import Pair, score_pairs
+    from iqa_metrics.scores import Pair, json_number, score_pairs
 
     with _refusals():
         colour, metrics = _colour(background), _metrics(specs, device)
@@ -100,7 +99,7 @@ def _score_pair(
                     "distorted": row.distorted,
                     "metric": row.metric,
                     "resolved": str(resolve(row.metric)),
-                    "value": _json_number(row.value),
+                    "value": None if row.value is None else json_number(row.value),
                     "higher_is_better": metrics[row.metric].higher_is_better,
                     "error": row.error or None,
                 }
@@ -149,13 +148,14 @@ def list_metrics(as_json: JsonOption = False) -> None:
     """List the metrics that have names, and how to spell any other."""
     from iqa_metrics.metrics import METRICS
     from iqa_metrics.readouts import READOUTS
+    from iqa_metrics.scores import json_number
 
     rows = [
         {
             "name": record.name,
             "stands_for": str(record.stands_for) if record.stands_for else None,
             "better": "higher" if record.metric.higher_is_better else "lower",
-            "range": [_json_number(bound) for bound in record.metric.range],
+            "range": [json_number(bound) for bound in record.metric.range],
             "differentiable": record.metric.differentiable,
             "summary": record.summary,
             "source": record.metric.source,
@@ -280,13 +280,6 @@ def _table(*columns: str) -> Table:
 
 def _print_json(data: object) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _json_number(value: float | None) -> float | str | None:
-    """JSON has no infinity; the protobuf JSON mapping's name for it stands in."""
-    if value is None or math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 @contextlib.contextmanager

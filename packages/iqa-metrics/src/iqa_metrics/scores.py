@@ -1,6 +1,7 @@
 """From pairs of images to a table of scores; a failure is a row with its reason."""
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -265,6 +266,13 @@ def write_scores(
         )
         file.flush()
         yield row
+
+
+def json_number(value: float) -> float | str:
+    """Return a float, or the protobuf JSON mapping's text for what JSON has no number for."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 @lru_cache(maxsize=8)

@@ -9,7 +9,6 @@ base64. Any other field is an error. A reply is a JSON object, :func:`score_body
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from iqa_metrics import __version__ as library_version
+from iqa_metrics.scores import json_number
 from iqa_torchserve import __version__
 
 IMAGES = ("reference", "distorted")
@@ -97,13 +97,6 @@ def score_body(
 def error_body(code: str, message: str) -> dict[str, str]:
     """Return the body of a bad reply: a stable code, and a message for a person."""
     return {"code": code, "message": message}
-
-
-def json_number(value: float) -> float | str:
-    """Return a float, or the protobuf JSON mapping's text for what JSON has no number for."""
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _json_object(body: object) -> dict[str, Any]:
