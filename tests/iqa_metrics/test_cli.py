@@ -92,6 +92,7 @@ def test_a_background(tmp_path):
         (["score", "--pairs", "{2}", "--out", "x", "--json"], 2, "--json goes with one pair"),
         (["score", "--pairs", "{3}", "--out", "{3}"], 2, "name another file"),
         (["score", "--pairs", "{3}", "--out", "no/such/folder/x.csv"], 2, "can't be written"),
+        (["score", "--pairs", "{4}", "-m", "psnr", "--out", "/dev/full"], 2, "writing failed"),
         (["list", "layers", "vgg17"], 2, "did you mean 'vgg16'"),
         (["weights", "fetch", "vgg17"], 2, "did you mean 'vgg16'"),
     ],
@@ -100,7 +101,9 @@ def test_bad_use_is_one_line(files, tmp_path, arguments, status, words):
     text, pairs = tmp_path / "text.csv", tmp_path / "pairs.csv"
     text.write_text("hello\n")
     pairs.write_text("reference,distorted\n")
-    result = iqa(*(a.format(*files, text, pairs) for a in arguments))
+    full = tmp_path / "full.csv"
+    full.write_text("reference,distorted\nreference.png,distorted.jpg\n")
+    result = iqa(*(a.format(*files, text, pairs, full) for a in arguments))
     assert result.exit_code == status
     assert words in result.stderr
     assert "Traceback" not in result.output

@@ -143,6 +143,11 @@ class TestContract:
         trusting = create_metric(name, check="off")
         assert trusting(**images).shape == (1,)
 
+    def test_an_enclosing_autocast_changes_nothing(self, name, metrics, pair):
+        plain = metrics[name](*pair)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(metrics[name](*pair), plain)
+
     def test_unlike_sizes_are_refused(self, name, metrics, pair):
         with pytest.raises(ImageError, match=r"320x256 .* 319x256"):
             metrics[name](pair[0], pair[1][..., :-1])

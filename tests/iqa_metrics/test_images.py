@@ -190,6 +190,11 @@ TRANSPARENT_PALETTE = encoded(Image.fromarray(GREY).convert("P"), "PNG", transpa
 FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1])]
 KEY = chunk(b"tRNS", bytes(6))
 
+PAGES = io.BytesIO()
+with tifffile.TiffWriter(PAGES) as writer:
+    for _ in range(300):
+        writer.write(GREY, contiguous=False)
+
 PLANES, PLANES_ZIP = (
     tiff16(np.moveaxis(RGB16, 2, 0), photometric="rgb", planarconfig="separate", compression=method)
     for method in (None, "zlib")
@@ -221,23 +226,30 @@ BAD = {
     "gif animation": (
         encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
         "animated",
-        "2 frames",
+        "more than one",
     ),
     "png animation": (
         encoded(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]),
         "animated",
-        "2 frames",
+        "more than one",
     ),
     "webp animation": (
         encoded(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]),
         "animated",
-        "2 frames",
+        "more than one",
     ),
     "tiff pages": (
         encoded(FRAMES[0], "TIFF", save_all=True, append_images=FRAMES[1:]),
         "animated",
-        "2 frames",
+        "more than one",
     ),
+    "many pages": (PAGES.getvalue(), "animated", "more than one"),
+    "signed bytes": (tiff16(GREY.astype(np.int8)), "bad_image", "signed"),
+    "masked": (np.ma.masked_array(GREY, GREY > 9), "bad_image", "masked"),
+    "sparse": (torch.rand(3, 4, 4).to_sparse(), "bad_image", "dense"),
+    "without values": (torch.rand(3, 4, 4, device="meta"), "bad_image", "meta"),
+    "float of 8 bits": (torch.zeros(3, 4, 4).to(torch.float8_e4m3fn), "bad_image", "float8"),
+    "pil of 16 bits": (Image.open(io.BytesIO(png16(RGB16))), "bad_image", "path or bytes"),
     "cmyk": (encoded(Image.fromarray(RGB).convert("CMYK"), "JPEG"), "bad_image", "CMYK"),
     "32 bit integers": (encoded(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "bad_image", "I"),
     "nan file": (
@@ -290,6 +302,8 @@ def test_a_large_image_is_refused_before_it_is_decoded():
 def test_a_bad_background_is_refused():
     with pytest.raises(ImageError, match="background"):
         read_image(RGBA, background=255)
+    with pytest.raises(ImageError, match=r"background.*'white'"):
+        read_image(RGBA, background="white")
 
 
 @settings(max_examples=300, deadline=None)

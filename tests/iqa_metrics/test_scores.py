@@ -1,13 +1,25 @@
 """Tables of scores: rows in order, failures as rows, columns carried through."""
 
 import csv
+import doctest
 import io
+import os
 
 import pytest
 import torch
 from material import encoded, tensor
 
-from iqa_metrics import ImageError, Pair, PairsError, PairTable, create_metric, score, score_pairs
+import iqa_metrics.scores
+from iqa_metrics import (
+    ImageError,
+    Pair,
+    PairsError,
+    PairTable,
+    create_metric,
+    parse_spec,
+    score,
+    score_pairs,
+)
 from iqa_metrics.scores import json_number, write_scores
 
 
@@ -34,6 +46,7 @@ def test_score_takes_whatever_holds_an_image(folder, photographs):
     assert score(str(folder / "images/cat.png"), jpeg.read_bytes()) == expected
     assert score(tensor(reference), jpeg, create_metric("default")) == pytest.approx(expected)
     assert score(reference, jpeg, "default", device="cpu") == expected
+    assert score(reference, jpeg, parse_spec("default")) == expected
 
 
 def test_score_keeps_the_network_it_built(photographs, monkeypatch):
@@ -85,6 +98,20 @@ def test_rows_come_in_order_with_failures_in_place(folder):
     assert rows[0].value == expected
 
 
+def test_a_column_without_a_name_is_carried(folder):
+    # What pandas writes by default: its index, under an empty name.
+    pairs = table(folder, ",reference,distorted\n0,images/cat.png,images/cat.jpg\n1,a,b,c\n")
+    rows = list(score_pairs(pairs, {"psnr": create_metric("psnr")}))
+    assert [row.carried for row in rows] == [{"": "0"}, {"": "1"}]
+    assert [row.error.split(":")[0] for row in rows] == ["", "bad_row"]
+
+
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pairs.csv")
+    with pytest.raises(PairsError, match="not a regular file"):
+        PairTable.open(tmp_path / "pairs.csv")
+
+
 def test_rows_are_there_before_the_next_pair_is_read(folder):
     text = io.StringIO()
 
@@ -127,3 +154,8 @@ def test_numbers_that_json_lacks():
     values = (1.5, float("inf"), float("-inf"), float("nan"))
     assert [json_number(v) for v in values] == [1.5, "Infinity", "-Infinity", "NaN"]
     assert all(str(float(json_number(v))) == str(v) for v in values)
+
+
+def test_the_docstrings_examples_run():
+    results = doctest.testmod(iqa_metrics.scores)
+    assert (results.attempted > 0, results.failed) == (True, 0)

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqa_metrics import BACKBONES, METRICS, READOUTS, UnknownNameError, create_metric, parse_spec
+from iqa_metrics import (
+    BACKBONES,
+    METRICS,
+    READOUTS,
+    NamedSpec,
+    UnknownNameError,
+    create_metric,
+    parse_spec,
+)
 from iqa_metrics.metrics import resolve
 
 
@@ -33,6 +41,12 @@ def test_a_metric_is_named_by_its_spec():
     for spec in ("psnr", "ssim", "ssim_skimage", "efficientnet_lite0:stem+head:rmse"):
         assert create_metric(spec).name == spec
     assert create_metric("default").name == str(resolve("default"))
+
+
+def test_a_spec_of_an_unknown_metric_is_answered_with_near_ones():
+    for use in (create_metric, resolve):
+        with pytest.raises(UnknownNameError, match="did you mean 'psnr'"):
+            use(NamedSpec("psnrr"))
 
 
 @pytest.mark.parametrize(

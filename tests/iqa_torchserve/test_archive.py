@@ -95,6 +95,11 @@ def test_bad_recipes_are_refused_and_write_nothing(tmp_path):
         build_archive(store, metrics=["ssmi"])
     with pytest.raises(ArchiveError, match="iqa weights fetch"):
         build_archive(store, metrics=["alexnet:relu1:rmse"])
+    with pytest.raises(ArchiveError, match="max_pixels"):
+        build_archive(store, metrics=["psnr"], max_pixels=0)
+    (tmp_path / "my iqa,1.mar").write_text("")
+    with pytest.raises(ArchiveError, match="letters, digits"):
+        check_archive(tmp_path / "my iqa,1.mar")
     assert not store.exists()
     blocked = tmp_path / "file"
     blocked.write_text("")

@@ -67,6 +67,22 @@ def test_a_batch_takes_one_pass_for_a_metric_and_size(requests_):
     assert sorted(Counting.batches) == [6, 6, 6]
 
 
+def test_a_pass_stays_small(requests_, monkeypatch):
+    class Counting(PSNR):
+        batches = []
+
+        def compare(self, reference, distorted):
+            self.batches.append(len(distorted))
+            return super().compare(reference, distorted)
+
+    chosen = [{k: v for k, v in r.items() if k != "metric"} for r in requests_[:6]]
+    monkeypatch.setattr("iqa_torchserve.scorer.PASS_PIXELS", 4 * 256 * 320)
+    replies = Scorer({"psnr": Counting()}).answer(chosen)
+    assert Counting.batches == [4, 2]
+    expected = [score(r["reference"], r["distorted"], "psnr") for r in chosen]
+    assert [r.body["value"] for r in replies] == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_batch_that_fails_is_tried_one_by_one(requests_, caplog):
     class Fails(PSNR):
         def compare(self, reference, distorted):

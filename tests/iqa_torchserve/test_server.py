@@ -1,10 +1,15 @@
 """A real TorchServe: right answers, clear refusals, and nothing left behind."""
 
 import base64
+import contextlib
 import json
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -263,6 +268,97 @@ def test_it_is_closed_where_it_can_be(server):
     assert register.status_code == 405
 
 
+def test_describe_says_what_it_offers(server):
+    answer = requests.get(
+        f"{server.management_url}/models/iqa?customized=true",
+        headers={"Authorization": f"Bearer {server.token('management')}"},
+        timeout=60,
+    )
+    said = answer.json()[0]["customizedMetadata"]
+    assert [m["metric"] for m in said["metrics"]] == ["default", "psnr", "ssim"]
+    assert said["max_pixels"] == 2**23
+    assert said["device"] in ("cpu", "cuda:0")
+
+
+def test_a_folder_of_something_else_is_left_alone(archive, tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "mine.log").write_text("precious")
+    tmp_path.chmod(0o755)
+    with pytest.raises(ServerError, match="in use for something else"):
+        start(ServerConfig(archive, state=tmp_path, port=free_port(PORTS)))
+    assert (tmp_path / "logs" / "mine.log").read_text() == "precious"
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+def java_of(state):
+    """The Java processes whose configuration lies in a state folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if "org.pytorch.serve.ModelServer" in process.cmdline():
+                found += [process] if str(state / "config.properties") in process.cmdline() else []
+    return found
+
+
+def run_serve(*arguments, state):
+    return subprocess.Popen(
+        [sys.executable, "-m", "iqa_torchserve.cli", *map(str, arguments), "--state", str(state)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("moment", ["logs/console.log", "server.json"])
+def test_an_interrupted_start_leaves_nothing(archive, tmp_path, moment):
+    state = tmp_path / "state"
+    starting = run_serve("start", archive, "--port", free_port(PORTS), state=state)
+    while not (state / moment).exists():
+        assert starting.poll() is None
+        time.sleep(0.02)
+    starting.send_signal(signal.SIGINT)
+    starting.communicate(timeout=120)
+    assert starting.returncode != 0
+    assert java_of(state) == []
+    assert not (state / "key_file.json").exists()
+    assert RunningServer.described(state) is None
+
+
+def test_of_two_starts_at_once_one_is_refused(archive, tmp_path):
+    state, port = tmp_path / "state", free_port(2 * PORTS)
+    both = [run_serve("start", archive, "--port", port + PORTS * i, state=state) for i in range(2)]
+    said = [process.communicate(timeout=180)[0] for process in both]
+    try:
+        assert sorted(process.returncode for process in both) == [0, 2]
+        refused = said[0] if both[0].returncode else said[1]
+        assert "under way" in refused or "runs already" in refused
+        assert len(java_of(state)) == 1
+        assert RunningServer.find(state).ready()
+    finally:
+        assert servers.stop(state)
+    assert java_of(state) == []
+
+
+def test_what_a_killed_server_left_is_removed(archive, tmp_path):
+    config = ServerConfig(archive, state=tmp_path / "state", port=free_port(PORTS), workers=2)
+    killed = start(config)
+    assert killed.worker_states() == ["READY", "READY"]
+    killed.process().kill()
+    psutil.wait_procs([psutil.Process(killed.pid)] if psutil.pid_exists(killed.pid) else [], 10)
+    assert killed.temporary.exists()
+    assert RunningServer.find(config.state) is None
+    assert servers.stop(config.state) is False
+    assert not killed.temporary.exists()
+    assert not (config.state / "key_file.json").exists()
+    assert RunningServer.described(config.state) is None
+
+
+@pytest.mark.parametrize("host", ["::1", "http://127.0.0.1"])
+def test_a_host_that_is_none_is_refused(archive, host):
+    with pytest.raises(ValueError, match="a name or an IPv4 address"):
+        ServerConfig(archive, host=host)
+
+
 def test_a_second_start_in_the_same_folder_is_refused(server, archive):
     with pytest.raises(ServerError, match="runs already"):
         start(ServerConfig(archive, state=server.state, port=free_port(PORTS)))
@@ -319,7 +415,7 @@ def test_the_command_line_from_build_to_stop(tmp_path, monkeypatch, photographs)
         return CliRunner().invoke(app, [str(a) for a in arguments])
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("IQA_SERVE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("IQA_SERVE_STATE", "state")
     reference, distorted = tmp_path / "a.png", tmp_path / "b.jpg"
     reference.write_bytes(encoded(photographs["coffee"]))
     distorted.write_bytes(encoded(photographs["coffee"], "JPEG", quality=10))
@@ -348,8 +444,17 @@ def test_the_command_line_from_build_to_stop(tmp_path, monkeypatch, photographs)
         assert serve("stop").stdout in ("stopped\n", "not running\n")
     assert not any(process.is_running() for process in family)
     assert not running.temporary.exists()
-    assert {p.name for p in (tmp_path / "state").iterdir()} == {"config.properties", "logs"}
+    assert {p.name for p in (tmp_path / "state").iterdir()} == {
+        ".iqa-serve",
+        "config.properties",
+        "logs",
+    }
     assert serve("stop").stdout == "not running\n"
+
+
+def test_a_token_that_is_no_token_is_refused():
+    with pytest.raises(ValueError, match="ASCII"):
+        Client("http://127.0.0.1:9", "ü€")
 
 
 def test_a_client_without_a_server_says_so():

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional, TextIO
@@ -24,8 +25,8 @@ weights_app = typer.Typer(help="Weights of pretrained networks.", no_args_is_hel
 app.add_typer(list_app, name="list")
 app.add_typer(weights_app, name="weights")
 
-_out = Console()
-_err = Console(stderr=True)
+_out = Console(emoji=False)
+_err = Console(stderr=True, emoji=False)
 
 EXIT_FAILED_ROWS, EXIT_USAGE = 1, 2
 
@@ -60,6 +61,8 @@ def score(
     Exit status: 0 if every score is there, 1 if some could not be computed, 2 for wrong usage.
     """
     specs = list(dict.fromkeys(metric or ["default"]))
+    # What Pillow warns of in a damaged file is in the row's error already.
+    warnings.filterwarnings("ignore", module="PIL")
     if pairs is not None:
         if reference is not None or distorted is not None:
             _stop("give either REFERENCE and DISTORTED, or --pairs, not both")
@@ -291,8 +294,11 @@ def _writable(out: Path) -> Iterator[TextIO]:
         file = out.open("w", newline="", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"--out {out}: can't be written ({error.strerror})") from error
-    with file:
-        yield file
+    try:
+        with file:
+            yield file
+    except OSError as error:  # the last of it is written on closing
+        raise ValueError(f"--out {out}: writing failed ({error.strerror})") from error
 
 
 @contextlib.contextmanager

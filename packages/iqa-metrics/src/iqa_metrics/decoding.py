@@ -18,7 +18,8 @@ from PIL.ImageFile import ImageFile
 # JPEG 2000 and AVIF stay out as long as Pillow cuts their deep colour to 8 bits without a word.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
 _EXPECTED = "expected a BMP, PNG, JPEG, WebP, TIFF, PPM or single-frame GIF image"
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES = 258, 262, 284
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES, _TIFF_SAMPLES = 258, 262, 284, 339
+_TIFF_SIGNED = 2
 
 
 class ImageError(ValueError):
@@ -111,6 +112,10 @@ def decode_file(source: object, max_pixels: int) -> NDArray[Any]:
 def decode_pil(image: Image.Image, max_pixels: int) -> NDArray[Any]:
     """Decode a PIL image, as :func:`decode_file` does a file."""
     with _decoder_errors():
+        if isinstance(image, ImageFile) and image.tile and _raw_modes(image) & _DEEP.keys():
+            raise ImageError(
+                "a PIL image keeps 8 bits of this file's 16; give the file's path or bytes instead"
+            )
         return _pixels(image, max_pixels)
 
 
@@ -155,6 +160,8 @@ def _raw_modes(image: ImageFile) -> set[str]:
     in_planes = tags.get(_TIFF_PLANES, 1) != 1
     if len(bits) > 1 and max(bits) > 8 and (in_planes or not modes & _DEEP.keys()):
         cut = [f"TIFF with {bits} bits"]
+    if _TIFF_SIGNED in tags.get(_TIFF_SAMPLES, ()):
+        raise ImageError("TIFF with signed samples; expected unsigned or float ones: convert it")
     if cut:
         raise ImageError(
             f"{cut[0]}: of this layout only 8 bits a channel would be read; save it as 16-bit "
@@ -194,13 +201,20 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
             f"{width}x{height} is {width * height:,} pixels; at most {max_pixels:,} are decoded",
             "too_large",
         )
-    # A phone's MPO file is one photograph with previews behind it, not an animation.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        frames = getattr(image, "n_frames", "several")
+    if _has_more_frames(image):
         raise ImageError(
-            f"{frames} frames or pages; expected one: extract the frame to score",
-            "animated",
+            "more than one frame or page; expected one: extract the frame to score", "animated"
         )
+
+
+def _has_more_frames(image: Image.Image) -> bool:
+    if image.format == "MPO":  # a phone's one photograph, with previews behind it
+        return False
+    if image.format == "TIFF":
+        # Pillow would count the pages, which takes a minute for a hostile file of 10 MB.
+        directory = getattr(image, "tag_v2", None)
+        return bool(getattr(directory, "next", 0))
+    return bool(getattr(image, "is_animated", False))
 
 
 def _pixels(image: Image.Image, max_pixels: int) -> NDArray[Any]:

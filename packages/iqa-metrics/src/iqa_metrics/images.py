@@ -34,6 +34,7 @@ Background = Union[float, tuple[float, float, float]]
 MAX_PIXELS = 2**26
 """Largest image that is decoded by default, in pixels: 8192 x 8192, 768 MiB as float32 RGB."""
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _RANGE_SLACK = 1e-6  # arithmetic in float32 may overshoot 1 by a rounding error
 
 
@@ -59,6 +60,7 @@ def read_image(
         refused, since what shows through decides the score.
     max_pixels
         Most pixels (width x height) that are decoded; a larger file is refused from its header.
+        Pillow's own limit, about 179 million, stays above it.
     name
         What messages call the image, such as ``"reference"``; by default its path or kind.
 
@@ -106,7 +108,7 @@ def check_images(images: Tensor, name: str = "images", *, values: bool = True) -
         )
     if 0 in images.shape:
         raise ImageError(f"{name}: zero-sized, {list(images.shape)}", "too_small")
-    if not images.is_floating_point():
+    if images.dtype not in _FLOATS:
         raise ImageError(
             f"{name}: expected float values in [0, 1], got {images.dtype}; "
             "read_image() scales integers"
@@ -163,6 +165,8 @@ def _from_array(array: NDArray[Any]) -> Tensor:
             "expected an array [H, W], [H, W, C] or [N, H, W, C] with 1 to 4 channels, "
             f"got shape {list(array.shape)}{hint}"
         )
+    if isinstance(array, np.ma.MaskedArray):
+        raise ImageError("masked array; fill the mask first, with .filled(value)")
     if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16) and array.dtype.kind != "f":
         raise ImageError(
             f"expected dtype uint8, uint16 or float, got {array.dtype}; convert it, so that its "
@@ -196,12 +200,18 @@ def _from_tensor(tensor: Tensor) -> Tensor:
         )
     if 0 in tensor.shape:
         raise ImageError(f"zero-sized, shape {shape}", "too_small")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise ImageError(
+            f"expected a dense tensor with values, got {tensor.layout} {tensor.device}"
+        )
     if tensor.dtype == torch.uint8:
         return tensor.to(torch.float32) / 255
     if tensor.dtype == torch.uint16:
         return tensor.to(torch.float32) / 65535
-    if not tensor.is_floating_point():
-        raise ImageError(f"expected dtype uint8, uint16 or float, got {tensor.dtype}")
+    if tensor.dtype not in _FLOATS:
+        raise ImageError(
+            f"expected dtype uint8, uint16, or float of 16 to 64 bits, got {tensor.dtype}"
+        )
     _check_range(tensor, None)
     return tensor.to(torch.float32)
 
@@ -243,7 +253,10 @@ def _to_rgb(image: Tensor, background: Background | None) -> Tensor:
 
 
 def _backdrop(background: Background, image: Tensor) -> Tensor:
-    colour = torch.as_tensor(background, dtype=torch.float32, device=image.device)
+    try:
+        colour = torch.as_tensor(background, dtype=torch.float32, device=image.device)
+    except (TypeError, ValueError):
+        colour = torch.empty(0)
     if colour.numel() not in (1, 3) or not bool(((colour >= 0) & (colour <= 1)).all()):
-        raise ImageError(f"background: expected one or three values in [0, 1], got {background}")
+        raise ImageError(f"background: expected one or three values in [0, 1], got {background!r}")
     return colour.reshape(1, -1, 1, 1)

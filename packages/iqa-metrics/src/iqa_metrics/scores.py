@@ -14,7 +14,7 @@ from torch import Tensor
 from iqa_metrics.decoding import ImageError
 from iqa_metrics.devices import pick_device
 from iqa_metrics.images import Background, ImageSource, check_pair, read_image
-from iqa_metrics.metrics import Metric, create_metric
+from iqa_metrics.metrics import Metric, MetricSpec, create_metric
 
 PAIR_COLUMNS = ("reference", "distorted")
 SCORE_COLUMNS = (*PAIR_COLUMNS, "metric", "value", "error")
@@ -103,8 +103,8 @@ class PairTable:
 
     def __iter__(self) -> Iterator[Pair]:
         with _csv(self.path) as file:
-            for row in csv.DictReader(file, restkey="", restval=""):
-                surplus = row.pop("", None)
+            for row in csv.DictReader(file, restval=""):
+                surplus = row.pop(None, None)
                 problem = f"bad_row: {len(surplus)} more fields than the header" if surplus else ""
                 reference, distorted = (row[c].strip() for c in PAIR_COLUMNS)
                 if not problem and not (reference and distorted):
@@ -120,6 +120,9 @@ class _CsvFile:
         self._path = path
 
     def __enter__(self) -> TextIO:
+        if self._path.exists() and not self._path.is_file():
+            # A pipe could be read only once, and the table is read anew for each purpose.
+            raise PairsError(f"{self._path}: not a regular file; save the table first")
         try:
             # utf-8-sig: spreadsheets write a byte order mark before the first column's name.
             self._file = self._path.open(newline="", encoding="utf-8-sig")
@@ -142,7 +145,7 @@ def _csv(path: Path) -> _CsvFile:
 def score(
     reference: ImageSource,
     distorted: ImageSource,
-    metric: str | Metric = "default",
+    metric: str | MetricSpec | Metric = "default",
     *,
     device: str = "auto",
     background: Background | None = None,
@@ -185,7 +188,10 @@ def score(
     >>> round(score(grey, grey + 0.1, "psnr"), 4)
     20.0
     """
-    chosen = _kept_metric(metric, str(pick_device(device))) if isinstance(metric, str) else metric
+    if isinstance(metric, Metric):
+        chosen = metric
+    else:
+        chosen = _kept_metric(str(metric), str(pick_device(device)))
     images = [
         read_image(source, background=background, name=_name(role, source))
         for role, source in (("reference", reference), ("distorted", distorted))

@@ -8,6 +8,7 @@ same weights give the same bytes: entries are sorted, stored uncompressed, and c
 import hashlib
 import json
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +30,8 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 FORMAT = 1
 
 DEFAULT_METRICS = ("default", "psnr", "ssim")
-MAX_PIXELS = 2**24
-"""Largest image that a worker decodes by default: 4096 x 4096 pixels."""
+MAX_PIXELS = 2**23
+"""Largest image that a worker decodes by default, in pixels: a little more than 3840 x 2160."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can say
 
@@ -90,8 +91,9 @@ def build_archive(
     UnknownNameError
         If a spec names nothing.
     """
-    if not name or not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
-        raise ArchiveError(f"name {name!r}: expected letters, digits, - and _ only")
+    check_name(name)
+    if max_pixels < 1:
+        raise ArchiveError(f"max_pixels: expected at least 1, got {max_pixels}")
     if not metrics:
         raise ArchiveError("metrics: expected at least one spec, got none")
     specs = tuple(dict.fromkeys(str(iqa_metrics.parse_spec(spec)) for spec in metrics))
@@ -130,6 +132,12 @@ def build_archive(
     return path
 
 
+def check_name(name: str) -> None:
+    """Raise ArchiveError unless a model's name fits into an address."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ArchiveError(f"model name {name!r}: expected letters, digits, - and _ only")
+
+
 def read_contents(folder: Path) -> Contents:
     """Read what an unpacked archive says of itself, and check its files by their hashes.
 
@@ -148,6 +156,7 @@ def check_archive(path: Path) -> Contents:
     """Check a packed archive as :func:`read_contents` does an unpacked one. Raises ArchiveError."""
     if not path.is_file():
         raise ArchiveError(f"{path} is not there; 'iqa-serve build' makes it")
+    check_name(path.stem)
     try:
         with zipfile.ZipFile(path) as mar:
             return _checked_contents({name: partial(mar.read, name) for name in mar.namelist()})

@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-_err = Console(stderr=True)
+_err = Console(stderr=True, emoji=False)
 
 TOKEN_VARIABLE = "IQA_SERVE_TOKEN"  # noqa: S105 - its name
 MODEL_STORE = Path("model_store")
@@ -38,12 +38,21 @@ def build(
     name: Annotated[str, typer.Option(help="The model's name.")] = "iqa",
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
     out: Annotated[Path, typer.Option(help="The folder that it goes into.")] = MODEL_STORE,
+    max_pixels: Annotated[
+        Optional[int], typer.Option(help="Largest image that a worker decodes, in pixels.")
+    ] = None,
 ) -> None:
     """Build a model archive: handler, metrics and weights in one file, always the same bytes."""
     with _refusals():
-        from iqa_torchserve.archive import DEFAULT_METRICS, build_archive
+        from iqa_torchserve.archive import DEFAULT_METRICS, MAX_PIXELS, build_archive
 
-        path = build_archive(out, name=name, version=version, metrics=metric or DEFAULT_METRICS)
+        path = build_archive(
+            out,
+            name=name,
+            version=version,
+            metrics=metric or DEFAULT_METRICS,
+            max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
+        )
     print(path)
 
 
@@ -77,12 +86,10 @@ def start(
 def stop(state: StateOption = None) -> None:
     """Stop the server and remove its tokens and temporary files."""
     with _refusals():
-        from iqa_torchserve.server import RunningServer
+        from iqa_torchserve import server
 
-        running = RunningServer.find(state or default_state_folder())
-        if running is not None:
-            running.stop()
-    print("stopped" if running else "not running")
+        stopped = server.stop(state or default_state_folder())
+    print("stopped" if stopped else "not running")
 
 
 @app.command()
@@ -126,8 +133,9 @@ def score(
 
     with _refusals():
         url, token, model = _address(url, model, state)
+        client = Client(url, token, model=model)
     replies, failed = [], False
-    with Client(url, token, model=model) as client:
+    with client:
         specs: list[str | None] = [*metric] if metric else [None]
         for spec in specs:
             try:

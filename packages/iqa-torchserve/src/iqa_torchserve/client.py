@@ -71,6 +71,8 @@ class Client:
         model: str = "iqa",
         timeout: tuple[float, float] = (5.0, 120.0),
     ) -> None:
+        if not token.isascii() or not token.isprintable():
+            raise ValueError("token: expected plain ASCII text, as in the server's key file")
         self._address = f"{url.rstrip('/')}/predictions/{model}"
         self._timeout = timeout
         self._session = requests.Session()

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PORTS = 5
+TEMPORARY_PREFIX = "iqa-"
 DEFAULT_PORT = 8080
+LOOPBACK = "127.0.0.1"
 
 
 def default_state_folder() -> Path:
@@ -28,7 +30,8 @@ class ServerConfig:
     state
         The server's own folder: keys, logs, what is running. Readable by its owner alone.
     host
-        Address to listen on. Anything but loopback opens the server to others.
+        Address to take requests on. Anything but loopback opens the server to others. Management
+        and metrics stay on loopback.
     port
         First of five ports: inference, management, metrics, gRPC inference, gRPC management.
     workers
@@ -45,15 +48,20 @@ class ServerConfig:
 
     archive: Path
     state: Path = field(default_factory=default_state_folder)
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
     port: int = DEFAULT_PORT
     workers: int = 1
     queue: int = 100
-    max_request_bytes: int = 64 * 2**20
+    max_request_bytes: int = 32 * 2**20
     token_minutes: int = 7 * 24 * 60
     start_seconds: float = 120.0
 
     def __post_init__(self) -> None:
+        # TorchServe runs in the state folder, where relative paths would mean something else.
+        object.__setattr__(self, "archive", self.archive.absolute())
+        object.__setattr__(self, "state", self.state.absolute())
+        if ":" in self.host or "/" in self.host:
+            raise ValueError(f"host: expected a name or an IPv4 address, got {self.host!r}")
         if not 1 <= self.port <= 65536 - PORTS:
             raise ValueError(f"port: expected 1 to {65536 - PORTS}, got {self.port}")
         for name in ("workers", "queue", "max_request_bytes", "token_minutes", "start_seconds"):
@@ -78,18 +86,18 @@ class ServerConfig:
     @property
     def management_url(self) -> str:
         """Address of the management API."""
-        return f"http://{self.host}:{self.port + 1}"
+        return f"http://{LOOPBACK}:{self.port + 1}"
 
     def properties(self) -> str:
         """Return TorchServe's config.properties: closed wherever it can be."""
         inference, management, metrics, grpc_inference, grpc_management = self.ports
         settings = {
             "inference_address": f"http://{self.host}:{inference}",
-            "management_address": f"http://{self.host}:{management}",
-            "metrics_address": f"http://{self.host}:{metrics}",
+            "management_address": f"http://{LOOPBACK}:{management}",
+            "metrics_address": f"http://{LOOPBACK}:{metrics}",
             "grpc_inference_address": self.host,
             "grpc_inference_port": grpc_inference,
-            "grpc_management_address": self.host,
+            "grpc_management_address": LOOPBACK,
             "grpc_management_port": grpc_management,
             "default_workers_per_model": self.workers,
             "job_queue_size": self.queue,
@@ -103,7 +111,8 @@ class ServerConfig:
             "install_py_dep_per_model": "false",
             "disable_system_metrics": "true",
             "metrics_mode": "prometheus",
-            "vmargs": "-Xmx512m",
+            # Request bodies lie outside the heap.
+            "vmargs": "-Xmx512m -XX:MaxDirectMemorySize=1g",
         }
         return "".join(f"{key}={value}\n" for key, value in settings.items())
 
@@ -113,4 +122,4 @@ def short_temporary_folder() -> Path:
     folder, short = Path(tempfile.gettempdir()), Path("/tmp")  # noqa: S108 - mkdtemp goes on
     if len(str(folder)) > 60 and short.is_dir():
         folder = short
-    return Path(tempfile.mkdtemp(prefix="iqa-", dir=folder))
+    return Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder))

@@ -86,11 +86,16 @@ def score_body(
         "value": json_number(value),
         "higher_is_better": higher_is_better,
         "sizes": {name: {"width": size[0], "height": size[1]} for name in IMAGES},
-        "versions": {
-            "iqa_metrics": library_version,
-            "iqa_torchserve": __version__,
-            "torch": torch.__version__,
-        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a value depends on."""
+    return {
+        "iqa_metrics": library_version,
+        "iqa_torchserve": __version__,
+        "torch": torch.__version__,
     }
 
 

@@ -20,9 +20,14 @@ from iqa_torchserve.protocol import (
     error_body,
     parse_request,
     score_body,
+    versions,
 )
 
 logger = logging.getLogger(__name__)
+
+
+PASS_PIXELS = 2**22
+"""Most pixels of distorted images that share a pass: a batch must not outgrow the memory."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class Scorer:
     def answer(self, requests: Sequence[Mapping[str, Any]]) -> list[Reply]:
         """Answer a batch, each request for itself.
 
-        Pairs of the same metric and size share one pass; a value does not depend on what shared it.
+        Pairs of the same metric and size share a pass, as many as stay small; a value does not
+        depend on what shared it.
 
         Parameters
         ----------
@@ -102,10 +108,30 @@ class Scorer:
                 replies[place] = _failure(error)
             else:
                 groups.setdefault((job.metric, job.reference.shape), []).append(job)
-        for jobs in groups.values():
-            for job, reply in zip(jobs, self._score(jobs), strict=True):
-                replies[job.place] = reply
+        for (_, shape), alike in groups.items():
+            most = max(1, PASS_PIXELS // shape[-2:].numel())
+            for first in range(0, len(alike), most):
+                jobs = alike[first : first + most]
+                for job, reply in zip(jobs, self._score(jobs), strict=True):
+                    replies[job.place] = reply
         return [replies[place] for place in range(len(requests))]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what this scorer offers: metrics, directions, limits, device, versions."""
+        return {
+            "metrics": [
+                {
+                    "metric": spec,
+                    "resolved": str(resolve(spec)),
+                    "higher_is_better": metric.higher_is_better,
+                    "smallest_input": metric.smallest_input,
+                }
+                for spec, metric in self.metrics.items()
+            ],
+            "max_pixels": self.max_pixels,
+            "device": str(self.device),
+            "versions": versions(),
+        }
 
     def _prepare(self, place: int, data: Mapping[str, Any]) -> _Job:
         request = parse_request(data)

@@ -1,19 +1,23 @@
 """Start, watch and stop a real TorchServe.
 
-A server has a state folder of its own with everything it writes: ``server.json`` (what runs),
-``key_file.json`` (tokens, readable by the owner alone), ``config.properties`` and ``logs/``.
+A server has a state folder of its own, marked as such, with all that it writes: ``server.json``
+(what runs), ``key_file.json`` (tokens, readable by the owner alone), ``config.properties`` and
+``logs/``.
 """
 
+import fcntl
 import importlib.util
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +25,15 @@ from typing import Any
 import requests
 
 from iqa_torchserve.archive import check_archive
-from iqa_torchserve.config import ServerConfig, short_temporary_folder
+from iqa_torchserve.config import (
+    LOOPBACK,
+    TEMPORARY_PREFIX,
+    ServerConfig,
+    short_temporary_folder,
+)
 from iqa_torchserve.java import find_java_home
 
+_DESCRIPTION, _KEYS, _MARK = "server.json", "key_file.json", ".iqa-serve"
 _JAVA_CLASS = "org.pytorch.serve.ModelServer"
 _STOP_SECONDS = 30
 _POLL_SECONDS = 0.1
@@ -66,14 +76,19 @@ class RunningServer:
     @classmethod
     def find(cls, state: Path) -> "RunningServer | None":
         """Return the server that a state folder describes, or None if there is none alive."""
+        server = cls.described(state)
+        return server if server is not None and server.process() is not None else None
+
+    @classmethod
+    def described(cls, state: Path) -> "RunningServer | None":
+        """Return the server that a state folder describes, alive or not, or None."""
         try:
-            said = json.loads((state / "server.json").read_text())
-            server = cls(**{**said, "temporary": Path(said["temporary"]), "state": state})
+            said = json.loads((state / _DESCRIPTION).read_text())
+            return cls(**{**said, "temporary": Path(said["temporary"]), "state": state})
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ServerError(f"{state / 'server.json'} can't be read ({error})") from error
-        return server if server.process() is not None else None
+            raise ServerError(f"{state / _DESCRIPTION} can't be read ({error})") from error
 
     def process(self) -> Any | None:
         """Return the Java process as psutil knows it, or None if it is gone."""
@@ -89,7 +104,7 @@ class RunningServer:
 
     def token(self, kind: str = "inference") -> str:
         """Return a token from the key file: ``inference``, ``management`` or ``API``."""
-        path = self.state / "key_file.json"
+        path = self.state / _KEYS
         try:
             return str(json.loads(path.read_text())[kind]["key"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -123,8 +138,9 @@ class RunningServer:
             for member in alive:
                 member.kill()
             psutil.wait_procs(alive, timeout=5)
-        shutil.rmtree(self.temporary, ignore_errors=True)
-        for name in ("key_file.json", "server.json"):
+        if self.temporary.name.startswith(TEMPORARY_PREFIX):
+            shutil.rmtree(self.temporary, ignore_errors=True)
+        for name in (_KEYS, _DESCRIPTION):
             (self.state / name).unlink(missing_ok=True)
 
 
@@ -143,48 +159,92 @@ def start(config: ServerConfig) -> RunningServer:
     """
     if importlib.util.find_spec("ts") is None:
         raise ServerError("TorchServe is missing; pip install 'iqa-torchserve[server]'")
-    running = RunningServer.find(config.state)
-    if running is not None:
-        raise ServerError(
-            f"a server runs already at {running.inference_url} (pid {running.pid}); "
-            "'iqa-serve stop' ends it, --state names another folder for a second one"
-        )
     check_archive(config.archive)
     java_home = find_java_home()
-    _check_ports(config)
     try:
-        server = _launch(config, java_home)
+        with _locked(_prepared(config.state)):
+            left = RunningServer.described(config.state)
+            if left is not None and left.process() is not None:
+                raise ServerError(
+                    f"a server runs already at {left.inference_url} (pid {left.pid}); "
+                    "'iqa-serve stop' ends it, --state names another folder for a second one"
+                )
+            if left is not None:
+                left.stop()  # it died, and could not remove its things itself
+            _check_ports(config)
+            server = _launch(config, java_home)
+            try:
+                _wait_until_ready(server, config)
+            except BaseException:
+                server.stop()
+                raise
+            return server
     except OSError as error:
         raise ServerError(f"can't start in {config.state}: {error}") from error
-    try:
-        _wait_until_ready(server, config.start_seconds)
-    except BaseException:
+
+
+def stop(state: Path) -> bool:
+    """Stop the server of a state folder, or remove what a dead one left; return if one was alive.
+
+    Raises
+    ------
+    ServerError
+        If another start or stop is under way.
+    """
+    if not state.is_dir():
+        return False
+    with _locked(state):
+        server = RunningServer.described(state)
+        if server is None:
+            return False
+        alive = server.process() is not None
         server.stop()
-        raise
-    return server
+        return alive
 
 
 def free_port(count: int) -> int:
     """Return the first of ``count`` neighbouring ports on 127.0.0.1 that are free right now."""
     for first in range(20000 + os.getpid() % 997 * 10, 60000, 10):
-        if not any(_taken("127.0.0.1", port) for port in range(first, first + count)):
+        if not any(_taken(LOOPBACK, port) for port in range(first, first + count)):
             return first
-    raise ServerError(f"no {count} neighbouring free ports on 127.0.0.1")
+    raise ServerError(f"no {count} neighbouring free ports on {LOOPBACK}")
+
+
+def _prepared(state: Path) -> Path:
+    """Make the state folder, or check that it is one: what is in another stays as it is."""
+    if state.is_dir():
+        if any(state.iterdir()) and not (state / _MARK).is_file():
+            raise ServerError(
+                f"{state} is in use for something else; --state takes a new or an empty folder"
+            )
+    else:
+        state.mkdir(parents=True, mode=0o700)
+    state.chmod(0o700)
+    (state / _MARK).touch()
+    return state
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Let one process at a time start or stop the server of a state folder."""
+    with (state / _MARK).open("w") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServerError(
+                f"another start or stop of the server in {state} is under way"
+            ) from None
+        yield
 
 
 def _launch(config: ServerConfig, java_home: Path) -> RunningServer:
-    import psutil
-
-    config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    config.state.chmod(0o700)
     logs = config.state / "logs"
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir()
-    (config.state / "key_file.json").unlink(missing_ok=True)
+    (config.state / _KEYS).unlink(missing_ok=True)
     properties = config.state / "config.properties"
     properties.write_text(config.properties())
     temporary = short_temporary_folder()
-    archive = config.archive.resolve()
     environment = {
         **os.environ,
         "JAVA_HOME": str(java_home),
@@ -197,31 +257,46 @@ def _launch(config: ServerConfig, java_home: Path) -> RunningServer:
     }
     environment.pop("TS_CONFIG_FILE", None)  # it would win over our configuration
     command = [sys.executable, "-m", "ts.model_server", "--start", "--ncs"]
-    command += ["--ts-config", str(properties), "--model-store", str(archive.parent)]
-    command += ["--models", f"{config.model}={archive.name}"]
-    with (logs / "console.log").open("wb") as console:
-        # Without --foreground this returns at once and leaves Java running, its pid in a file. The
-        # session of its own keeps a terminal's Ctrl-C from it; the umask closes the key file.
-        launcher = subprocess.run(
-            command,
-            cwd=config.state,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            umask=0o077,
-        )
-    pid_file = temporary / ".model_server.pid"
-    if launcher.returncode or not pid_file.is_file():
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise ServerError(f"TorchServe did not start:\n{_tail(logs / 'console.log')}")
-    pid = int(pid_file.read_text())
+    command += ["--ts-config", str(properties), "--model-store", str(config.archive.parent)]
+    command += ["--models", f"{config.model}={config.archive.name}"]
+    launcher = None
     try:
-        started = psutil.Process(pid).create_time()
-    except psutil.Error:
+        with (logs / "console.log").open("wb") as console:
+            # Without --foreground this ends at once and leaves Java running, its pid in a file. The
+            # session of its own keeps a terminal's Ctrl-C from it; the umask closes the key file.
+            launcher = subprocess.Popen(
+                command,
+                cwd=config.state,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                umask=0o077,
+            )
+            launcher.wait()
+        return _described(config, temporary)
+    except BaseException:
+        if launcher is not None:
+            # Java is in the launcher's process group, whether its pid was written or not.
+            with suppress(ProcessLookupError):
+                os.killpg(launcher.pid, signal.SIGKILL)
+            launcher.wait()
         shutil.rmtree(temporary, ignore_errors=True)
-        raise ServerError(f"TorchServe ended at once:\n{_tail(logs / 'console.log')}") from None
+        (config.state / _KEYS).unlink(missing_ok=True)
+        raise
+
+
+def _described(config: ServerConfig, temporary: Path) -> RunningServer:
+    """Write down what the launcher has started, for other commands to find."""
+    import psutil
+
+    try:
+        pid = int((temporary / ".model_server.pid").read_text())
+        started = psutil.Process(pid).create_time()
+    except (OSError, ValueError, psutil.Error):
+        console = config.state / "logs" / "console.log"
+        raise ServerError(f"TorchServe did not start:\n{_tail(console)}") from None
     server = RunningServer(
         pid,
         started,
@@ -232,23 +307,24 @@ def _launch(config: ServerConfig, java_home: Path) -> RunningServer:
         config.state,
     )
     said = {name: value for name, value in vars(server).items() if name != "state"}
-    (config.state / "server.json").write_text(json.dumps(said, default=str, indent=2))
+    (config.state / _DESCRIPTION).write_text(json.dumps(said, default=str, indent=2))
     return server
 
 
-def _wait_until_ready(server: RunningServer, seconds: float) -> None:
+def _wait_until_ready(server: RunningServer, config: ServerConfig) -> None:
     logs = server.state / "logs"
-    end = time.monotonic() + seconds
+    end = time.monotonic() + config.start_seconds
     while time.monotonic() < end:
         if server.process() is None:
             raise ServerError(f"TorchServe ended:\n{_tail(logs / 'console.log')}")
-        if server.ready():
+        if server.worker_states().count("READY") >= config.workers:
             return
         if trace := _worker_trace(logs / "model_log.log"):
             raise ServerError(f"the worker could not load the archive:\n{trace}")
         time.sleep(_POLL_SECONDS)
+    end_of_log = _tail(logs / "ts_log.log")
     raise ServerError(
-        f"no worker was ready after {seconds:g} s; the log ends:\n{_tail(logs / 'ts_log.log')}"
+        f"the workers were not ready after {config.start_seconds:g} s; the log ends:\n{end_of_log}"
     )
 
 
@@ -266,7 +342,11 @@ def _worker_trace(log: Path) -> str:
 
 
 def _check_ports(config: ServerConfig) -> None:
-    taken = [str(port) for port in config.ports if _taken(config.host, port)]
+    taken = [
+        str(port)
+        for port in config.ports
+        if _taken(LOOPBACK, port) or (config.host != LOOPBACK and _taken(config.host, port))
+    ]
     if taken:
         raise ServerError(
             f"port {', '.join(taken)} of {config.host} is taken or not ours; the server needs "
@@ -276,7 +356,7 @@ def _check_ports(config: ServerConfig) -> None:
 
 
 def _taken(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
+from iqa_metrics.devices import pick_device
 from iqa_metrics.metrics.contract import Check, Metric
 from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.metrics.pixel import PSNR, SSIM
 from iqa_metrics.metrics.specs import DeepSpec, MetricSpec, NamedSpec
 from iqa_metrics.metrics.specs import parse_spec as _parse_spec
+from iqa_metrics.names import lookup
 
 DEFAULT = DeepSpec("efficientnet_lite0", ("block14",), "rmse")
 """The default metric; docs/default_metric.md shows the measurements behind the choice."""
@@ -83,7 +85,7 @@ def resolve(spec: MetricSpec | str) -> MetricSpec:
     """Return what a spec stands for: ``default`` becomes the deep distance that it names."""
     parsed = parse_spec(spec) if isinstance(spec, str) else spec
     if isinstance(parsed, NamedSpec):
-        return _BY_NAME[parsed.name].stands_for or parsed
+        return lookup("metric", parsed.name, _BY_NAME).stands_for or parsed
     return parsed
 
 
@@ -97,7 +99,7 @@ def create_metric(
     spec
         Such as ``"default"``, ``"ssim"`` or ``"efficientnet_lite0:block12:euclidean"``.
     device
-        Where the metric is to run; see :func:`iqa_metrics.pick_device`.
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; see :func:`iqa_metrics.pick_device`.
     check
         As for :class:`Metric`.
 
@@ -109,10 +111,11 @@ def create_metric(
         If the network's weights are missing or damaged.
     """
     parsed = parse_spec(spec) if isinstance(spec, str) else spec
-    metric = (
-        _deep(parsed, check) if isinstance(parsed, DeepSpec) else _BY_NAME[parsed.name].make(check)
-    )
-    return metric.to(device)
+    if isinstance(parsed, DeepSpec):
+        metric = _deep(parsed, check)
+    else:
+        metric = lookup("metric", parsed.name, _BY_NAME).make(check)
+    return metric.to(pick_device(str(device)))
 
 
 def _deep(spec: DeepSpec, check: Check) -> Metric:

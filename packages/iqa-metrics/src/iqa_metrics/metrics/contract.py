@@ -1,5 +1,7 @@
 """The contract that every metric keeps."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import ClassVar, Literal
 
 import torch
@@ -78,7 +80,8 @@ class Metric(nn.Module):
                 f"metric and images lie on different devices ({', '.join(sorted(homes))}); "
                 "move them with .to(device)"
             )
-        return self.compare(reference, distorted)
+        with exact_arithmetic(distorted.device):
+            return self.compare(reference, distorted)
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
         """Return ``[N]`` for images that were already checked. Each metric writes its own."""
@@ -86,6 +89,28 @@ class Metric(nn.Module):
 
     def extra_repr(self) -> str:
         return self.name
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """Let nothing that surrounds a metric lower its precision without a word.
+
+    An enclosing autocast is switched off and, on a GPU, TF32 for convolutions, torch's default
+    there. The latter is a flag of the whole process, put back at the end.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":
+            cudnn = torch.backends.cudnn
+            stack.enter_context(
+                cudnn.flags(
+                    enabled=cudnn.enabled,
+                    benchmark=cudnn.benchmark,
+                    deterministic=cudnn.deterministic,
+                    allow_tf32=False,
+                )
+            )
+        yield
 
 
 def at_least_float32(images: Tensor) -> Tensor:

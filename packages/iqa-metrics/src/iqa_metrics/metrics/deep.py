@@ -62,7 +62,7 @@ class DeepDistance(Metric):
         layers: str | Sequence[str],
         readout: str = "euclidean",
         *,
-        weights: Path | None = None,
+        weights: str | Path | None = None,
         check: Check = "error",
     ) -> None:
         super().__init__(check=check)
@@ -75,7 +75,7 @@ class DeepDistance(Metric):
         self.name = str(DeepSpec(record.name, self.layers, self.readout.name))
         self.smallest_input = record.smallest_input
         self.extractor = FeatureExtractor(
-            record.network(weights),
+            record.network(None if weights is None else Path(weights)),
             {layer.name: layer.module for layer in record.layers},
             record.scaling,
         )
