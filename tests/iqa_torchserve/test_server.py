@@ -286,6 +286,8 @@ def test_a_folder_of_something_else_is_left_alone(archive, tmp_path):
     tmp_path.chmod(0o755)
     with pytest.raises(ServerError, match="in use for something else"):
         start(ServerConfig(archive, state=tmp_path, port=free_port(PORTS)))
+    assert servers.stop(tmp_path) is False
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
     assert (tmp_path / "logs" / "mine.log").read_text() == "precious"
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 

@@ -191,7 +191,7 @@ def stop(state: Path) -> bool:
     ServerError
         If another start or stop is under way.
     """
-    if not state.is_dir():
+    if not (state / _MARK).is_file():
         return False
     with _locked(state):
         server = RunningServer.described(state)
@@ -275,7 +275,7 @@ def _launch(config: ServerConfig, java_home: Path) -> RunningServer:
                 umask=0o077,
             )
             launcher.wait()
-        return _described(config, temporary)
+        return _write_description(config, temporary)
     except BaseException:
         if launcher is not None:
             # Java is in the launcher's process group, whether its pid was written or not.
@@ -287,7 +287,7 @@ def _launch(config: ServerConfig, java_home: Path) -> RunningServer:
         raise
 
 
-def _described(config: ServerConfig, temporary: Path) -> RunningServer:
+def _write_description(config: ServerConfig, temporary: Path) -> RunningServer:
     """Write down what the launcher has started, for other commands to find."""
     import psutil
 
