@@ -86,10 +86,8 @@ class FeatureExtractor(nn.Module):
         paths = {name: lookup("layer", name, self.layers) for name in layers}
         if not paths:
             return
-        modules = {
-            name: lookup("module", path, dict(self.network.named_modules()))
-            for name, path in paths.items()
-        }
+        known = dict(self.network.named_modules())
+        modules = {name: lookup("module", path, known) for name, path in paths.items()}
         remaining = set(paths)
         caller = threading.get_ident()
 

@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -113,33 +114,22 @@ class PairTable:
                 yield Pair(reference, distorted, self.path.parent, carried, problem)
 
 
-class _CsvFile:
-    """A CSV file open for reading, whose failures are PairsErrors."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> TextIO:
-        if self._path.exists() and not self._path.is_file():
-            # A pipe could be read only once, and the table is read anew for each purpose.
-            raise PairsError(f"{self._path}: not a regular file; save the table first")
-        try:
-            # utf-8-sig: spreadsheets write a byte order mark before the first column's name.
-            self._file = self._path.open(newline="", encoding="utf-8-sig")
-        except OSError as error:
-            raise PairsError(f"{self._path}: can't be opened ({error.strerror})") from error
-        return self._file
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._file.close()
-        if isinstance(error, (UnicodeDecodeError, csv.Error)):
-            raise PairsError(
-                f"{self._path}: not a CSV file in UTF-8 ({error}); save it as one"
-            ) from error
-
-
-def _csv(path: Path) -> _CsvFile:
-    return _CsvFile(path)
+@contextmanager
+def _csv(path: Path) -> Iterator[TextIO]:
+    """Open a CSV file for reading; what goes wrong is a PairsError."""
+    if path.exists() and not path.is_file():
+        # A pipe could be read only once, and the table is read anew for each purpose.
+        raise PairsError(f"{path}: not a regular file; save the table first")
+    try:
+        # utf-8-sig: spreadsheets write a byte order mark before the first column's name.
+        file = path.open(newline="", encoding="utf-8-sig")
+    except OSError as error:
+        raise PairsError(f"{path}: can't be opened ({error.strerror})") from error
+    try:
+        with file:
+            yield file
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PairsError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from error
 
 
 def score(
