@@ -303,25 +303,40 @@ def java_of(state):
 
 
 def run_serve(*arguments, state):
+    # Where these tests run in the background, children would be born deaf to SIGINT.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from iqa_torchserve.cli import app; app()"
+    )
     return subprocess.Popen(
-        [sys.executable, "-m", "iqa_torchserve.cli", *map(str, arguments), "--state", str(state)],
+        [sys.executable, "-c", code, *map(str, arguments), "--state", str(state)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-@pytest.mark.parametrize("moment", ["logs/console.log", "server.json"])
-def test_an_interrupted_start_leaves_nothing(archive, tmp_path, moment):
+@pytest.mark.parametrize(
+    ("sent", "moment"),
+    [
+        (signal.SIGINT, "logs/console.log"),
+        (signal.SIGINT, "server.json"),
+        (signal.SIGTERM, "server.json"),
+    ],
+)
+def test_an_interrupted_start_leaves_nothing(archive, tmp_path, sent, moment):
     state = tmp_path / "state"
     starting = run_serve("start", archive, "--port", free_port(PORTS), state=state)
     while not (state / moment).exists():
         assert starting.poll() is None
         time.sleep(0.02)
-    starting.send_signal(signal.SIGINT)
+    starting.send_signal(sent)
     starting.communicate(timeout=120)
+    left = java_of(state)
+    for process in left:
+        process.kill()
+    assert left == []
     assert starting.returncode != 0
-    assert java_of(state) == []
     assert not (state / "key_file.json").exists()
     assert RunningServer.described(state) is None
 

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
@@ -67,6 +69,8 @@ def start(
     state: StateOption = None,
 ) -> None:
     """Start a server and wait until it is ready. It goes on after this command ends."""
+    # Like Ctrl-C, a polite request to end must not leave a half-started server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _refusals():
         from iqa_torchserve import server
 
