@@ -17,11 +17,6 @@ from iqa_torchserve.archive import (
 )
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    return build_archive(tmp_path_factory.mktemp("store"))
-
-
 @pytest.fixture
 def unpacked(archive, tmp_path):
     with zipfile.ZipFile(archive) as mar:

@@ -141,17 +141,6 @@ def _features(network: nn.Module) -> nn.Module:
     return network.get_submodule("features")
 
 
-def _torchvision_file(filename: str) -> WeightsFile:
-    # torchvision ends each file name in the first digits of the file's SHA-256.
-    return WeightsFile(
-        filename=filename,
-        sha256=filename.rsplit("-", 1)[1].removesuffix(".pth"),
-        licence="BSD-3-Clause",
-        source="torchvision",
-        url=f"https://download.pytorch.org/models/{filename}",
-    )
-
-
 # EfficientNet-Lite0 -----------------------------------------------------------------------------
 
 
@@ -267,6 +256,39 @@ _RESNET50_LAYERS = (
     ),
 )
 
+
+def _torchvision(
+    name: str,
+    architecture: str,
+    layers: tuple[Layer, ...],
+    *,
+    smallest_input: int,
+    filename: str,
+    build: Callable[[], nn.Module],
+    trunk: Callable[[nn.Module], nn.Module] = _features,
+) -> Backbone:
+    """Describe one of torchvision's ImageNet classifiers."""
+    return Backbone(
+        name=name,
+        architecture=architecture,
+        goal="classification",
+        data="ImageNet-1k",
+        layers=layers,
+        scaling=_IMAGENET,
+        smallest_input=smallest_input,
+        weights=WeightsFile(
+            filename=filename,
+            # torchvision ends each file name in the first digits of the file's SHA-256.
+            sha256=filename.rsplit("-", 1)[1].removesuffix(".pth"),
+            licence="BSD-3-Clause",
+            source="torchvision",
+            url=f"https://download.pytorch.org/models/{filename}",
+        ),
+        build=build,
+        trunk=trunk,
+    )
+
+
 BACKBONES: tuple[Backbone, ...] = (
     Backbone(
         name="efficientnet_lite0",
@@ -286,63 +308,44 @@ BACKBONES: tuple[Backbone, ...] = (
         build=_build_efficientnet_lite0,
         trunk=_efficientnet_trunk,
     ),
-    Backbone(
-        name="mobilenet_v2",
-        architecture="MobileNetV2",
-        goal="classification",
-        data="ImageNet-1k",
-        layers=_MOBILENET_LAYERS,
-        scaling=_IMAGENET,
+    _torchvision(
+        "mobilenet_v2",
+        "MobileNetV2",
+        _MOBILENET_LAYERS,
         smallest_input=1,
-        weights=_torchvision_file("mobilenet_v2-b0353104.pth"),
+        filename="mobilenet_v2-b0353104.pth",
         build=models.mobilenet_v2,
-        trunk=_features,
     ),
-    Backbone(
-        name="vgg16",
-        architecture="VGG-16",
-        goal="classification",
-        data="ImageNet-1k",
-        layers=_vgg_layers([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]),
-        scaling=_IMAGENET,
+    _torchvision(
+        "vgg16",
+        "VGG-16",
+        _vgg_layers([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]),
         smallest_input=32,
-        weights=_torchvision_file("vgg16-397923af.pth"),
+        filename="vgg16-397923af.pth",
         build=models.vgg16,
-        trunk=_features,
     ),
-    Backbone(
-        name="alexnet",
-        architecture="AlexNet",
-        goal="classification",
-        data="ImageNet-1k",
-        layers=_ALEXNET_LAYERS,
-        scaling=_IMAGENET,
+    _torchvision(
+        "alexnet",
+        "AlexNet",
+        _ALEXNET_LAYERS,
         smallest_input=63,
-        weights=_torchvision_file("alexnet-owt-7be5be79.pth"),
+        filename="alexnet-owt-7be5be79.pth",
         build=models.alexnet,
-        trunk=_features,
     ),
-    Backbone(
-        name="squeezenet1_1",
-        architecture="SqueezeNet 1.1",
-        goal="classification",
-        data="ImageNet-1k",
-        layers=_SQUEEZENET_LAYERS,
-        scaling=_IMAGENET,
+    _torchvision(
+        "squeezenet1_1",
+        "SqueezeNet 1.1",
+        _SQUEEZENET_LAYERS,
         smallest_input=17,
-        weights=_torchvision_file("squeezenet1_1-b8a52dc0.pth"),
+        filename="squeezenet1_1-b8a52dc0.pth",
         build=models.squeezenet1_1,
-        trunk=_features,
     ),
-    Backbone(
-        name="resnet50",
-        architecture="ResNet-50",
-        goal="classification",
-        data="ImageNet-1k",
-        layers=_RESNET50_LAYERS,
-        scaling=_IMAGENET,
+    _torchvision(
+        "resnet50",
+        "ResNet-50",
+        _RESNET50_LAYERS,
         smallest_input=1,
-        weights=_torchvision_file("resnet50-0676ba61.pth"),
+        filename="resnet50-0676ba61.pth",
         build=models.resnet50,
         trunk=_without_classifier,
     ),
