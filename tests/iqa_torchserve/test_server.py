@@ -135,13 +135,16 @@ def test_of_two_starts_at_once_one_is_refused(archive, tmp_path):
         refused = said[0] if both[0].returncode else said[1]
         assert "under way" in refused or "runs already" in refused
         assert len(java_of(state)) == 1
-        assert RunningServer.find(state).ready()
+        assert RunningServer.find(state).worker_states() == ["READY"]
     finally:
         assert servers.stop(state)
     assert java_of(state) == []
 
 
-def test_what_a_killed_server_left_is_removed(archive, tmp_path):
+def test_what_a_killed_server_left_is_removed(archive, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # would swallow what asks it
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
     config = ServerConfig(archive, state=tmp_path / "state", port=free_port(PORTS), workers=2)
     killed = start(config)
     assert killed.worker_states() == ["READY", "READY"]
@@ -164,7 +167,7 @@ def test_a_host_that_is_none_is_refused(archive, host):
 def test_a_second_start_in_the_same_folder_is_refused(server, archive):
     with pytest.raises(ServerError, match="runs already"):
         start(ServerConfig(archive, state=server.state, port=free_port(PORTS)))
-    assert server.ready()
+    assert server.worker_states() == ["READY"]
 
 
 def test_a_taken_port_is_named(server, archive, tmp_path):

@@ -113,18 +113,16 @@ class RunningServer:
     def worker_states(self) -> list[str]:
         """Return the states of the model's workers, such as ``READY``; empty if none answer."""
         try:
-            answer = requests.get(
-                f"{self.management_url}/models/{self.model}",
-                headers={"Authorization": f"Bearer {self.token('management')}"},
-                timeout=5,
-            )
+            with requests.Session() as session:
+                session.trust_env = False  # no proxy has any business with this token
+                answer = session.get(
+                    f"{self.management_url}/models/{self.model}",
+                    headers={"Authorization": f"Bearer {self.token('management')}"},
+                    timeout=5,
+                )
             return [worker["status"] for worker in answer.json()[0]["workers"]]
         except (requests.RequestException, ServerError, ValueError, KeyError, TypeError):
             return []
-
-    def ready(self) -> bool:
-        """Whether a worker is ready. TorchServe's own ping says yes long before."""
-        return "READY" in self.worker_states()
 
     def stop(self) -> None:
         """Stop the server and remove its tokens, sockets and temporary files; logs stay."""
