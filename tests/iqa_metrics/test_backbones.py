@@ -22,7 +22,7 @@ def untrained(record):
 
 @pytest.mark.parametrize("record", BACKBONES, ids=lambda b: b.name)
 def test_layers_have_the_stated_channels_and_stride(record):
-    # At this size only floor and ceiling of a division by the stride are left open.
+    # At this size little but floor and ceiling of a division by the stride is left open.
     size = 256
     seen = {}
     extractor = untrained(record)
@@ -37,19 +37,20 @@ def test_layers_have_the_stated_channels_and_stride(record):
         _, channels, height, width = seen[layer.name]
         assert channels == layer.channels
         assert height == width
-        assert abs(height - size / layer.stride) <= 1
+        # PerceptNet pads less than its convolutions take.
+        assert abs(height - size / layer.stride) <= (3 if record.name == "perceptnet" else 1)
 
 
 @pytest.mark.parametrize("record", BACKBONES, ids=lambda b: b.name)
 def test_the_smallest_input_is_the_smallest(record):
     extractor = untrained(record)
-    last = record.layers[-1].name
-    n = record.smallest_input
-    with torch.no_grad():
-        assert extractor.responses(torch.rand(1, 3, n, n), [last])[last].numel() > 0
-        if n > 1:
-            with pytest.raises(RuntimeError):
-                extractor.responses(torch.rand(1, 3, n - 1, n - 1), [last])
+    assert record.smallest_input == max(layer.smallest_input for layer in record.layers)
+    for name, n in ((layer.name, layer.smallest_input) for layer in record.layers):
+        with torch.no_grad():
+            assert extractor.responses(torch.rand(1, 3, n, n), [name])[name].numel() > 0
+            if n > 1:
+                with pytest.raises(RuntimeError):
+                    extractor.responses(torch.rand(1, 3, n - 1, n - 1), [name])
 
 
 def test_records_are_distinct_and_name_their_weights():
@@ -57,7 +58,8 @@ def test_records_are_distinct_and_name_their_weights():
     for record in BACKBONES:
         names = [layer.name for layer in record.layers]
         assert len(set(names)) == len(names)
-        assert (record.weights.url is None) != (record.weights.package is None)
+        assert record.weights.licence
+        assert record.weights.source
         if record.weights.url:
             assert record.weights.url.endswith(f"-{record.weights.sha256}.pth")
 

