@@ -1,0 +1,20 @@
+"""Readouts: how different two responses of a layer are, as one number an image pair.
+
+Each is a pure function of the reference's and the distorted image's responses, ``[N, C, ...]``,
+that returns float32 ``[N]`` (float64 for float64 responses). Half-precision responses are raised to
+float32 before they are compared. The gradient is finite everywhere, and 0 where both are equal.
+"""
+
+from iqa_metrics.readouts.catalogue import READOUTS, Readout, readout
+from iqa_metrics.readouts.concatenation import CONCATENATIONS, Concatenation, weighted_sum
+from iqa_metrics.readouts.numerics import elements
+
+__all__ = [
+    "CONCATENATIONS",
+    "READOUTS",
+    "Concatenation",
+    "Readout",
+    "elements",
+    "readout",
+    "weighted_sum",
+]
