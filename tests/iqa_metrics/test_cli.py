@@ -10,7 +10,7 @@ import pytest
 from material import encoded
 from typer.testing import CliRunner
 
-from iqa_metrics import BACKBONES, score
+from iqa_metrics import BACKBONES, METRICS, READOUTS, score
 from iqa_metrics.cli import app
 
 
@@ -51,7 +51,7 @@ def test_a_table(files, tmp_path):
     )
     result = iqa("score", "--pairs", pairs, "-m", "psnr", "-m", "ssim", "--out", out)
     assert result.exit_code == 1
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [(r["metric"], r["mos"], bool(r["error"])) for r in rows] == [
         *(("psnr", "1", False), ("ssim", "1", False), ("psnr", "2", True), ("ssim", "2", True))
     ]
@@ -116,8 +116,12 @@ def test_lists():
     layers = json.loads(iqa("list", "layers", "vgg16", "--json").stdout)
     assert [layer["name"] for layer in layers] == [layer.name for layer in BACKBONES[2].layers]
     metrics = json.loads(iqa("list", "metrics", "--json").stdout)
-    assert [m["name"] for m in metrics] == ["default", "psnr", "ssim", "ssim_skimage"]
-    for arguments in (["metrics"], ["backbones"], ["layers", "resnet50"]):
+    assert [m["name"] for m in metrics] == [m.name for m in METRICS]
+    assert {m["name"] for m in metrics if m["here"]} >= {"default", "psnr", "ms_ssim"}
+    readouts = {r["name"]: r for r in json.loads(iqa("list", "readouts", "--json").stdout)}
+    assert list(readouts) == [r.name for r in READOUTS]
+    assert readouts["cosine"]["concatenations"] == ["sum", "sum_per_element"]
+    for arguments in (["metrics"], ["readouts"], ["backbones"], ["layers", "resnet50"]):
         result = iqa("list", *arguments)
         assert result.exit_code == 0
     assert "layer4.2" in result.stdout

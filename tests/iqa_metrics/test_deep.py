@@ -2,15 +2,28 @@
 
 import csv
 import math
+from typing import ClassVar
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from material import REPOSITORY, tensor
+from seeded import save_trunk, trunk
 from torch import nn
 
-from iqa_metrics import METRICS, DeepDistance, ImageError, Metric, backbone, create_metric
+from iqa_metrics import (
+    CONCATENATIONS,
+    METRICS,
+    READOUTS,
+    DeepDistance,
+    FeatureReadouts,
+    ImageError,
+    backbone,
+    create_metric,
+    needs,
+)
+from iqa_metrics.readouts import readout
 from iqa_metrics.weights import read_state_dict
 
 LITE0 = [layer.name for layer in backbone("efficientnet_lite0").layers]
@@ -88,10 +101,169 @@ def test_joined_layers_are_one_long_response(pair, plain_lite0):
     long = [torch.cat([r[name].double().flatten() for name in layers]) for r in (x, y)]
     expected = float((long[0] - long[1]).norm())
     metric = DeepDistance("efficientnet_lite0", layers)
-    assert metric.name == "efficientnet_lite0:stem+block3+block9:euclidean"
+    assert metric.name == "efficientnet_lite0:stem+block3+block9:euclidean:joint"
     assert float(metric(*pair)) == pytest.approx(expected, rel=1e-5)
     rmse = create_metric("efficientnet_lite0:stem+block3+block9:rmse")
     assert float(rmse(*pair)) == pytest.approx(expected / math.sqrt(long[0].numel()), rel=1e-5)
+
+
+def test_summed_layers(pair, plain_lite0):
+    x, y = (plain_lite0.responses(image) for image in pair)
+    pairs = [(x[name].double(), y[name].double()) for name in ("stem", "block9")]
+    stem, block9 = (float((a - b).norm()) for a, b in pairs)
+    counts = [a.numel() for a, _ in pairs]
+    summed = DeepDistance("efficientnet_lite0", ["block9", "stem"], concatenation="sum")
+    assert float(summed(*pair)) == pytest.approx(stem + block9, rel=1e-5)
+    # The weights follow their layers, whatever the order in which both are given.
+    orders = [(["block9", "stem"], [3, 0.5]), (["stem", "block9"], [0.5, 3])]
+    for names, weights in orders:
+        weighted = DeepDistance(
+            "efficientnet_lite0", names, concatenation="sum", layer_weights=weights
+        )
+        assert weighted.name == "efficientnet_lite0:0.5*stem+3*block9:euclidean:sum"
+        assert float(weighted(*pair)) == pytest.approx(0.5 * stem + 3 * block9, rel=1e-5)
+    named = create_metric("efficientnet_lite0:3*block9+0.5*stem:euclidean:sum_per_element")
+    expected = 0.5 * stem / counts[0] + 3 * block9 / counts[1]
+    assert float(named(*pair)) == pytest.approx(expected, rel=1e-5)
+
+
+MAPS = [record for record in READOUTS if record.map]
+
+
+@pytest.mark.parametrize("record", MAPS, ids=lambda r: r.name)
+def test_maps_are_enlarged_and_concatenated(record, pair):
+    """Of layers as large as the image nothing is enlarged, so that a map sums up to the value."""
+    images = [image[..., :48, :40] for image in pair]
+    layers = ["conv1_1", "relu1_1", "relu1_2"]
+    weights = {name: torch.rand(64) for name in layers} if record.weighted else None
+    kinds = ["sum", "joint"] if record.joint else ["sum"]
+    for kind in kinds:
+        metric = DeepDistance(
+            *("vgg16", layers, record.name),
+            concatenation=kind,
+            channel_weights=weights,
+            trunk=trunk("vgg16"),
+        )
+        assert metric.has_map
+        found = metric(*images, map=True)
+        assert found.shape == (1, 1, 48, 40)
+        value = float(metric(*images))
+        if "euclidean" in record.name:
+            total = float(found.square().sum().sqrt())
+            assert total == pytest.approx(value, rel=1e-5) if kind == "joint" else total > 0
+        elif kind == "joint" and record.name == "rmse":
+            assert float(found.square().mean().sqrt()) == pytest.approx(value, rel=1e-5)
+        elif record.name != "rmse":
+            assert float(found.mean()) == pytest.approx(value, rel=1e-5)
+
+
+def test_a_map_of_a_small_layer_is_enlarged_bilinearly(pair, plain_lite0):
+    x, y = (plain_lite0.responses(image)["block3"] for image in pair)
+    expected = nn.functional.interpolate(
+        (x - y).square().mean(1, keepdim=True).sqrt(), (256, 320), mode="bilinear"
+    )
+    found = create_metric("efficientnet_lite0:block3:rmse")(*pair, map=True)
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+class TestChannelWeights:
+    def test_they_weigh_each_channel(self, pair, plain_lite0):
+        x, y = (plain_lite0.responses(image)["stem"].double() for image in pair)
+        weights = torch.rand(32, generator=torch.Generator().manual_seed(0))
+        expected = (weights.double()[:, None, None] * (x - y)[0].square()).sum().sqrt()
+        metric = DeepDistance(
+            "efficientnet_lite0", "stem", "weighted_euclidean", channel_weights={"stem": weights}
+        )
+        assert metric.name == "efficientnet_lite0:stem:weighted_euclidean"
+        assert float(metric(*pair)) == pytest.approx(float(expected), rel=1e-5)
+
+    @pytest.mark.parametrize(
+        ("weights", "words"),
+        [
+            (None, r"weighs channels: make the metric with DeepDistance"),
+            ({}, "expected layers stem, got"),
+            ({"stem": [1.0] * 31}, r"has 32 channels; expected \[32\], got \[31\]"),
+            ({"stem": [1.0] * 31 + [-1.0]}, "at least 0"),
+            ({"stem": [math.nan] * 32}, "finite"),
+        ],
+    )
+    def test_wrong_ones_are_refused(self, weights, words):
+        with pytest.raises(ValueError, match=words):
+            DeepDistance("efficientnet_lite0", "stem", "weighted_lpips", channel_weights=weights)
+
+    def test_plain_readouts_take_none_and_specs_have_none(self):
+        with pytest.raises(ValueError, match="takes no channel_weights"):
+            DeepDistance("efficientnet_lite0", "stem", channel_weights={"stem": [1.0] * 32})
+        with pytest.raises(ValueError, match="weighs channels"):
+            create_metric("efficientnet_lite0:stem:weighted_lpips")
+
+
+class TestFeatureReadouts:
+    wanted: ClassVar = {
+        "head": ["channel_mean"],
+        "stem": [r.name for r in READOUTS if not r.weighted],
+        "block3": ["weighted_euclidean", "gram", "gram"],
+    }
+    weights: ClassVar = {"block3": torch.linspace(0, 1, 40)}
+
+    def test_they_are_the_values_of_single_metrics_out_of_one_pass(self, pair):
+        passes = []
+        readouts = FeatureReadouts("efficientnet_lite0", self.wanted, channel_weights=self.weights)
+        stem = readouts.extractor.network.get_submodule("stem")
+        stem.register_forward_hook(lambda module, inputs, output: passes.append(len(inputs[0])))
+        values = readouts(*pair)
+        assert passes == [2]
+        assert list(values) == ["stem", "block3", "head"]
+        assert list(values["block3"]) == ["weighted_euclidean", "gram"]
+        for layer, of_layer in values.items():
+            for name, value in of_layer.items():
+                weights = self.weights if readout(name).weighted else None
+                single = DeepDistance("efficientnet_lite0", layer, name, channel_weights=weights)
+                assert torch.allclose(value, single(*pair), rtol=1e-6), (layer, name)
+
+    def test_gradients_come_out_too(self, pair):
+        distorted = pair[1][..., :64, :64].clone().requires_grad_()
+        readouts = FeatureReadouts("efficientnet_lite0", {"stem": ["gram"], "block9": ["cosine"]})
+        values = readouts(pair[0][..., :64, :64], distorted)
+        (values["stem"]["gram"] + values["block9"]["cosine"]).sum().backward()
+        assert float(distorted.grad.abs().max()) > 0
+
+    def test_images_are_checked_as_a_metric_checks_them(self, pair):
+        readouts = FeatureReadouts("efficientnet_lite0", {"head": ["rmse"]})
+        with pytest.raises(ImageError, match="divide by 255"):
+            readouts(pair[0], 255 * pair[1])
+        with pytest.raises(ImageError, match="too small for efficientnet_lite0"):
+            readouts(*(image[..., :31, :31] for image in pair))
+
+    @pytest.mark.parametrize("wanted", [{}, {"stem": []}])
+    def test_nothing_wanted_is_refused(self, wanted):
+        with pytest.raises(ValueError, match="at least one layer, and a readout"):
+            FeatureReadouts("efficientnet_lite0", wanted)
+
+
+def test_the_callers_own_network(pair, real_weights):
+    """A record tells a whole network from a trunk; the copy gives what the original gives."""
+    from torchvision.models import mobilenet_v2
+
+    network = mobilenet_v2(weights=None)
+    state = torch.load(real_weights / "mobilenet_v2-b0353104.pth", weights_only=True)
+    network.load_state_dict(state)
+    values = [
+        float(DeepDistance("mobilenet_v2", "block7", "rmse", trunk=t)(*pair))
+        for t in (network, network.features)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IQA_WEIGHTS", str(real_weights))
+        expected = float(DeepDistance("mobilenet_v2", "block7", "rmse")(*pair))
+    assert values == [pytest.approx(expected, rel=1e-6)] * 2
+
+
+def test_a_layers_own_smallest_input():
+    images = [torch.rand(1, 3, 16, 16) for _ in range(2)]
+    assert DeepDistance("efficientnet_lite0", "block9").smallest_input == 16
+    assert torch.isfinite(DeepDistance("efficientnet_lite0", "block9")(*images)).all()
+    with pytest.raises(ImageError, match="at least 32"):
+        DeepDistance("efficientnet_lite0", ["block9", "head"])(*images)
 
 
 def golden_rows():
@@ -100,67 +272,22 @@ def golden_rows():
 
 
 @pytest.mark.parametrize("row", golden_rows(), ids=lambda r: f"{r['metric']}-{r['photograph']}")
-def test_golden_values(row, photographs):
+def test_golden_values(row, photographs, tmp_path):
     reference = tensor(photographs[row["photograph"]])
     distorted = torch.nn.functional.avg_pool2d(reference, 3, stride=1, padding=1)
-    found = float(create_metric(row["metric"])(reference, distorted))
+    weights = None
+    if row["trunk"]:
+        weights = save_trunk(needs(row["metric"]).backbone, tmp_path)
+    found = float(create_metric(row["metric"], weights=weights)(reference, distorted))
     assert found == pytest.approx(float(row["value"]), rel=float(row["tolerance"]))
 
 
-ALL = [record.name for record in METRICS]
-
-
-@pytest.fixture(scope="module")
-def metrics():
-    return {name: create_metric(name) for name in ALL}
-
-
-@pytest.mark.parametrize("name", ALL)
-class TestContract:
-    def test_it_declares_itself(self, name, metrics):
-        metric = metrics[name]
-        assert isinstance(metric, Metric)
-        assert isinstance(metric.higher_is_better, bool)
-        assert metric.range[0] < metric.range[1]
-        assert metric.source
-        assert metric.smallest_input >= 1
-
-    def test_the_smallest_input_works_and_a_smaller_one_is_refused(self, name, metrics):
-        metric, n = metrics[name], metrics[name].smallest_input
-        x = torch.rand(1, 3, n, n, generator=torch.Generator().manual_seed(0))
-        assert torch.isfinite(metric(x, 1 - x)).all()
-        if n > 1:
-            with pytest.raises(ImageError, match=f"at least {n} pixels") as caught:
-                metric(x[..., :-1], x[..., :-1])
-            assert caught.value.code == "too_small"
-
-    @pytest.mark.parametrize("wrong", ["reference", "distorted"])
-    def test_values_out_of_range_are_refused_unless_trusted(self, name, wrong, metrics, pair):
-        images = dict(zip(("reference", "distorted"), pair, strict=True))
-        images[wrong] = images[wrong] * 2 - 1
-        with pytest.raises(ImageError, match=rf"{wrong}.*\(x \+ 1\) / 2"):
-            metrics[name](**images)
-        trusting = create_metric(name, check="off")
-        assert trusting(**images).shape == (1,)
-
-    def test_an_enclosing_autocast_changes_nothing(self, name, metrics, pair):
-        plain = metrics[name](*pair)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(metrics[name](*pair), plain)
-
-    def test_unlike_sizes_are_refused(self, name, metrics, pair):
-        with pytest.raises(ImageError, match=r"320x256 .* 319x256"):
-            metrics[name](pair[0], pair[1][..., :-1])
-
-    def test_zero_and_constant_images_give_numbers(self, name, metrics):
-        black, white = torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
-        for x, y in ((black, white), (black, black), (white, white)):
-            assert not torch.isnan(metrics[name](x, y)).any()
-
-
-def test_a_wrong_check_is_refused():
-    with pytest.raises(ValueError, match="expected 'error' or 'off'"):
-        create_metric("psnr", check="warn")
+def test_every_metric_and_readout_has_a_golden_value():
+    seen = {row["metric"] for row in golden_rows()}
+    assert {record.name for record in METRICS} <= seen
+    parts = [metric.split(":") for metric in seen if ":" in metric]
+    assert {r.name for r in READOUTS if not r.weighted} <= {part[2] for part in parts}
+    assert set(CONCATENATIONS) == {part[3] for part in parts if len(part) == 4}
 
 
 @settings(deadline=None, max_examples=12)
@@ -203,25 +330,6 @@ def test_gradients_reach_the_distorted_image_alone(pair):
     # A step against the gradient comes nearer.
     closer = (distorted - 0.01 * distorted.grad / distorted.grad.abs().max()).clamp(0, 1).detach()
     assert metric(reference, closer)[1] < values[1]
-
-
-def test_more_noise_is_worse(photographs):
-    for photograph in photographs.values():
-        reference = tensor(photograph)
-        noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(1))
-        values = [
-            float(shared_default()(reference, (reference + s * noise).clamp(0, 1)))
-            for s in (0.01, 0.03, 0.1, 0.3)
-        ]
-        assert values == sorted(values)
-
-
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
-def test_lower_precision_stays_near(pair, dtype, bound):
-    single = float(shared_default()(*pair))
-    value = create_metric("default").to(dtype)(*pair)
-    assert value.dtype == torch.float32
-    assert float(value) == pytest.approx(single, rel=bound)
 
 
 @pytest.mark.gpu

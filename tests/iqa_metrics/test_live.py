@@ -18,7 +18,7 @@ def test_the_default_metric_agrees_with_people(live, tmp_path):
     for metric in metrics:
         arguments += ["--metric", metric]
     assert CliRunner().invoke(app, arguments).exit_code == 0
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     srocc = {}
     for metric in metrics:
         chosen = [row for row in rows if row["metric"] == metric]

@@ -1,4 +1,4 @@
-"""PSNR and SSIM against scikit-image."""
+"""PSNR, MSE, SSIM and MS-SSIM against scikit-image, pytorch-msssim and torchmetrics."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from material import tensor
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from scipy.ndimage import gaussian_filter
+from skimage.metrics import (
+    mean_squared_error,
+    peak_signal_noise_ratio,
+    structural_similarity,
+)
 
-from iqa_metrics import PSNR, SSIM
+from iqa_metrics import MSE, MSSSIM, PSNR, SSIM
 
 WANG = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 OPTIONS = {"gaussian": WANG, "uniform": {}}
+# pytorch-msssim rounds its own window to float32.
+WINDOW = torch.exp(-torch.arange(-5, 6, dtype=torch.float64).square() / 4.5)
+WINDOW /= WINDOW.sum()
+PRECISIONS = pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)], ids=["f32", "f64"]
+)
 
 
 def degraded(image, kind):
@@ -33,9 +44,7 @@ def array(image):
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "cat"])
 class TestAgainstScikitImage:
     @pytest.mark.parametrize("window", ["gaussian", "uniform"])
-    @pytest.mark.parametrize(
-        ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)], ids=["f32", "f64"]
-    )
+    @PRECISIONS
     def test_ssim(self, photographs, name, kind, window, dtype, tolerance):
         reference = tensor(photographs[name]).to(dtype)
         distorted = degraded(reference.float(), kind).to(dtype)
@@ -57,16 +66,17 @@ class TestAgainstScikitImage:
         assert float(PSNR()(reference, distorted)) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("metric", [PSNR(), SSIM(), SSIM("uniform")], ids=lambda m: m.name)
-class TestLaws:
-    def test_identical_images_get_the_top(self, metric, pair):
-        assert float(metric(pair[0], pair[0])) == metric.range[1]
+METRICS = [MSE(), PSNR(), SSIM(), SSIM("uniform"), MSSSIM()]
 
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda m: m.name)
+class TestLaws:
     @settings(deadline=None, max_examples=20)
     @given(seed=st.integers(0, 2**31), count=st.integers(1, 4))
     def test_symmetry_batch_and_range(self, metric, seed, count):
         generator = torch.Generator().manual_seed(seed)
-        x, y = (torch.rand(count, 3, 15, 13, generator=generator) for _ in range(2))
+        size = max(13, metric.smallest_input)
+        x, y = (torch.rand(count, 3, size + 2, size, generator=generator) for _ in range(2))
         values = metric(x, y)
         assert values.shape == (count,)
         assert torch.allclose(metric(y, x), values, rtol=1e-5)
@@ -76,25 +86,145 @@ class TestLaws:
         low, high = metric.range
         assert bool(((values >= low) & (values <= high)).all())
 
-    def test_gradients_are_finite(self, metric, pair):
-        reference = pair[0][..., :32, :32].repeat(2, 1, 1, 1)
-        distorted = reference.clone()
-        distorted[1] = pair[1][0, :, :32, :32]
-        distorted.requires_grad_()
-        value = metric(reference, distorted)
-        value[torch.isfinite(value)].sum().backward()
-        assert bool(torch.isfinite(distorted.grad).all())
-        assert float(distorted.grad[1].abs().sum()) > 0
-
-    def test_more_noise_is_worse(self, metric, pair):
-        reference = pair[0]
-        noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(5))
-        values = [
-            float(metric(reference, (reference + s * noise).clamp(0, 1))) for s in (0.02, 0.05, 0.1)
-        ]
-        assert values == sorted(values, reverse=metric.higher_is_better)
-
 
 def test_an_unknown_window_is_refused():
     with pytest.raises(ValueError, match="expected 'gaussian' or 'uniform'"):
         SSIM("hann")
+
+
+class TestMultiscale:
+    """Against packages where they agree with each other, and against the paper where they don't."""
+
+    def plain(self, x, y):
+        """The authors' way, of one channel, in float64."""
+        product = 1.0
+        for scale, weight in enumerate(MSSSIM.weights):
+            if scale:
+                x, y = (halved(i) for i in (x, y))
+            _, full = structural_similarity(x, y, data_range=1.0, full=True, **WANG)
+            luminance = self.luminance(x, y)
+            inside = np.s_[5:-5, 5:-5]
+            last = scale == len(MSSSIM.weights) - 1
+            term = (full if last else full / luminance)[inside].mean()
+            product *= term**weight
+        return product
+
+    @staticmethod
+    def luminance(x, y):
+        a, b = (gaussian_filter(i, 1.5, truncate=3.5) for i in (x, y))
+        return (2 * a * b + 1e-4) / (a**2 + b**2 + 1e-4)
+
+    @pytest.mark.parametrize("kind", ["noise", "slight", "contrast", "blur"])
+    @pytest.mark.parametrize("size", [(192, 208), (193, 211), (161, 176)])
+    def test_the_authors_way(self, photographs, kind, size):
+        reference = tensor(photographs["astronaut"])[..., : size[0], : size[1]]
+        distorted = degraded(reference, kind)
+        expected = np.mean(
+            [self.plain(*(i[0, c].double().numpy() for i in (reference, distorted)))
+             for c in range(3)]
+        )  # fmt: skip
+        assert float(MSSSIM()(reference, distorted)) == pytest.approx(expected, rel=1e-5)
+        wide = MSSSIM()(reference.double(), distorted.double())
+        assert float(wide) == pytest.approx(expected, rel=1e-9)
+
+    @pytest.mark.parametrize("kind", ["noise", "slight", "contrast", "blur"])
+    @PRECISIONS
+    def test_pytorch_msssim(self, photographs, kind, dtype, tolerance):
+        """Of sizes that halve without a rest."""
+        from pytorch_msssim import ms_ssim
+
+        reference = tensor(photographs["coffee"])[..., :192, :208]
+        distorted = degraded(reference, kind)
+        theirs = ms_ssim(
+            *(reference.double(), distorted.double()),
+            data_range=1.0,
+            size_average=False,
+            win=WINDOW.expand(3, 1, 1, -1),
+        )
+        found = MSSSIM()(reference.to(dtype), distorted.to(dtype))
+        assert float(found) == pytest.approx(float(theirs), rel=tolerance)
+
+    @pytest.mark.parametrize("kind", ["noise", "slight", "contrast", "blur"])
+    @PRECISIONS
+    def test_torchmetrics(self, photographs, kind, dtype, tolerance):
+        """By its parts: in whole it averages the last scale over the padded border too.
+
+        Of grey images, since it averages over the channels before it multiplies the scales.
+        """
+        from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+        reference = tensor(photographs["astronaut"])[..., :192, :208].mean(1, keepdim=True)
+        distorted = degraded(reference, kind)
+        found = MSSSIM()(*(i.to(dtype).expand(-1, 3, -1, -1) for i in (reference, distorted)))
+        x, y = reference.double(), distorted.double()
+        product = 1.0
+        for weight in MSSSIM.weights[:-1]:
+            _, contrast = ssim(y, x, data_range=1.0, return_contrast_sensitivity=True)
+            product *= float(contrast) ** weight
+            x, y = (torch.nn.functional.avg_pool2d(i, 2) for i in (x, y))
+        _, full = ssim(y, x, data_range=1.0, return_full_image=True)
+        product *= float(full[..., 5:-5, 5:-5].mean()) ** MSSSIM.weights[-1]
+        assert float(found) == pytest.approx(product, rel=tolerance)
+
+    def test_a_negative_term_is_0_and_has_a_gradient(self, pair):
+        reference = pair[0][..., :176, :176]
+        distorted = (1 - reference).requires_grad_()
+        value = MSSSIM()(reference, distorted)
+        assert float(value.detach()) == 0
+        value.sum().backward()
+        assert bool(torch.isfinite(distorted.grad).all())
+
+
+def halved(image):
+    """Means of 2x2 pixels, of fewer at an odd end."""
+    rows, columns = (-(-n // 2) for n in image.shape)
+    return np.array(
+        [[image[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean() for c in range(columns)]
+         for r in range(rows)]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["noise", "slight", "contrast", "blur"])
+class TestAgainstOtherPackages:
+    @PRECISIONS
+    def test_ssim(self, photographs, kind, dtype, tolerance):
+        from pytorch_msssim import ssim
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
+        reference = tensor(photographs["cat"])
+        distorted = degraded(reference, kind)
+        found = float(SSIM()(reference.to(dtype), distorted.to(dtype)))
+        x, y = reference.double(), distorted.double()
+        window = WINDOW.expand(3, 1, 1, -1)
+        theirs = ssim(x, y, data_range=1.0, size_average=False, win=window)
+        assert found == pytest.approx(float(theirs), rel=tolerance)
+        # In whole it averages over the padded border too.
+        _, full = structural_similarity_index_measure(y, x, data_range=1.0, return_full_image=True)
+        assert found == pytest.approx(float(full[..., 5:-5, 5:-5].mean()), rel=tolerance)
+
+    def test_mse(self, photographs, kind):
+        reference = tensor(photographs["cat"])
+        distorted = degraded(reference, kind)
+        expected = mean_squared_error(
+            *(array(i).astype(np.float64) for i in (reference, distorted))
+        )
+        assert float(MSE()(reference, distorted)) == pytest.approx(expected, rel=1e-6)
+        mean = MSE()(reference, distorted, map=True).mean()
+        assert float(mean) == pytest.approx(expected, rel=1e-6)
+
+    def test_the_map_of_ssim(self, photographs, kind):
+        reference = tensor(photographs["cat"])
+        distorted = degraded(reference, kind)
+        for window, options in OPTIONS.items():
+            _, full = structural_similarity(
+                *(array(i).astype(np.float64) for i in (reference, distorted)),
+                channel_axis=2,
+                data_range=1.0,
+                full=True,
+                **options,
+            )
+            found = SSIM(window)(reference, distorted, map=True)[0, 0].numpy()
+            rim = 5 if window == "gaussian" else 3
+            inside = np.s_[rim:-rim, rim:-rim]
+            assert np.allclose(found[inside], full.mean(2)[inside], rtol=1e-4, atol=1e-5)
+            assert np.array_equal(found[0, rim:-rim], found[rim, rim:-rim])

@@ -1,11 +1,14 @@
 """Specs: parsing and printing round-trip; what is wrong is answered with near names."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from iqa_metrics import (
     BACKBONES,
+    CONCATENATIONS,
     METRICS,
     READOUTS,
     NamedSpec,
@@ -21,8 +24,24 @@ def deep_specs(draw):
     record = draw(st.sampled_from(BACKBONES))
     names = [layer.name for layer in record.layers]
     chosen = draw(st.sets(st.sampled_from(names), min_size=1, max_size=4))
-    layers = "+".join(name for name in names if name in chosen)
-    return f"{record.name}:{layers}:{draw(st.sampled_from(READOUTS)).name}"
+    chosen = [name for name in names if name in chosen]
+    readout = draw(st.sampled_from(READOUTS))
+    kinds = [kind for kind in CONCATENATIONS if kind != "joint" or readout.joint]
+    kind = draw(st.sampled_from(kinds if len(chosen) > 1 else [None, "sum_per_element"]))
+    weights = [1.0] * len(chosen)
+    if kind not in (None, "joint"):
+        weights = draw(st.lists(positive, min_size=len(chosen), max_size=len(chosen)))
+    terms = [n if w == 1 else f"{number(w)}*{n}" for n, w in zip(chosen, weights, strict=True)]
+    parts = [record.name, "+".join(terms), readout.name]
+    return ":".join([*parts, kind] if kind else parts)
+
+
+positive = st.just(1.0) | st.floats(1e-30, 1e30)
+
+
+def number(weight):
+    """As Python writes it, but for a plus sign and a fraction of nothing."""
+    return re.sub(r"\.0$", "", repr(weight).replace("+", ""))
 
 
 @given(deep_specs() | st.sampled_from([record.name for record in METRICS]))
@@ -32,13 +51,37 @@ def test_parsing_and_printing_round_trip(text):
     assert str(parse_spec(f" {text}\n")) == text
 
 
-def test_layers_are_put_in_the_networks_order():
-    spec = parse_spec("efficientnet_lite0:head+stem+block10+block9:rmse")
-    assert str(spec) == "efficientnet_lite0:stem+block9+block10+head:rmse"
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("head+stem+block10+block9:rmse", "stem+block9+block10+head:rmse:joint"),
+        ("head+stem:rmse:joint", "stem+head:rmse:joint"),
+        ("2.50*head+stem:cosine:sum", "stem+2.5*head:cosine:sum"),
+        ("1*head+1.0*stem:gram:sum_per_element", "stem+head:gram:sum_per_element"),
+        ("head:rmse:joint", "head:rmse"),
+        ("head:rmse:sum", "head:rmse"),
+        ("1*head:rmse", "head:rmse"),
+        ("3*head:rmse:sum", "3*head:rmse:sum"),
+        ("head:rmse:sum_per_element", "head:rmse:sum_per_element"),
+        ("1e+20*head+stem:rmse:sum", None),
+        ("1e20*head+stem:rmse:sum", "stem+1e20*head:rmse:sum"),
+    ],
+)
+def test_a_spec_has_one_form(text, canonical):
+    if canonical is None:  # a plus sign joins layers
+        with pytest.raises(UnknownNameError):
+            parse_spec(f"efficientnet_lite0:{text}")
+    else:
+        spec = parse_spec(f"efficientnet_lite0:{text}")
+        assert str(spec) == f"efficientnet_lite0:{canonical}"
 
 
 def test_a_metric_is_named_by_its_spec():
-    for spec in ("psnr", "ssim", "ssim_skimage", "efficientnet_lite0:stem+head:rmse"):
+    for spec in (
+        *("mse", "psnr", "ssim", "ssim_skimage", "ms_ssim"),
+        "efficientnet_lite0:stem+head:rmse:joint",
+        "efficientnet_lite0:0.5*stem+head:gram:sum_per_element",
+    ):
         assert create_metric(spec).name == spec
     assert create_metric("default").name == str(resolve("default"))
 
@@ -52,14 +95,24 @@ def test_a_spec_of_an_unknown_metric_is_answered_with_near_ones():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "known names: default, psnr"),
+        ("", "known names: default, mse, psnr"),
         ("defualt", "did you mean 'default'"),
         ("SSIM", "BACKBONE:LAYER"),
         ("efficientnet_lite0", "BACKBONE:LAYER"),
         ("efficientnet_lite0:block12", "2 parts"),
-        ("efficientnet_lite0:block12:euclidean:x", "4 parts"),
+        ("efficientnet_lite0:block12:euclidean:x", "unknown concatenation 'x'"),
+        ("efficientnet_lite0:block12:euclidean:sum:x", "5 parts"),
+        ("efficientnet_lite0:block12:euclidean:", "an empty one"),
+        ("efficientnet_lite0:stem+head:euclidean:sun", "did you mean 'sum'"),
+        ("efficientnet_lite0:stem+head:cosine", "'cosine' does not join layers; expected 'sum'"),
+        ("efficientnet_lite0:head:cosine:joint", "'cosine' does not join layers"),
+        ("efficientnet_lite0:stem+2*head:rmse", "weights of layers go with 'sum'"),
+        ("efficientnet_lite0:stem+2*head:rmse:joint", "weights of layers go with 'sum'"),
+        ("efficientnet_lite0:stem+-2*head:rmse:sum", "expected positive numbers"),
+        ("efficientnet_lite0:stem+nan*head:rmse:sum", "expected positive numbers"),
+        ("efficientnet_lite0:stem+two*head:rmse:sum", "a number before '*', got 'two'"),
         ("efficientnet_lite0::euclidean", "empty"),
-        (":::", "4 parts"),
+        (":::", "4 parts, or an empty one"),
         ("efficientnet_lite1:block12:euclidean", "did you mean 'efficientnet_lite0'"),
         ("efficientnet_lite0:block99:euclidean", "did you mean 'block9'"),
         ("efficientnet_lite0:block1+:euclidean", "unknown layer of efficientnet_lite0 ''"),

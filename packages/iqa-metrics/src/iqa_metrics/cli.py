@@ -150,7 +150,6 @@ def _score_table(
 def list_metrics(as_json: JsonOption = False) -> None:
     """List the metrics that have names, and how to spell any other."""
     from iqa_metrics.metrics import METRICS
-    from iqa_metrics.readouts import READOUTS
     from iqa_metrics.scores import json_number
 
     rows = [
@@ -160,6 +159,7 @@ def list_metrics(as_json: JsonOption = False) -> None:
             "better": "higher" if record.metric.higher_is_better else "lower",
             "range": [json_number(bound) for bound in record.metric.range],
             "differentiable": record.metric.differentiable,
+            "here": all(file.find() is not None for file in record.needs.files),
             "summary": record.summary,
             "source": record.metric.source,
         }
@@ -168,19 +168,49 @@ def list_metrics(as_json: JsonOption = False) -> None:
     if as_json:
         _print_json(rows)
         return
-    table = _table("metric", "better", "range", "what it is")
+    table = _table("metric", "better", "range", "weights", "what it is")
     for row, record in zip(rows, METRICS, strict=True):
         low, high = record.metric.range
-        what = record.summary + (f": {record.stands_for}" if record.stands_for else "")
-        table.add_row(record.name, str(row["better"]), f"{low:g} to {high:g}", what)
+        weights = ("here" if row["here"] else "to fetch") if record.needs.files else "none"
+        table.add_row(
+            record.name, str(row["better"]), f"{low:g} to {high:g}", weights, record.summary
+        )
     _out.print(table)
     _out.print(
-        "Any other: BACKBONE:LAYER[+LAYER...]:READOUT, with READOUT one of "
-        + ", ".join(r.name for r in READOUTS)
-        + ".",
+        "Any other: BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION]; see 'iqa list backbones', "
+        "'iqa list layers BACKBONE' and 'iqa list readouts'.",
         markup=False,
         soft_wrap=True,
     )
+    if not all(row["here"] for row in rows):
+        _out.print("To fetch what is missing: iqa weights fetch METRIC")
+
+
+@list_app.command("readouts")
+def list_readouts(as_json: JsonOption = False) -> None:
+    """List what can be read out of a layer, and how layers concatenate."""
+    from iqa_metrics.readouts import CONCATENATIONS, READOUTS
+
+    rows = [
+        {
+            "name": r.name,
+            "concatenations": [c for c in CONCATENATIONS if c != "joint" or r.joint],
+            "map": r.map is not None,
+            "channel_weights": r.weighted,
+            "summary": r.summary,
+            "source": r.source,
+        }
+        for r in READOUTS
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    table = _table("readout", "joint", "map", "what it is")
+    for record in READOUTS:
+        marks = ("yes" if has else "no" for has in (record.joint, record.map))
+        table.add_row(record.name, *marks, record.summary)
+    _out.print(table)
+    _out.print("Several layers: append :joint (where there is one), :sum or :sum_per_element.")
 
 
 @list_app.command("backbones")
@@ -238,19 +268,22 @@ def list_layers(backbone: str, as_json: JsonOption = False) -> None:
 
 @weights_app.command("fetch")
 def fetch_weights(
-    name: Annotated[str, typer.Argument(help="A backbone, or the name of its weights file.")],
+    name: Annotated[
+        str, typer.Argument(help="A metric, a backbone, or the name of a file of weights.")
+    ],
 ) -> None:
-    """Download a backbone's weights into torch's hub cache, checked by their SHA-256."""
+    """Download what a metric or backbone needs into torch's hub cache, checked by its SHA-256."""
     from iqa_metrics.backbones import BACKBONES
+    from iqa_metrics.metrics import METRICS
     from iqa_metrics.names import lookup
-    from iqa_metrics.weights import fetch
+    from iqa_metrics.weights import WeightsFile, fetch
 
-    files = {b.name: b.weights for b in BACKBONES} | {
-        b.weights.filename: b.weights for b in BACKBONES
-    }
+    known: dict[str, tuple[WeightsFile, ...]] = {b.name: (b.weights,) for b in BACKBONES}
+    known |= {m.name: m.needs.files for m in METRICS if m.needs.files}
+    known |= {file.filename: (file,) for files in list(known.values()) for file in files}
     with _refusals():
-        path = fetch(lookup("backbone or weights file", name, files))
-    print(path)
+        for file in lookup("metric, backbone or weights file", name, known):
+            print(fetch(file))
 
 
 def _metrics(specs: list[str], device: str) -> dict[str, Any]:

@@ -3,26 +3,39 @@
 from iqa_metrics.metrics.catalogue import (
     METRICS,
     MetricRecord,
+    Needs,
     create_metric,
+    needs,
     parse_spec,
     resolve,
 )
 from iqa_metrics.metrics.contract import Metric
-from iqa_metrics.metrics.deep import DeepDistance
-from iqa_metrics.metrics.pixel import PSNR, SSIM
+from iqa_metrics.metrics.deep import DeepDistance, FeatureReadouts
+from iqa_metrics.metrics.dists import DISTS
+from iqa_metrics.metrics.lpips import LPIPS
+from iqa_metrics.metrics.perceptnet import PerceptNet
+from iqa_metrics.metrics.pixel import MSE, MSSSIM, PSNR, SSIM
 from iqa_metrics.metrics.specs import DeepSpec, MetricSpec, NamedSpec
 
 __all__ = [
+    "DISTS",
+    "LPIPS",
     "METRICS",
+    "MSE",
+    "MSSSIM",
     "PSNR",
     "SSIM",
     "DeepDistance",
     "DeepSpec",
+    "FeatureReadouts",
     "Metric",
     "MetricRecord",
     "MetricSpec",
     "NamedSpec",
+    "Needs",
+    "PerceptNet",
     "create_metric",
+    "needs",
     "parse_spec",
     "resolve",
 ]

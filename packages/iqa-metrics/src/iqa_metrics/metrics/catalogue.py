@@ -2,19 +2,48 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from iqa_metrics.backbones import backbone
 from iqa_metrics.devices import pick_device
+from iqa_metrics.metrics import dists, lpips
 from iqa_metrics.metrics.contract import Check, Metric
 from iqa_metrics.metrics.deep import DeepDistance
-from iqa_metrics.metrics.pixel import PSNR, SSIM
+from iqa_metrics.metrics.dists import DISTS
+from iqa_metrics.metrics.lpips import LPIPS
+from iqa_metrics.metrics.perceptnet import PerceptNet
+from iqa_metrics.metrics.pixel import MSE, MSSSIM, PSNR, SSIM
 from iqa_metrics.metrics.specs import DeepSpec, MetricSpec, NamedSpec
 from iqa_metrics.metrics.specs import parse_spec as _parse_spec
 from iqa_metrics.names import lookup
+from iqa_metrics.weights import WeightsFile
 
 DEFAULT = DeepSpec("efficientnet_lite0", ("block14",), "rmse")
 """The default metric; docs/default_metric.md shows the measurements behind the choice."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The files that a metric is made from.
+
+    Attributes
+    ----------
+    backbone
+        Name of the network under it, or None.
+    calibration
+        Its calibration, or None.
+    """
+
+    backbone: str | None = None
+    calibration: WeightsFile | None = None
+
+    @property
+    def files(self) -> tuple[WeightsFile, ...]:
+        """The published files."""
+        trunk = () if self.backbone is None else (backbone(self.backbone).weights,)
+        return trunk if self.calibration is None else (*trunk, self.calibration)
 
 
 @dataclass(frozen=True)
@@ -25,45 +54,110 @@ class MetricRecord:
     ----------
     name
         Its spec.
-    stands_for
-        The deep distance that the name abbreviates, or None.
     metric
         Its class, which declares direction, range and source.
     make
-        Makes it, given ``check``.
+        Makes it, given ``check`` and, for those that need them, files with the trunk's weights and
+        the calibration (None: the published ones).
     summary
         One line for listings.
+    needs
+        The files that it is made from.
+    stands_for
+        The deep distance that the name abbreviates, or None.
     """
 
     name: str
     metric: type[Metric]
-    make: Callable[[Check], Metric]
+    make: Callable[[Check, Path | None, Path | None], Metric]
     summary: str
+    needs: Needs = Needs()
     stands_for: DeepSpec | None = None
 
 
+def _standing_for(
+    name: str, spec: DeepSpec, summary: str, metric: type[Metric] = DeepDistance
+) -> MetricRecord:
+    return MetricRecord(
+        name,
+        metric,
+        lambda check, weights, _: _deep(spec, check, weights),
+        summary,
+        Needs(spec.backbone),
+        spec,
+    )
+
+
+def _lpips(net: lpips.Net, network: str) -> tuple[MetricRecord, MetricRecord]:
+    name, trunk = f"lpips_{net}", lpips.BACKBONES[net]
+    return (
+        MetricRecord(
+            name,
+            LPIPS,
+            lambda check, weights, calibration: LPIPS(
+                net, weights=weights, calibration=calibration, check=check
+            ),
+            f"LPIPS v0.1 in {network}",
+            Needs(trunk, lpips.CALIBRATIONS[net]),
+        ),
+        _standing_for(
+            f"{name}_baseline",
+            DeepSpec(trunk, lpips.LAYERS[net], "lpips", "sum"),
+            f"LPIPS in {network}, uncalibrated",
+            LPIPS,
+        ),
+    )
+
+
+def _dists(name: str, resize: bool, summary: str) -> MetricRecord:
+    return MetricRecord(
+        name,
+        DISTS,
+        lambda check, weights, calibration: DISTS(
+            resize=resize, weights=weights, calibration=calibration, check=check
+        ),
+        summary,
+        Needs(dists.BACKBONE, dists.CALIBRATION),
+    )
+
+
 METRICS: tuple[MetricRecord, ...] = (
+    _standing_for("default", DEFAULT, "deep distance in EfficientNet-Lite0, its weights embedded"),
+    MetricRecord("mse", MSE, lambda check, *_: MSE(check=check), "mean squared error"),
     MetricRecord(
-        "default",
-        DeepDistance,
-        lambda check: _deep(DEFAULT, check),
-        "deep distance in EfficientNet-Lite0, its weights embedded",
-        DEFAULT,
-    ),
-    MetricRecord(
-        "psnr", PSNR, lambda check: PSNR(check=check), "peak signal-to-noise ratio, in decibel"
+        "psnr",
+        PSNR,
+        lambda check, *_: PSNR(check=check),
+        "peak signal-to-noise ratio, in decibel",
     ),
     MetricRecord(
         "ssim",
         SSIM,
-        lambda check: SSIM(check=check),
+        lambda check, *_: SSIM(check=check),
         "structural similarity, Gaussian window of the paper",
     ),
     MetricRecord(
         "ssim_skimage",
         SSIM,
-        lambda check: SSIM("uniform", check=check),
+        lambda check, *_: SSIM("uniform", check=check),
         "structural similarity with scikit-image's default window",
+    ),
+    MetricRecord(
+        "ms_ssim",
+        MSSSIM,
+        lambda check, *_: MSSSIM(check=check),
+        "structural similarity at five scales",
+    ),
+    *_lpips("alex", "AlexNet"),
+    *_lpips("vgg", "VGG-16"),
+    *_lpips("squeeze", "SqueezeNet 1.1"),
+    _dists("dists", False, "structure and texture in VGG-16"),
+    _dists("dists_resized", True, "the same, the shorter side first brought to 256 pixels"),
+    _standing_for(
+        "perceptnet",
+        DeepSpec("perceptnet", ("gdn4",), "rmse"),
+        "a network after early human vision, trained on opinions",
+        PerceptNet,
     ),
 )
 
@@ -89,8 +183,21 @@ def resolve(spec: MetricSpec | str) -> MetricSpec:
     return parsed
 
 
+def needs(spec: MetricSpec | str) -> Needs:
+    """Return the files that the metric of a spec is made from."""
+    parsed = parse_spec(spec) if isinstance(spec, str) else spec
+    if isinstance(parsed, DeepSpec):
+        return Needs(parsed.backbone)
+    return lookup("metric", parsed.name, _BY_NAME).needs
+
+
 def create_metric(
-    spec: MetricSpec | str, *, device: str | torch.device = "cpu", check: Check = "error"
+    spec: MetricSpec | str,
+    *,
+    device: str | torch.device = "cpu",
+    check: Check = "error",
+    weights: str | Path | None = None,
+    calibration: str | Path | None = None,
 ) -> Metric:
     """Make the metric that a spec names.
 
@@ -102,21 +209,35 @@ def create_metric(
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; see :func:`iqa_metrics.pick_device`.
     check
         As for :class:`Metric`.
+    weights, calibration
+        Files for the metric's network and calibration, whose content the caller has checked; by
+        default the published ones. :func:`needs` says which a metric has.
 
     Raises
     ------
     UnknownNameError
         If the spec names nothing.
+    ValueError
+        If it names a readout that weighs channels: only :class:`DeepDistance` takes the weights.
     WeightsError
         If the network's weights are missing or damaged.
     """
     parsed = parse_spec(spec) if isinstance(spec, str) else spec
+    paths = [None if path is None else Path(path) for path in (weights, calibration)]
     if isinstance(parsed, DeepSpec):
-        metric = _deep(parsed, check)
+        metric = _deep(parsed, check, paths[0])
     else:
-        metric = lookup("metric", parsed.name, _BY_NAME).make(check)
+        metric = lookup("metric", parsed.name, _BY_NAME).make(check, *paths)
     return metric.to(pick_device(str(device)))
 
 
-def _deep(spec: DeepSpec, check: Check) -> Metric:
-    return DeepDistance(spec.backbone, spec.layers, spec.readout, check=check)
+def _deep(spec: DeepSpec, check: Check, weights: Path | None) -> Metric:
+    return DeepDistance(
+        spec.backbone,
+        spec.layers,
+        spec.readout,
+        concatenation=spec.concatenation,
+        layer_weights=spec.layer_weights,
+        weights=weights,
+        check=check,
+    )

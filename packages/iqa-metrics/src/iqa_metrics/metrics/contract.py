@@ -13,7 +13,55 @@ from iqa_metrics.images import check_images, check_pair
 Check = Literal["error", "off"]
 
 
-class Metric(nn.Module):
+class PairModule(nn.Module):
+    """A module that compares two batches of images, and refuses what can't be compared.
+
+    Parameters
+    ----------
+    check
+        ``"error"`` refuses values outside [0, 1], at the cost of one look at each pixel. ``"off"``
+        trusts them, for training loops.
+
+    Attributes
+    ----------
+    name
+        What messages call it.
+    smallest_input
+        Least height and width, in pixels.
+    """
+
+    name: str
+    smallest_input: int
+
+    def __init__(self, *, check: Check = "error") -> None:
+        super().__init__()
+        if check not in ("error", "off"):
+            raise ValueError(f"check: expected 'error' or 'off', got {check!r}")
+        self.check = check
+
+    def check_inputs(self, reference: Tensor, distorted: Tensor) -> None:
+        """Raise ImageError unless these can be compared; see :class:`Metric` for what can."""
+        for name, images in (("reference", reference), ("distorted", distorted)):
+            check_images(images, name, values=self.check == "error")
+            if min(images.shape[-2:]) < self.smallest_input:
+                raise ImageError(
+                    f"{name}: {images.shape[-1]}x{images.shape[-2]} is too small for {self.name}; "
+                    f"expected at least {self.smallest_input} pixels each way",
+                    "too_small",
+                )
+        check_pair(reference, distorted)
+        homes = {str(t.device) for t in (reference, distorted, *self.parameters())}
+        if len(homes) > 1:
+            raise ImageError(
+                f"metric and images lie on different devices ({', '.join(sorted(homes))}); "
+                "move them with .to(device)"
+            )
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+class Metric(PairModule):
     """How different two images look, as a number an image pair.
 
     Calling a metric takes ``reference`` and ``distorted``, RGB in [0, 1], ``[N, 3, H, W]``, and
@@ -39,56 +87,49 @@ class Metric(nn.Module):
         Whether it can serve as a loss.
     smallest_input
         Least height and width, in pixels.
+    has_map
+        Whether it has a value for each position too.
     source
         The paper to cite.
     """
 
-    name: str
     higher_is_better: ClassVar[bool]
     range: ClassVar[tuple[float, float]]
     differentiable: ClassVar[bool] = True
-    smallest_input: int
+    has_map: bool = False
     source: ClassVar[str]
 
-    def __init__(self, *, check: Check = "error") -> None:
-        super().__init__()
-        if check not in ("error", "off"):
-            raise ValueError(f"check: expected 'error' or 'off', got {check!r}")
-        self.check = check
+    def forward(self, reference: Tensor, distorted: Tensor, *, map: bool = False) -> Tensor:
+        """Return the metric's value for each pair, ``[N]``, or its map, ``[N, 1, H, W]``.
 
-    def forward(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        """Return the metric's value for each pair, ``[N]``.
+        Parameters
+        ----------
+        reference, distorted
+            The images.
+        map
+            Return the value at each position instead, of the images' own height and width.
 
         Raises
         ------
         ImageError
             If the images break the convention above, differ in size, are too small, or lie on
             different devices.
+        ValueError
+            If a map is asked of a metric that has none.
         """
-        for name, images in (("reference", reference), ("distorted", distorted)):
-            check_images(images, name, values=self.check == "error")
-            if min(images.shape[-2:]) < self.smallest_input:
-                raise ImageError(
-                    f"{name}: {images.shape[-1]}x{images.shape[-2]} is too small for {self.name}; "
-                    f"expected at least {self.smallest_input} pixels each way",
-                    "too_small",
-                )
-        check_pair(reference, distorted)
-        homes = {str(t.device) for t in (reference, distorted, *self.parameters())}
-        if len(homes) > 1:
-            raise ImageError(
-                f"metric and images lie on different devices ({', '.join(sorted(homes))}); "
-                "move them with .to(device)"
-            )
+        if map and not self.has_map:
+            raise ValueError(f"{self.name} has no map; has_map says which metrics have one")
+        self.check_inputs(reference, distorted)
         with exact_arithmetic(distorted.device):
-            return self.compare(reference, distorted)
+            return (self.compare_map if map else self.compare)(reference, distorted)
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
         """Return ``[N]`` for images that were already checked. Each metric writes its own."""
         raise NotImplementedError
 
-    def extra_repr(self) -> str:
-        return self.name
+    def compare_map(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        """Return ``[N, 1, H, W]`` likewise, where the metric has a map."""
+        raise NotImplementedError
 
 
 @contextmanager

@@ -1,48 +1,68 @@
 """Distances inside pretrained networks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from iqa_metrics import backbones, readouts
 from iqa_metrics.backbones import Backbone
-from iqa_metrics.features import FeatureExtractor
-from iqa_metrics.metrics.contract import Check, Metric
-from iqa_metrics.metrics.specs import DeepSpec
+from iqa_metrics.metrics.contract import Check, Metric, PairModule, exact_arithmetic
+from iqa_metrics.metrics.specs import deep_spec
+from iqa_metrics.metrics.trunks import ChannelWeights, extractor_of, visit_pair
+from iqa_metrics.readouts import Readout
+
+LayerWeights = Mapping[str, Tensor | Sequence[float]]
 
 
 class DeepDistance(Metric):
     """A distance between the responses of a pretrained network to two images.
 
-    The study's metric: pass both images, take one layer (or several, laid end to end), and measure
-    how far apart the responses are. Range ``[0, inf)``; identical images give 0.
+    The study's metric: pass both images, take one layer (or several, concatenated), and measure how
+    far apart the responses are. Identical images give 0. Range ``[0, inf)``; some readouts have a
+    top, which their functions state.
 
     Both images go through the network in one batch, one layer's response exists at a time, and
     nothing after the last layer is computed. The network is frozen and stays in eval mode.
     ``.to(device)`` and ``.to(dtype)`` move it; float16 and bfloat16 networks give float32 values.
+
+    There is a map where the readout has one: the layers' values at each position, enlarged to the
+    images' size (bilinear) and concatenated as the values are.
 
     Parameters
     ----------
     backbone
         A record of the catalogue, or its name.
     layers
-        Name of one layer, or of several.
+        Name of one layer, or of several in any order.
     readout
         Name of the readout, such as ``"euclidean"``.
+    concatenation
+        How several layers make one distance: ``"joint"`` (laid end to end, the default where the
+        readout has it), ``"sum"`` or ``"sum_per_element"``; see
+        :mod:`iqa_metrics.readouts.concatenation`.
+    layer_weights
+        The layers' weights in a sum, in the order of ``layers``; by default 1.
+    channel_weights
+        For the weighted readouts: names of the layers to weights ``[C]``, not negative.
     weights
         A file with the trunk's state dict whose content the caller has checked; by default the
         backbone's published weights.
+    trunk
+        The caller's own network of the backbone's architecture, whole or its trunk. It is copied.
     check
         As for :class:`Metric`.
 
     Raises
     ------
     UnknownNameError
-        If the backbone, a layer or the readout is unknown.
+        If the backbone, a layer, the readout or the concatenation is unknown.
+    ValueError
+        If weights are missing or do not fit, layers can't be joined, or the trunk is another
+        architecture.
     WeightsError
         If the weights are missing or damaged.
 
@@ -62,32 +82,160 @@ class DeepDistance(Metric):
         layers: str | Sequence[str],
         readout: str = "euclidean",
         *,
+        concatenation: str | None = None,
+        layer_weights: Sequence[float] | None = None,
+        channel_weights: LayerWeights | None = None,
         weights: str | Path | None = None,
+        trunk: nn.Module | None = None,
         check: Check = "error",
     ) -> None:
         super().__init__(check=check)
         record = backbone if isinstance(backbone, Backbone) else backbones.backbone(backbone)
         names = [layers] if isinstance(layers, str) else list(layers)
-        self.layers = record.in_order(names)
-        if not self.layers:
-            raise ValueError("layers: expected at least one layer name, got none")
-        self.readout = readouts.readout(readout)
-        self.name = str(DeepSpec(record.name, self.layers, self.readout.name))
-        self.smallest_input = record.smallest_input
-        self.extractor = FeatureExtractor(
-            record.network(None if weights is None else Path(weights)),
-            {layer.name: layer.module for layer in record.layers},
-            record.scaling,
+        spec = deep_spec(record, names, readout, concatenation, layer_weights)
+        self.name = str(spec)
+        self.layers = spec.layers
+        self.layer_weights = spec.layer_weights or (1.0,) * len(spec.layers)
+        self.concatenation = spec.concatenation
+        self.readout = readouts.readout(spec.readout)
+        self.has_map = self.readout.map is not None
+        chosen = [record.layer(name) for name in self.layers]
+        self.smallest_input = max(layer.smallest_input for layer in chosen)
+        if self.readout.weighted and channel_weights is None:
+            raise ValueError(
+                f"readout {self.readout.name!r} weighs channels: make the metric with "
+                "DeepDistance(..., channel_weights={layer: [C]})"
+            )
+        if channel_weights is not None and not self.readout.weighted:
+            raise ValueError(
+                f"readout {self.readout.name!r} takes no channel_weights; "
+                "weighted_euclidean and weighted_lpips do"
+            )
+        self.channel_weights = ChannelWeights(
+            channel_weights or {}, chosen if self.readout.weighted else []
         )
+        self.extractor = extractor_of(record, self.layers, weights, trunk)
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        references = reference.shape[0]
         values: list[Tensor] = []
         counts: list[int] = []
 
-        def read(_: str, response: Tensor) -> None:
-            values.append(self.readout.function(response[:references], response[references:]))
-            counts.append(readouts.elements(response))
+        def read(name: str, x: Tensor, y: Tensor) -> None:
+            values.append(self.readout.function(x, y, *self._weights_of(name)))
+            counts.append(readouts.elements(y))
 
-        self.extractor.visit(torch.cat([reference, distorted]), self.layers, read)
-        return values[0] if len(values) == 1 else self.readout.join(values, counts)
+        visit_pair(self.extractor, reference, distorted, self.layers, read)
+        return self._concatenated(values, counts)
+
+    def compare_map(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        maps: list[Tensor] = []
+        counts: list[int] = []
+        map_of = self.readout.map
+        if map_of is None:
+            raise ValueError(f"readout {self.readout.name!r} has no map")
+
+        def read(name: str, x: Tensor, y: Tensor) -> None:
+            layer_map = map_of(x, y, *self._weights_of(name))
+            maps.append(enlarged(layer_map, distorted))
+            counts.append(readouts.elements(y))
+
+        visit_pair(self.extractor, reference, distorted, self.layers, read)
+        return self._concatenated(maps, counts)
+
+    def _weights_of(self, layer: str) -> tuple[Tensor, ...]:
+        return (self.channel_weights.of(layer),) if self.readout.weighted else ()
+
+    def _concatenated(self, values: list[Tensor], counts: list[int]) -> Tensor:
+        if self.concatenation is None:
+            return values[0]
+        if self.concatenation == "joint" and self.readout.joint is not None:
+            return self.readout.joint(values, counts)
+        per_element = self.concatenation == "sum_per_element"
+        weights = [
+            weight / count if per_element else weight
+            for weight, count in zip(self.layer_weights, counts, strict=True)
+        ]
+        return readouts.weighted_sum(values, weights)
+
+
+class FeatureReadouts(PairModule):
+    """Any number of readouts over any layers of a network, out of one forward pass.
+
+    Calling it takes images as a :class:`Metric` does, with the same checks and precision, and
+    returns ``{layer: {readout: [N]}}``, layers from input to output.
+
+    Parameters
+    ----------
+    backbone
+        A record of the catalogue, or its name.
+    wanted
+        Names of layers to names of readouts.
+    channel_weights
+        For the weighted readouts: names of layers to weights ``[C]``, not negative.
+    weights, trunk, check
+        As for :class:`DeepDistance`.
+
+    Raises
+    ------
+    UnknownNameError, ValueError, WeightsError
+        As for :class:`DeepDistance`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from iqa_metrics import FeatureReadouts
+    >>> readouts = FeatureReadouts(
+    ...     "efficientnet_lite0", {"block3": ["rmse", "gram"], "block9": ["cosine"]}
+    ... )
+    >>> black, white = torch.zeros(2, 3, 64, 64), torch.ones(2, 3, 64, 64)
+    >>> values = readouts(black, white)
+    >>> {layer: list(of_layer) for layer, of_layer in values.items()}
+    {'block3': ['rmse', 'gram'], 'block9': ['cosine']}
+    >>> values["block9"]["cosine"].shape
+    torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | str,
+        wanted: Mapping[str, Sequence[str]],
+        *,
+        channel_weights: LayerWeights | None = None,
+        weights: str | Path | None = None,
+        trunk: nn.Module | None = None,
+        check: Check = "error",
+    ) -> None:
+        super().__init__(check=check)
+        record = backbone if isinstance(backbone, Backbone) else backbones.backbone(backbone)
+        self.name = record.name
+        self.wanted: dict[str, tuple[Readout, ...]] = {
+            layer: tuple(readouts.readout(name) for name in dict.fromkeys(wanted[layer]))
+            for layer in record.in_order(wanted)
+        }
+        if not all(self.wanted.values()) or not self.wanted:
+            raise ValueError("wanted: expected at least one layer, and a readout for each")
+        chosen = [record.layer(name) for name in self.wanted]
+        weighted = [layer for layer in chosen if any(r.weighted for r in self.wanted[layer.name])]
+        self.smallest_input = max(layer.smallest_input for layer in chosen)
+        self.channel_weights = ChannelWeights(channel_weights or {}, weighted)
+        self.extractor = extractor_of(record, self.wanted, weights, trunk)
+
+    def forward(self, reference: Tensor, distorted: Tensor) -> dict[str, dict[str, Tensor]]:
+        """Return ``{layer: {readout: [N]}}``. Raises ImageError as a :class:`Metric` does."""
+        self.check_inputs(reference, distorted)
+        values: dict[str, dict[str, Tensor]] = {}
+
+        def read(layer: str, x: Tensor, y: Tensor) -> None:
+            values[layer] = {
+                r.name: r.function(x, y, *([self.channel_weights.of(layer)] if r.weighted else []))
+                for r in self.wanted[layer]
+            }
+
+        with exact_arithmetic(distorted.device):
+            visit_pair(self.extractor, reference, distorted, self.wanted, read)
+        return values
+
+
+def enlarged(map_: Tensor, images: Tensor) -> Tensor:
+    """Enlarge a layer's map ``[N, 1, h, w]`` to the images' height and width, bilinearly."""
+    return F.interpolate(map_, images.shape[-2:], mode="bilinear", align_corners=False)

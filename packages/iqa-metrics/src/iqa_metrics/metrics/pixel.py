@@ -1,4 +1,4 @@
-"""Metrics computed from pixels alone: PSNR and SSIM."""
+"""Metrics computed from pixels alone: MSE, PSNR, SSIM and MS-SSIM."""
 
 import math
 from typing import ClassVar, Literal
@@ -10,6 +10,34 @@ from torch.nn import functional as F
 from iqa_metrics.metrics.contract import Check, Metric, at_least_float32
 
 _K1, _K2 = 0.01, 0.03
+_BELL = [math.exp(-(position**2) / (2 * 1.5**2)) for position in range(-5, 6)]
+_GAUSSIAN = [value / math.fsum(_BELL) for value in _BELL]
+
+
+class MSE(Metric):
+    """Mean squared error over all pixels and channels.
+
+    Range ``[0, 1]`` for images in [0, 1]; identical images give 0; symmetric. Float64 images give
+    float64 values, others float32.
+
+    References
+    ----------
+    Z. Wang and A. C. Bovik, "Mean squared error: love it or leave it?", IEEE Signal Processing
+    Magazine 26(1), 2009.
+    """
+
+    name = "mse"
+    higher_is_better: ClassVar[bool] = False
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    has_map = True
+    smallest_input = 1
+    source: ClassVar[str] = "Wang and Bovik, IEEE SPM 2009, doi 10.1109/MSP.2008.930649"
+
+    def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        return _squared_error(reference, distorted).mean(dim=(1, 2, 3))
+
+    def compare_map(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        return _squared_error(reference, distorted).mean(dim=1, keepdim=True)
 
 
 class PSNR(Metric):
@@ -30,8 +58,7 @@ class PSNR(Metric):
     source: ClassVar[str] = "ITU-T J.340 (2010)"
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        difference = at_least_float32(reference) - at_least_float32(distorted)
-        mse = difference.square().mean(dim=(1, 2, 3))
+        mse = _squared_error(reference, distorted).mean(dim=(1, 2, 3))
         same = mse == 0
         # The logarithm never sees the 0, else its infinite slope times 0 would make NaN gradients.
         decibel = -10 * torch.log10(torch.where(same, 1.0, mse))
@@ -52,6 +79,9 @@ class SSIM(Metric):
     The paper is about grey images. Averaging over the channels is what scikit-image, torchmetrics
     and pytorch-msssim do; for the authors' own practice pass grey images, repeated to 3 channels.
 
+    The map has each window's similarity at the window's centre; the border, where no window fits,
+    repeats the nearest.
+
     Parameters
     ----------
     window
@@ -68,15 +98,14 @@ class SSIM(Metric):
 
     higher_is_better: ClassVar[bool] = True
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    has_map = True
     source: ClassVar[str] = "Wang et al., IEEE TIP 2004, doi 10.1109/TIP.2003.819861"
 
     def __init__(self, window: Window = "gaussian", *, check: Check = "error") -> None:
         super().__init__(check=check)
         if window == "gaussian":
             self.name = "ssim"
-            positions = torch.arange(-5, 6, dtype=torch.float64)
-            weights = torch.exp(-positions.square() / (2 * 1.5**2))
-            self._weights = (weights / weights.sum()).tolist()
+            self._weights = _GAUSSIAN
             self._covariance_factor = 1.0
         elif window == "uniform":
             self.name = "ssim_skimage"
@@ -87,24 +116,98 @@ class SSIM(Metric):
         self.smallest_input = len(self._weights)
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        # Variances do not depend on an offset, but their rounding error does: centre the values.
-        x, y = (at_least_float32(images) - 0.5 for images in (reference, distorted))
-        x = x.expand_as(y)
-        local = self._blur(torch.cat([x, y, x * x, y * y, x * y], dim=1))
-        mean_x, mean_y, square_x, square_y, product = local.chunk(5, dim=1)
-        variances = (square_x - mean_x * mean_x) + (square_y - mean_y * mean_y)
-        covariance = product - mean_x * mean_y
-        mean_x, mean_y = mean_x + 0.5, mean_y + 0.5
-        c1, c2 = _K1**2, _K2**2
-        factor = self._covariance_factor
-        similarity = ((2 * mean_x * mean_y + c1) * (2 * factor * covariance + c2)) / (
-            (mean_x * mean_x + mean_y * mean_y + c1) * (factor * variances + c2)
-        )
-        return similarity.mean(dim=(1, 2, 3))
+        return self._similarity(reference, distorted).mean(dim=(1, 2, 3))
 
-    def _blur(self, maps: Tensor) -> Tensor:
-        channels = maps.shape[1]
-        kernel = torch.tensor(self._weights, dtype=maps.dtype, device=maps.device)
-        rows = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-        columns = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-        return F.conv2d(F.conv2d(maps, rows, groups=channels), columns, groups=channels)
+    def compare_map(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        similarity = self._similarity(reference, distorted).mean(dim=1, keepdim=True)
+        return F.pad(similarity, [len(self._weights) // 2] * 4, mode="replicate")
+
+    def _similarity(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        luminance, contrast_structure = _similarities(
+            _centred(reference), _centred(distorted), self._weights, self._covariance_factor
+        )
+        return luminance * contrast_structure
+
+
+class MSSSIM(Metric):
+    """Multi-scale structural similarity (Wang et al., 2003).
+
+    SSIM's terms of contrast and structure at five scales, each half as large as the one before, and
+    its term of luminance at the last, each averaged over positions, raised to the paper's weights
+    and multiplied; on each of R, G and B, and averaged over these. Gaussian window, constants and
+    dynamic range as :class:`SSIM`. Range [0, 1]; identical images give exactly 1. Float64 images
+    give float64 values, others float32.
+
+    A scale is halved by means of 2x2 pixels; of an odd row or column at the end, the mean is over
+    what is there, as in the authors' code. A mean below 0, which has no power, counts as 0.
+
+    References
+    ----------
+    Z. Wang, E. P. Simoncelli and A. C. Bovik, "Multiscale structural similarity for image quality
+    assessment", Asilomar Conference on Signals, Systems and Computers, 2003.
+    """
+
+    name = "ms_ssim"
+    higher_is_better: ClassVar[bool] = True
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[str] = "Wang et al., Asilomar 2003, doi 10.1109/ACSSC.2003.1292216"
+    weights: ClassVar[tuple[float, ...]] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+    # The last scale must hold a window.
+    smallest_input = (11 - 1) * 2 ** (len(weights) - 1) + 1
+
+    def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        x, y = _centred(reference), _centred(distorted)
+        product: Tensor | None = None
+        for scale, weight in enumerate(self.weights):
+            if scale:
+                x, y = (F.avg_pool2d(images, 2, ceil_mode=True) for images in (x, y))
+            luminance, similarity = _similarities(x, y, _GAUSSIAN, 1.0)
+            if scale == len(self.weights) - 1:
+                similarity = luminance * similarity
+            term = _power(similarity.mean(dim=(2, 3)), weight)
+            product = term if product is None else product * term
+        return torch.as_tensor(product).mean(dim=1)
+
+
+def _squared_error(reference: Tensor, distorted: Tensor) -> Tensor:
+    return (at_least_float32(reference) - at_least_float32(distorted)).square()
+
+
+def _centred(images: Tensor) -> Tensor:
+    # Variances do not depend on an offset, but their rounding error does.
+    return at_least_float32(images) - 0.5
+
+
+def _similarities(
+    x: Tensor, y: Tensor, weights: list[float], covariance_factor: float
+) -> tuple[Tensor, Tensor]:
+    """Return SSIM's luminance term, and its contrast and structure terms' product, by position.
+
+    Images are centred, ``[N, C, H, W]``; maps are ``[N, C, h, w]``, of windows wholly inside.
+    """
+    x = x.expand_as(y)
+    local = _blurred(torch.cat([x, y, x * x, y * y, x * y], dim=1), weights)
+    mean_x, mean_y, square_x, square_y, product = local.chunk(5, dim=1)
+    variances = (square_x - mean_x * mean_x) + (square_y - mean_y * mean_y)
+    covariance = product - mean_x * mean_y
+    mean_x, mean_y = mean_x + 0.5, mean_y + 0.5
+    c1, c2 = _K1**2, _K2**2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
+    contrast_structure = (2 * covariance_factor * covariance + c2) / (
+        covariance_factor * variances + c2
+    )
+    return luminance, contrast_structure
+
+
+def _blurred(maps: Tensor, weights: list[float]) -> Tensor:
+    channels = maps.shape[1]
+    kernel = torch.tensor(weights, dtype=maps.dtype, device=maps.device)
+    rows = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    columns = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    return F.conv2d(F.conv2d(maps, rows, groups=channels), columns, groups=channels)
+
+
+def _power(values: Tensor, exponent: float) -> Tensor:
+    # The power never sees a 0, whose slope is infinite.
+    positive = values > 0
+    return torch.where(positive, torch.where(positive, values, 1.0).pow(exponent), 0.0)

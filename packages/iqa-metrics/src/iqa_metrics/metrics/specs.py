@@ -1,16 +1,27 @@
 """Specs: one readable name for a metric, the same in Python, on the command line and over HTTP.
 
-A spec is a metric's name (``psnr``, ``default``) or ``BACKBONE:LAYER[+LAYER...]:READOUT``, such as
-``efficientnet_lite0:block12:euclidean``. Layers are written from input to output; parsing and
-printing a spec gives the same text again.
+A spec is a metric's name (``psnr``, ``lpips_alex``, ``default``) or
+``BACKBONE:LAYERS:READOUT[:CONCATENATION]``:
+
+``efficientnet_lite0:block12:euclidean``
+    One layer.
+``efficientnet_lite0:stem+block12:euclidean:joint``
+    Two layers, laid end to end.
+``efficientnet_lite0:0.5*stem+block12:cosine:sum``
+    Half of one layer's distance plus the other's.
+
+Layers are written from input to output, whatever their order was. Parsing and printing a spec gives
+the same text again, where it was written that way; what can be left out is ``joint`` for readouts
+that have it, and a concatenation that is none because there is but one layer.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from iqa_metrics.backbones import backbone
-from iqa_metrics.names import UnknownNameError, nearest
-from iqa_metrics.readouts import readout
+from iqa_metrics.backbones import Backbone, backbone
+from iqa_metrics.names import UnknownNameError, lookup, nearest
+from iqa_metrics.readouts import CONCATENATIONS, Concatenation, Readout, readout
 
 
 @dataclass(frozen=True)
@@ -25,17 +36,78 @@ class NamedSpec:
 
 @dataclass(frozen=True)
 class DeepSpec:
-    """A deep distance: backbone, layers from input to output, readout."""
+    """A deep distance.
+
+    Attributes
+    ----------
+    backbone
+        Name of the network.
+    layers
+        Names of its layers, from input to output.
+    readout
+        Name of the readout.
+    concatenation
+        How several layers make one distance; None for a single layer's plain distance.
+    layer_weights
+        The layers' weights in a sum, in the order of the layers; None where all are 1.
+    """
 
     backbone: str
     layers: tuple[str, ...]
     readout: str
+    concatenation: Concatenation | None = None
+    layer_weights: tuple[float, ...] | None = None
 
     def __str__(self) -> str:
-        return f"{self.backbone}:{'+'.join(self.layers)}:{self.readout}"
+        weights = self.layer_weights or (1.0,) * len(self.layers)
+        terms = [
+            name if weight == 1 else f"{_number(weight)}*{name}"
+            for name, weight in zip(self.layers, weights, strict=True)
+        ]
+        parts = [self.backbone, "+".join(terms), self.readout]
+        return ":".join([*parts, self.concatenation] if self.concatenation else parts)
 
 
 MetricSpec = NamedSpec | DeepSpec
+
+
+def deep_spec(
+    record: Backbone,
+    layers: Sequence[str],
+    readout_name: str,
+    concatenation: str | None = None,
+    layer_weights: Sequence[float] | None = None,
+) -> DeepSpec:
+    """Return the spec of a deep distance in its one form, every part checked.
+
+    Parameters
+    ----------
+    record
+        The backbone.
+    layers, readout_name
+        Names; the layers in any order.
+    concatenation
+        ``joint``, ``sum`` or ``sum_per_element``. By default ``joint``, where the readout has it.
+    layer_weights
+        The layers' weights in a sum, in the order of ``layers``.
+
+    Raises
+    ------
+    UnknownNameError
+        If a name is unknown.
+    ValueError
+        If layers are missing or named twice, the weights do not fit, or the readout has no
+        ``joint`` form and that is asked for, or is all that several layers could mean.
+    """
+    chosen = readout(readout_name)
+    ordered = record.in_order(layers)
+    if not ordered:
+        raise ValueError("layers: expected at least one layer name, got none")
+    if len(ordered) != len(layers):
+        raise ValueError(f"layers: one is named twice in {'+'.join(layers)}")
+    weights = _in_order(layer_weights, layers, ordered)
+    kind = _concatenation(concatenation, chosen, len(ordered), weights)
+    return DeepSpec(record.name, ordered, chosen.name, kind, weights)
 
 
 def parse_spec(text: str, named: Iterable[str]) -> MetricSpec:
@@ -62,17 +134,69 @@ def parse_spec(text: str, named: Iterable[str]) -> MetricSpec:
             return NamedSpec(text)
         raise UnknownNameError(
             f"unknown metric {text!r}; {nearest(text, names)} "
-            "Expected one of those or BACKBONE:LAYER[+LAYER...]:READOUT"
+            "Expected one of those or BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION]"
         )
     parts = text.split(":")
-    if len(parts) != 3 or not all(parts):
+    if len(parts) not in (3, 4) or not all(parts):
         raise UnknownNameError(
             f"spec {text!r} has {len(parts)} parts, or an empty one; expected "
-            "BACKBONE:LAYER[+LAYER...]:READOUT, such as efficientnet_lite0:block12:euclidean"
+            "BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION], such as "
+            "efficientnet_lite0:block12:euclidean"
         )
-    record = backbone(parts[0])
-    layers = parts[1].split("+")
-    ordered = record.in_order(layers)
-    if len(ordered) != len(layers):
-        raise UnknownNameError(f"spec {text!r} names a layer twice")
-    return DeepSpec(record.name, ordered, readout(parts[2]).name)
+    terms = [_term(term, text) for term in parts[1].split("+")]
+    layers, weights = zip(*terms, strict=True)
+    kind = parts[3] if len(parts) == 4 else None
+    try:
+        return deep_spec(backbone(parts[0]), layers, parts[2], kind, weights)
+    except UnknownNameError:
+        raise
+    except ValueError as error:
+        raise UnknownNameError(f"spec {text!r}: {error}") from error
+
+
+def _term(term: str, text: str) -> tuple[str, float]:
+    """Return the layer and the weight that ``[WEIGHT*]LAYER`` says."""
+    weight, star, layer = term.rpartition("*")
+    try:
+        return layer, float(weight) if star else 1.0
+    except ValueError as error:
+        raise UnknownNameError(
+            f"spec {text!r}: expected a number before '*', got {weight!r}"
+        ) from error
+
+
+def _in_order(
+    weights: Sequence[float] | None, layers: Sequence[str], ordered: Sequence[str]
+) -> tuple[float, ...] | None:
+    """Return the weights in the order of the network's layers, or None if all are 1."""
+    if weights is None or all(weight == 1 for weight in weights):
+        return None
+    if len(weights) != len(layers):
+        raise ValueError(f"layer_weights: {len(weights)} weights came for {len(layers)} layers")
+    if not all(math.isfinite(weight) and weight > 0 for weight in weights):
+        raise ValueError(f"layer_weights: expected positive numbers, got {list(weights)}")
+    of_layer = dict(zip(layers, weights, strict=True))
+    return tuple(float(of_layer[name]) for name in ordered)
+
+
+def _concatenation(
+    asked: str | None, chosen: Readout, layers: int, weights: tuple[float, ...] | None
+) -> Concatenation | None:
+    known: dict[str, Concatenation] = {name: name for name in CONCATENATIONS}
+    kind = None if asked is None else lookup("concatenation", asked, known)
+    if weights is not None and kind in (None, "joint"):
+        raise ValueError("weights of layers go with 'sum' or 'sum_per_element'; say which")
+    if chosen.joint is None and (kind == "joint" or (kind is None and layers > 1)):
+        raise ValueError(
+            f"readout {chosen.name!r} does not join layers; expected 'sum' or 'sum_per_element'"
+        )
+    if layers > 1:
+        return kind or "joint"
+    # Of one layer, joined and plain are the same.
+    return kind if kind == "sum_per_element" or weights is not None else None
+
+
+def _number(value: float) -> str:
+    """Return the shortest text that reads back as the value, without the sign that joins layers."""
+    text = repr(value).replace("e+", "e")
+    return text.removesuffix(".0")

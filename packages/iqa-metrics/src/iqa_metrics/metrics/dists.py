@@ -1,0 +1,158 @@
+"""DISTS, deep image structure and texture similarity."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from iqa_metrics import backbones
+from iqa_metrics.metrics.contract import Check, Metric
+from iqa_metrics.metrics.trunks import ChannelWeights, extractor_of, visit_pair
+from iqa_metrics.readouts.statistics import structure_of_channels, texture_of_channels
+from iqa_metrics.weights import WeightsError, WeightsFile, read_state_dict
+
+BACKBONE = "vgg16"
+LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
+_IMAGE = backbones.Layer("image", "", channels=3, stride=1, smallest_input=1)
+_SHORT_SIDE = 256
+
+CALIBRATION = WeightsFile(
+    filename="dists-weights.pt",
+    sha256="f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
+    licence="MIT",
+    source="github.com/dingkeyan93/DISTS",
+    url="https://github.com/dingkeyan93/DISTS/raw/master/DISTS_pytorch/weights.pt",
+    package="DISTS_pytorch",
+    inside="weights.pt",
+    distribution="DISTS-pytorch==0.1",
+)
+
+
+class DISTS(Metric):
+    """Deep image structure and texture similarity, as a distance.
+
+    Two terms, of the image itself and of five layers of VGG-16 whose max pooling is replaced by
+    smooth L2 pooling: how alike each channel's mean is in both images (texture), and how alike its
+    pattern (structure). ``1 - sum(alpha texture + beta structure) / sum(alpha + beta)``, alpha and
+    beta calibrated on human judgements. Range ``[0, 2)``; identical images give 0; symmetric. It
+    forgives a texture that is replaced by another patch of the same texture.
+
+    Parameters
+    ----------
+    resize
+        Bring the shorter side to 256 pixels first (bilinear, antialiased), where it is longer: the
+        authors judge images so. Off by default: the class judges the pixels that it is given, as
+        the authors' own does.
+    trunk
+        The caller's own VGG-16, whole or its ``features``. It is copied.
+    weights, calibration
+        Files with the trunk's state dict and with alpha and beta, whose content the caller has
+        checked; by default the published ones.
+    check
+        As for :class:`Metric`.
+
+    Raises
+    ------
+    ValueError
+        If the trunk is another architecture.
+    WeightsError
+        If the trunk's weights or the calibration are missing or damaged.
+
+    References
+    ----------
+    K. Ding, K. Ma, S. Wang and E. P. Simoncelli, "Image Quality Assessment: Unifying Structure and
+    Texture Similarity", IEEE TPAMI 44(5), 2022, arXiv:2004.07728.
+    """
+
+    higher_is_better: ClassVar[bool] = False
+    range: ClassVar[tuple[float, float]] = (0.0, 2.0)
+    source: ClassVar[str] = "Ding et al., TPAMI 2022, arXiv:2004.07728"
+    smallest_input = 16
+
+    def __init__(
+        self,
+        *,
+        resize: bool = False,
+        trunk: nn.Module | None = None,
+        weights: str | Path | None = None,
+        calibration: str | Path | None = None,
+        check: Check = "error",
+    ) -> None:
+        super().__init__(check=check)
+        self.name = "dists_resized" if resize else "dists"
+        self.resize = resize
+        record = backbones.backbone(BACKBONE)
+        self.extractor = extractor_of(record, LAYERS, weights, trunk)
+        _smooth_pooling(self.extractor.network)
+        layers = [_IMAGE, *(record.layer(name) for name in LAYERS)]
+        alpha, beta = _calibration(calibration, [layer.channels for layer in layers])
+        self.texture_weights, self.structure_weights = (
+            ChannelWeights(_by_layer(weights, layers), layers) for weights in (alpha, beta)
+        )
+        self._total = float(alpha.double().sum() + beta.double().sum())
+
+    def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        parameter = next(self.extractor.network.parameters())
+        wide = parameter.dtype == torch.float64
+        x, y = (i.double() if wide else i.float() for i in (reference, distorted))
+        if self.resize:
+            x, y = (_shrunk(images) for images in (x, y))
+        terms: list[Tensor] = []
+
+        def read(layer: str, x: Tensor, y: Tensor) -> None:
+            texture = texture_of_channels(x, y) * self.texture_weights.of(layer)
+            structure = structure_of_channels(x, y) * self.structure_weights.of(layer)
+            terms.append((texture + structure).sum(dim=1))
+
+        read(_IMAGE.name, x, y)
+        visit_pair(self.extractor, x, y, LAYERS, read)
+        return torch.stack(terms).sum(dim=0) / self._total
+
+
+class L2Pooling(nn.Module):
+    """Root of the locally averaged squares, at every second position.
+
+    The window is a 3x3 Hann window, after O. J. Hénaff and E. P. Simoncelli, "Geodesics of learned
+    representations", ICLR 2016, arXiv:1511.06394.
+    """
+
+    def forward(self, response: Tensor) -> Tensor:
+        """Pool ``[N, C, H, W]`` to half its height and width, rounded up."""
+        hann = torch.tensor([0.25, 0.5, 0.25], dtype=response.dtype, device=response.device)
+        channels = response.shape[1]
+        window = torch.outer(hann, hann).expand(channels, 1, 3, 3)
+        energy = F.conv2d(response.square(), window, stride=2, padding=1, groups=channels)
+        return (energy + 1e-12).sqrt()
+
+
+def _smooth_pooling(trunk: nn.Module) -> None:
+    for name, module in list(trunk.named_children()):
+        if isinstance(module, nn.MaxPool2d):
+            setattr(trunk, name, L2Pooling())
+
+
+def _shrunk(images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    short = min(height, width)
+    if short <= _SHORT_SIDE:
+        return images
+    # The longer side is cut to whole pixels, as torchvision's resize cuts it.
+    size = [_SHORT_SIDE * side // short for side in (height, width)]
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _calibration(path: str | Path | None, channels: Sequence[int]) -> tuple[Tensor, Tensor]:
+    file = CALIBRATION.verified() if path is None else Path(path)
+    state = read_state_dict(file)
+    count = sum(channels)
+    if set(state) != {"alpha", "beta"} or any(w.numel() != count for w in state.values()):
+        raise WeightsError(f"{file} is no calibration of DISTS: expected alpha, beta of {count}")
+    return state["alpha"].flatten(), state["beta"].flatten()
+
+
+def _by_layer(weights: Tensor, layers: Sequence[backbones.Layer]) -> dict[str, Tensor]:
+    parts = torch.split(weights, [layer.channels for layer in layers])
+    return {layer.name: part for layer, part in zip(layers, parts, strict=True)}

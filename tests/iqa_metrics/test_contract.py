@@ -1,0 +1,217 @@
+"""The contract that all metrics keep, each in a network with real or seeded weights."""
+
+import math
+
+import pytest
+import torch
+from seeded import save_trunk
+from torch import nn
+
+from iqa_metrics import METRICS, ImageError, Metric, create_metric, needs, parse_spec
+
+ALL = [record.name for record in METRICS]
+WITH_MAP = [n for n in ALL if not n.startswith(("psnr", "ms_ssim", "dists"))]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Makes any metric of the catalogue, over seeded networks but for the embedded one."""
+    folder, paths = tmp_path_factory.mktemp("trunks"), {}
+
+    def make(name, **options):
+        trunk = needs(name).backbone
+        if trunk in (None, "efficientnet_lite0"):
+            return create_metric(name, **options)
+        if trunk not in paths:
+            paths[trunk] = save_trunk(trunk, folder)
+        return create_metric(name, weights=paths[trunk], **options)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def metrics(make):
+    return {name: make(name) for name in ALL}
+
+
+@pytest.fixture
+def images(pair, name):
+    """A photograph, and with it a noisy copy and a blurred one."""
+    height, width = (176, 192) if name == "ms_ssim" else (96, 112)
+    reference, noisy = (image[..., :height, :width] for image in pair)
+    blurred = torch.nn.functional.avg_pool2d(reference, 3, stride=1, padding=1)
+    return reference, torch.cat([noisy, blurred])
+
+
+@pytest.mark.parametrize("name", ALL)
+class TestContract:
+    def test_it_declares_itself(self, name, metrics):
+        metric = metrics[name]
+        assert isinstance(metric, Metric)
+        assert isinstance(metric.higher_is_better, bool)
+        assert metric.differentiable is True
+        assert metric.range[0] < metric.range[1]
+        assert metric.source
+        assert metric.smallest_input >= 1
+        assert metric.has_map == (name in WITH_MAP)
+        assert name in str(metric) or str(parse_spec(metric.name)) in str(metric)
+
+    def test_identity_symmetry_batch_and_order(self, name, metrics, images):
+        metric, (reference, distorted) = metrics[name], images
+        values = metric(reference, distorted)
+        assert values.shape == (2,)
+        assert values.dtype == torch.float32
+        low, high = metric.range
+        assert bool(((values >= low) & (values <= high)).all())
+        best = high if metric.higher_is_better else low
+        assert metric(distorted, distorted).tolist() == [best, best]
+        references = reference.expand_as(distorted)
+        assert torch.allclose(metric(distorted, references), values, rtol=1e-5)
+        assert torch.allclose(metric(references, distorted), values, rtol=1e-5)
+        single = [metric(reference, d) for d in distorted.split(1)]
+        assert torch.allclose(torch.cat(single), values, rtol=1e-5)
+        backwards = metric(reference, distorted.flip(0))
+        assert torch.allclose(backwards.flip(0), values, rtol=1e-5)
+
+    def test_a_value_does_not_depend_on_its_batch(self, name, metrics, images):
+        """Not even on an image in it that is all zeros, or far brighter."""
+        metric, (reference, distorted) = metrics[name], images
+        others = torch.cat([distorted[:1], torch.zeros_like(reference), torch.ones_like(reference)])
+        among = metric(reference, others)[0]
+        assert float(among) == pytest.approx(float(metric(reference, distorted)[0]), rel=1e-5)
+
+    def test_gradients_reach_the_distorted_image_alone(self, name, metrics, images):
+        metric, (reference, distorted) = metrics[name], images
+        batch = torch.cat([reference, distorted[:1]]).requires_grad_()
+        values = metric(reference, batch)
+        values[torch.isfinite(values)].sum().backward()
+        assert bool(torch.isfinite(batch.grad).all())
+        assert torch.allclose(batch.grad[0], torch.zeros_like(batch.grad[0]), atol=1e-6)
+        assert float(batch.grad[1].abs().max()) > 0
+        assert not any(p.requires_grad for p in metric.parameters())
+
+    def test_the_smallest_input_works_and_a_smaller_one_is_refused(self, name, metrics):
+        metric, n = metrics[name], metrics[name].smallest_input
+        x = torch.rand(1, 3, n, n, generator=torch.Generator().manual_seed(0))
+        assert torch.isfinite(metric(x, 1 - x)).all()
+        if n > 1:
+            with pytest.raises(ImageError, match=f"at least {n} pixels") as caught:
+                metric(x[..., :-1], x[..., :-1])
+            assert caught.value.code == "too_small"
+
+    @pytest.mark.parametrize("wrong", ["reference", "distorted"])
+    @pytest.mark.parametrize(
+        ("change", "remedy"),
+        [
+            (lambda x: 2 * x - 1, r"\(x \+ 1\) / 2"),
+            (lambda x: 255 * x, "divide by 255"),
+            (lambda x: (x - 0.45) / 0.22, "undo the normalisation"),
+            (lambda x: x.masked_fill(x == x.max(), torch.nan), "NaN"),
+        ],
+        ids=["signed", "bytes", "normalised", "nan"],
+    )
+    def test_values_out_of_range_are_refused(self, name, wrong, change, remedy, metrics, images):
+        pair = {"reference": images[0], "distorted": images[1][:1].clone()}
+        pair[wrong] = change(pair[wrong])
+        with pytest.raises(ImageError, match=f"{wrong}.*{remedy}"):
+            metrics[name](**pair)
+
+    def test_unchecked_values_are_trusted(self, name, make, images):
+        trusting = make(name, check="off")
+        assert trusting(images[0] * 2 - 1, images[1] * 2 - 1).shape == (2,)
+
+    @pytest.mark.parametrize("channels", [1, 2, 4])
+    def test_grey_and_alpha_are_refused_with_the_way_out(self, name, channels, metrics):
+        x = torch.rand(1, channels, 176, 176)
+        with pytest.raises(ImageError, match=r"expected an RGB tensor.*read_image"):
+            metrics[name](x, x)
+
+    def test_an_enclosing_autocast_changes_nothing(self, name, metrics, images):
+        plain = metrics[name](*images)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(metrics[name](*images), plain)
+
+    def test_unlike_sizes_are_refused(self, name, metrics, images):
+        with pytest.raises(ImageError, match=r"reference is \d+x\d+ and distorted is \d+x\d+"):
+            metrics[name](images[0], images[1][..., :-1])
+
+    def test_zero_and_constant_images_give_numbers(self, name, metrics):
+        n = max(64, metrics[name].smallest_input)
+        black, white = torch.zeros(1, 3, n, n), torch.ones(1, 3, n, n)
+        for x, y in ((black, white), (white, black), (black, black), (white, white)):
+            distorted = y.clone().requires_grad_()
+            value = metrics[name](x, distorted)
+            assert not torch.isnan(value).any()
+            value.sum().backward()
+            assert bool(torch.isfinite(distorted.grad).all())
+
+    def test_the_network_is_built_once(self, name, metrics, images, monkeypatch):
+        monkeypatch.setattr(nn.Module, "load_state_dict", pytest.fail)
+        monkeypatch.setattr(torch, "load", pytest.fail)
+        assert metrics[name](*images).shape == (2,)
+
+    def test_wide_images_keep_their_precision_where_no_network_reads_them(
+        self, name, metrics, images
+    ):
+        value = metrics[name](*(i.double() for i in images))
+        wide = not hasattr(metrics[name], "extractor")
+        assert value.dtype == (torch.float64 if wide else torch.float32)
+        assert torch.allclose(value.float(), metrics[name](*images), rtol=1e-4)
+
+    def test_a_map_covers_the_image(self, name, metrics, images):
+        metric, (reference, distorted) = metrics[name], images
+        if name not in WITH_MAP:
+            with pytest.raises(ValueError, match="no map"):
+                metric(reference, distorted, map=True)
+            return
+        values = metric(reference, distorted, map=True)
+        assert values.shape == (2, 1, *reference.shape[-2:])
+        assert not torch.isnan(values).any()
+        changed = reference.clone()
+        changed[..., 48:64, 64:80] = 0.5
+        single = metric(reference, changed, map=True)[0, 0]
+        strength = (single - metric(reference, reference, map=True)[0, 0]).abs()
+        row, column = divmod(int(strength.argmax()), strength.shape[1])
+        # Where the image was changed, give or take the stride of a deep layer.
+        assert 32 <= row < 80
+        assert 48 <= column < 96
+
+
+@pytest.mark.parametrize("name", ["default", "mse", "psnr", "ssim", "ssim_skimage", "ms_ssim"])
+@pytest.mark.parametrize("photograph", ["astronaut", "coffee", "cat"])
+def test_more_noise_is_worse(name, photograph, metrics, photographs):
+    """Of the metrics that need nothing fetched; a network of random weights promises nothing."""
+    from material import tensor
+
+    reference = tensor(photographs[photograph])
+    noise = torch.randn(reference.shape, generator=torch.Generator().manual_seed(1))
+    values = [
+        float(metrics[name](reference, (reference + s * noise).clamp(0, 1)))
+        for s in (0.01, 0.03, 0.1, 0.3)
+    ]
+    assert values == sorted(values, reverse=metrics[name].higher_is_better)
+
+
+@pytest.mark.parametrize("name", [n for n in ALL if needs(n).backbone])
+def test_lower_precision_stays_near(name, make, metrics, images):
+    """What docs/metrics.md states of half-precision networks."""
+    single = metrics[name](*images)
+    metric = make(name)
+    for dtype, bound in ((torch.float16, 0.02), (torch.bfloat16, 0.1)):
+        values = metric.to(dtype)(*images)
+        assert values.dtype == torch.float32
+        assert torch.allclose(values, single, rtol=bound), (dtype, values, single)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ALL)
+def test_the_gpu_agrees(name, make, metrics, images):
+    found = make(name, device="cuda")(*(i.cuda() for i in images))
+    assert torch.allclose(found.cpu(), metrics[name](*images), rtol=1e-3)
+    assert math.isfinite(float(found.sum()))
+
+
+def test_a_wrong_check_is_refused():
+    with pytest.raises(ValueError, match="expected 'error' or 'off'"):
+        create_metric("psnr", check="warn")
