@@ -21,7 +21,9 @@ import iqa_metrics  # by its own name: it loads torch only where one of its name
 from iqa_torchserve import __version__
 
 if TYPE_CHECKING:
-    from iqa_metrics import DeepSpec, Metric
+    from torch import Tensor
+
+    from iqa_metrics import Metric, Needs
 
 HANDLER = "full_reference.py"
 MODEL_CONFIG = "model-config.yaml"
@@ -99,9 +101,9 @@ def build_archive(
     specs = tuple(dict.fromkeys(str(iqa_metrics.parse_spec(spec)) for spec in metrics))
     entries = {file: (handlers_folder() / file).read_bytes() for file in (HANDLER, MODEL_CONFIG)}
     for spec in specs:
-        resolved = iqa_metrics.resolve(spec)
-        if isinstance(resolved, iqa_metrics.DeepSpec) and _weights_file(resolved) not in entries:
-            entries[_weights_file(resolved)] = _packed_weights(resolved.backbone)
+        for file, pack in _packed(spec).items():
+            if file not in entries:
+                entries[file] = pack()
     entries[CONTENTS] = _json_bytes(
         {
             "format": FORMAT,
@@ -168,16 +170,12 @@ def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
     """Make an unpacked archive's metrics, from its own weights."""
     metrics: dict[str, iqa_metrics.Metric] = {}
     for spec in contents.metrics:
-        resolved = iqa_metrics.resolve(spec)
-        if isinstance(resolved, iqa_metrics.DeepSpec):
-            metrics[spec] = iqa_metrics.DeepDistance(
-                resolved.backbone,
-                resolved.layers,
-                resolved.readout,
-                weights=folder / _weights_file(resolved),
-            )
-        else:
-            metrics[spec] = iqa_metrics.create_metric(resolved)
+        weights, calibration = _names(iqa_metrics.needs(spec))
+        metrics[spec] = iqa_metrics.create_metric(
+            spec,
+            weights=folder / weights if weights else None,
+            calibration=folder / calibration if calibration else None,
+        )
     return metrics
 
 
@@ -190,17 +188,38 @@ def handlers_folder() -> Path:
     raise ArchiveError(f"{HANDLER} is missing from this installation; install iqa-torchserve again")
 
 
-def _weights_file(spec: "DeepSpec") -> str:
-    return f"{spec.backbone}.safetensors"
+def _names(needs: "Needs") -> tuple[str | None, str | None]:
+    """Return what the files of a metric are called in an archive: weights and calibration."""
+    weights, calibration = needs.backbone, needs.calibration
+    return (
+        None if weights is None else f"{weights}.safetensors",
+        None if calibration is None else f"{Path(calibration.filename).stem}.safetensors",
+    )
 
 
-def _packed_weights(backbone: str) -> bytes:
-    from safetensors.torch import save
+def _packed(spec: str) -> dict[str, Callable[[], bytes]]:
+    """Return the files that a metric needs, and what packs each."""
+    from iqa_metrics.weights import read_state_dict
 
     try:
-        state = iqa_metrics.backbone(backbone).network().state_dict()
-    except iqa_metrics.WeightsError as error:
-        raise ArchiveError(str(error)) from error
+        iqa_metrics.create_metric(spec)  # what can't be made here can't be made there
+    except (ValueError, iqa_metrics.WeightsError) as error:
+        raise ArchiveError(f"metric {spec}: {error}") from error
+    needs = iqa_metrics.needs(spec)
+    weights, calibration = _names(needs)
+    files: dict[str, Callable[[], bytes]] = {}
+    if weights and needs.backbone:
+        trunk = iqa_metrics.backbone(needs.backbone)
+        files[weights] = lambda: _as_safetensors(trunk.network().state_dict())
+    if calibration and needs.calibration:
+        file = needs.calibration
+        files[calibration] = lambda: _as_safetensors(read_state_dict(file.verified()))
+    return files
+
+
+def _as_safetensors(state: "Mapping[str, Tensor]") -> bytes:
+    from safetensors.torch import save
+
     return save({key: tensor.contiguous() for key, tensor in state.items()})
 
 
