@@ -20,6 +20,7 @@ TEST_TOOLS = [
     *("pytest>=8", "hypothesis>=6.100"),
     # Independent implementations and formats.
     *("scikit-image>=0.22", "scipy>=1.11", "tifffile>=2023.12.9"),
+    *("lpips==0.1.4", "DISTS-pytorch==0.1", "pytorch-msssim==1.0.0", "torchmetrics>=1.4"),
 ]
 # For tests of the installed wheels and of the running server.
 END_TO_END = ["uv", "grpcio", "protobuf"]
@@ -75,7 +76,7 @@ def minimums(session):
 @nox.session
 def lint(session):
     """Check format, style and types."""
-    install_both(session, "ruff", "mypy", "types-requests")
+    install_both(session, "ruff", "mypy", "types-requests", "torchmetrics")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")

@@ -5,9 +5,10 @@ import time
 import zipfile
 
 import pytest
+import seeded
 import torch
 
-from iqa_metrics import UnknownNameError
+from iqa_metrics import Backbone, UnknownNameError, create_metric
 from iqa_torchserve.archive import (
     ArchiveError,
     build_archive,
@@ -44,6 +45,27 @@ def test_it_holds_all_that_scoring_needs(archive, unpacked, pair, monkeypatch):
     monkeypatch.setattr("iqa_metrics.weights.WeightsFile.find", lambda self: None)
     found = [m(*pair) for m in load_metrics(unpacked, contents).values()]
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_calibrations_and_trunks_are_packed_once_each(tmp_path, pair, monkeypatch):
+    """Of networks that can't be fetched here: seeded ones stand in for the published files."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Backbone, "network", lambda self, weights=None: seeded.trunk(self.name))
+        specs = ["lpips_alex", "lpips_alex_baseline", "alexnet:relu5:gram", "perceptnet", "dists"]
+        expected = {spec: create_metric(spec)(*pair) for spec in specs}
+        built = build_archive(tmp_path, metrics=specs)
+    with zipfile.ZipFile(built) as mar:
+        mar.extractall(tmp_path)
+    packed = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert packed == [
+        *("alexnet.safetensors", "dists-weights.safetensors", "lpips-v0.1-alex.safetensors"),
+        *("perceptnet.safetensors", "vgg16.safetensors"),
+    ]
+    monkeypatch.setattr("iqa_metrics.weights.WeightsFile.find", lambda self: None)
+    metrics = load_metrics(tmp_path, read_contents(tmp_path))
+    assert list(metrics) == specs
+    for spec, metric in metrics.items():
+        assert torch.equal(metric(*pair), expected[spec])
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0.safetensors", "full_reference.py"])
@@ -90,6 +112,8 @@ def test_bad_recipes_are_refused_and_write_nothing(tmp_path):
         build_archive(store, metrics=["ssmi"])
     with pytest.raises(ArchiveError, match="iqa weights fetch"):
         build_archive(store, metrics=["alexnet:relu1:rmse"])
+    with pytest.raises(ArchiveError, match=r"weighted_lpips: readout .* weighs channels"):
+        build_archive(store, metrics=["efficientnet_lite0:stem:weighted_lpips"])
     with pytest.raises(ArchiveError, match="max_pixels"):
         build_archive(store, metrics=["psnr"], max_pixels=0)
     (tmp_path / "my iqa,1.mar").write_text("")

@@ -1,0 +1,103 @@
+"""Metrics for torchmetrics and Lightning: accumulated over batches and processes.
+
+Needs the extra ``iqa-metrics[torchmetrics]``.
+"""
+
+import re
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric as TorchMetric
+from torchmetrics.utilities import dim_zero_cat
+
+from iqa_metrics.metrics import Metric, MetricSpec, create_metric
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+class ImageQuality(TorchMetric):
+    """Any metric of this package as a torchmetrics metric.
+
+    ``update(preds, target)`` takes the images to judge and the undistorted ones, in torchmetrics'
+    order; both are RGB in [0, 1], ``[N, 3, H, W]``, and are checked as :class:`iqa_metrics.Metric`
+    checks them. Every image counts once, however large its batch was. Values are summed in float64.
+
+    Parameters
+    ----------
+    metric
+        A spec, such as ``"default"`` or ``"ssim"``, or a metric object.
+    reduction
+        What ``compute()`` returns: the ``"mean"`` or ``"sum"`` over all images, float64, or with
+        ``"none"`` their values ``[N]``, process after process. The mean of no images is NaN. PSNR
+        of identical images is infinite, and so then is its mean.
+    options
+        torchmetrics' own, such as ``sync_on_compute``.
+
+    Raises
+    ------
+    UnknownNameError
+        If the spec names nothing.
+    ValueError
+        If the reduction is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from iqa_metrics.torchmetrics import ImageQuality
+    >>> quality = ImageQuality("psnr")
+    >>> grey = torch.full((2, 3, 32, 32), 0.5)
+    >>> quality.update(grey + 0.1, grey)
+    >>> round(float(quality.compute()), 4)
+    20.0
+    """
+
+    is_differentiable = True
+    full_state_update = False
+
+    def __init__(
+        self,
+        metric: str | MetricSpec | Metric = "default",
+        *,
+        reduction: Reduction = "mean",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if reduction not in get_args(Reduction):
+            raise ValueError(
+                f"reduction: expected one of {', '.join(get_args(Reduction))}, got {reduction!r}"
+            )
+        self.metric = metric if isinstance(metric, Metric) else create_metric(metric)
+        self.reduction = reduction
+        # The state's name tells metrics apart: a MetricCollection takes two whose states have the
+        # same names and, after the first batch, the same values, for one.
+        self._state = "values_of_" + re.sub(r"\W", "_", self.metric.name)
+        if reduction == "none":
+            self.add_state(self._state, default=[], dist_reduce_fx="cat")
+        else:
+            self.add_state(
+                self._state, default=torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum"
+            )
+
+    @property
+    def higher_is_better(self) -> bool:  # type: ignore[override]
+        """Whether a larger value means better looking images."""
+        return self.metric.higher_is_better
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take a batch of images to judge and of undistorted ones, ``[N, 3, H, W]`` each."""
+        values = self.metric(target, preds)
+        if self.reduction == "none":
+            getattr(self, self._state).append(values)
+            return
+        wide = values.double()
+        batch = torch.stack([wide.sum(), wide.new_tensor(len(wide))])
+        setattr(self, self._state, getattr(self, self._state) + batch)
+
+    def compute(self) -> Tensor:
+        """Return the mean, the sum, or each image's value; see ``reduction``."""
+        state = getattr(self, self._state)
+        if self.reduction == "none":
+            return dim_zero_cat(state) if len(state) else torch.zeros(0, device=self.device)
+        total: Tensor = state[0]
+        return total / state[1] if self.reduction == "mean" else total

@@ -1,0 +1,117 @@
+"""The torchmetrics adapter: accumulation over batches and processes."""
+
+import copy
+
+import pytest
+import torch
+from torch import multiprocessing
+from torchmetrics import MetricCollection
+
+from iqa_metrics import ImageError, UnknownNameError, create_metric
+from iqa_metrics.torchmetrics import ImageQuality
+
+
+@pytest.fixture
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(2, n, 3, 40, 44, generator=generator) for n in (1, 3, 2)]
+
+
+@pytest.mark.parametrize("name", ["default", "ssim", "psnr"])
+def test_every_image_counts_once(name, batches):
+    values = torch.cat([create_metric(name)(y, x) for x, y in batches])
+    mean, total, each = (ImageQuality(name, reduction=r) for r in ("mean", "sum", "none"))
+    for metric in (mean, total, each):
+        for preds, target in batches:
+            metric.update(preds, target)
+        assert metric.higher_is_better == (name != "default")
+    assert float(mean.compute()) == pytest.approx(float(values.double().mean()), rel=1e-7)
+    assert float(total.compute()) == pytest.approx(float(values.double().sum()), rel=1e-7)
+    assert torch.equal(each.compute(), values)
+
+
+def test_forward_gives_the_batch_and_reset_forgets(batches):
+    metric = ImageQuality("ssim")
+    preds, target = batches[1]
+    for _ in range(2):
+        value = metric(preds, target)
+        assert float(value) == pytest.approx(float(create_metric("ssim")(target, preds).mean()))
+    metric.reset()
+    with pytest.warns(UserWarning, match="before the ``update``"):
+        assert torch.isnan(metric.compute())
+    none = ImageQuality("ssim", reduction="none")
+    with pytest.warns(UserWarning, match="before the ``update``"):
+        assert none.compute().shape == (0,)
+
+
+def test_a_batch_is_a_loss(batches):
+    preds, target = batches[1]
+    preds.requires_grad_()
+    ImageQuality("ssim")(preds, target).backward()
+    assert float(preds.grad.abs().max()) > 0
+
+
+def test_metrics_of_a_collection_stay_apart(batches):
+    """Even if the first batch gives both the same value, here 0 of identical images."""
+    collection = MetricCollection({"mse": ImageQuality("mse"), "default": ImageQuality("default")})
+    preds, target = batches[0]
+    collection.update(target, target)
+    collection.update(preds, target)
+    values = collection.compute()
+    for name in ("mse", "default"):
+        expected = float(create_metric(name)(target, preds)) / 2
+        assert float(values[name]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_it_copies_and_takes_a_metric_object(batches):
+    own = create_metric("efficientnet_lite0:stem:rmse", check="off")
+    metric = ImageQuality(own)
+    preds, target = batches[0]
+    twin = copy.deepcopy(metric)
+    assert torch.equal(twin(preds, target), metric(preds, target))
+    assert metric.metric is own
+
+
+def test_wrong_use_is_refused(batches):
+    with pytest.raises(UnknownNameError, match="did you mean 'ssim'"):
+        ImageQuality("ssmi")
+    with pytest.raises(ValueError, match="expected one of mean, sum, none"):
+        ImageQuality("ssim", reduction="median")
+    metric = ImageQuality("ssim")
+    with pytest.raises(ImageError, match="divide by 255"):
+        metric.update(255 * batches[0][0], batches[0][1])
+    assert torch.isnan(metric.compute())  # the refused batch left nothing
+
+
+def process(rank, port, found):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
+    )
+    mean, each = ImageQuality("ssim"), ImageQuality("ssim", reduction="none")
+    generator = torch.Generator().manual_seed(rank)
+    preds, target = torch.rand(2, 1 + rank, 3, 24, 24, generator=generator)
+    for metric in (mean, each):
+        metric.update(preds, target)
+    found[rank] = (float(mean.compute()), each.compute().tolist())
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_are_put_together():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with multiprocessing.Manager() as manager:
+        found = manager.dict()
+        multiprocessing.spawn(process, args=(port, found), nprocs=2)
+        results = dict(found)
+    values = []
+    for rank in range(2):
+        generator = torch.Generator().manual_seed(rank)
+        preds, target = torch.rand(2, 1 + rank, 3, 24, 24, generator=generator)
+        values += create_metric("ssim")(target, preds).tolist()
+    for mean, each in results.values():
+        assert mean == pytest.approx(sum(values) / 3, rel=1e-6)
+        assert each == pytest.approx(values, rel=1e-6)
