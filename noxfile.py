@@ -94,9 +94,24 @@ def build(session):
 
 @nox.session
 def docs(session):
-    """Build the documentation into site/."""
-    install(session, "mkdocs")
+    """Build the documentation into site/, once its tables are those of the code."""
+    install(session, "-e", LIBRARY, "mkdocs", "latex2mathml")
+    session.run("python", "docs/write_tables.py", "--check")
     session.run("mkdocs", "build", "--strict")
+
+
+@nox.session
+def pictures(session):
+    """Draw the documentation's pictures anew."""
+    install(session, "-e", LIBRARY, "matplotlib", "scikit-image")
+    session.run("python", "docs/draw_pictures.py")
+
+
+@nox.session
+def differences(session):
+    """Measure how far other implementations of the same metrics lie from ours."""
+    install(session, "-e", f"{LIBRARY}[safetensors]", *TEST_TOOLS)
+    session.run("python", "docs/measure_differences.py", env={"PYTHONPATH": "tests"})
 
 
 @nox.session

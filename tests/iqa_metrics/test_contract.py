@@ -7,7 +7,7 @@ import torch
 from seeded import save_trunk
 from torch import nn
 
-from iqa_metrics import METRICS, ImageError, Metric, create_metric, needs, parse_spec
+from iqa_metrics import METRICS, ImageError, Metric, create_metric, needs, resolve
 
 ALL = [record.name for record in METRICS]
 WITH_MAP = [n for n in ALL if not n.startswith(("psnr", "ms_ssim", "dists"))]
@@ -54,7 +54,11 @@ class TestContract:
         assert metric.source
         assert metric.smallest_input >= 1
         assert metric.has_map == (name in WITH_MAP)
-        assert name in str(metric) or str(parse_spec(metric.name)) in str(metric)
+        assert metric.name in (name, str(resolve(name)))
+        assert metric.name in str(metric)
+        record = {record.name: record for record in METRICS}[name]
+        assert type(metric) is record.metric
+        assert metric.source == record.metric.source
 
     def test_identity_symmetry_batch_and_order(self, name, metrics, images):
         metric, (reference, distorted) = metrics[name], images

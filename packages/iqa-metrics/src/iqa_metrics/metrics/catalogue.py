@@ -75,19 +75,6 @@ class MetricRecord:
     stands_for: DeepSpec | None = None
 
 
-def _standing_for(
-    name: str, spec: DeepSpec, summary: str, metric: type[Metric] = DeepDistance
-) -> MetricRecord:
-    return MetricRecord(
-        name,
-        metric,
-        lambda check, weights, _: _deep(spec, check, weights),
-        summary,
-        Needs(spec.backbone),
-        spec,
-    )
-
-
 def _lpips(net: lpips.Net, network: str) -> tuple[MetricRecord, MetricRecord]:
     name, trunk = f"lpips_{net}", lpips.BACKBONES[net]
     return (
@@ -100,11 +87,13 @@ def _lpips(net: lpips.Net, network: str) -> tuple[MetricRecord, MetricRecord]:
             f"LPIPS v0.1 in {network}",
             Needs(trunk, lpips.CALIBRATIONS[net]),
         ),
-        _standing_for(
+        MetricRecord(
             f"{name}_baseline",
-            DeepSpec(trunk, lpips.LAYERS[net], "lpips", "sum"),
-            f"LPIPS in {network}, uncalibrated",
             LPIPS,
+            lambda check, weights, _: LPIPS(net, calibrated=False, weights=weights, check=check),
+            f"LPIPS in {network}, uncalibrated",
+            Needs(trunk),
+            DeepSpec(trunk, lpips.LAYERS[net], "lpips", "sum"),
         ),
     )
 
@@ -122,7 +111,14 @@ def _dists(name: str, resize: bool, summary: str) -> MetricRecord:
 
 
 METRICS: tuple[MetricRecord, ...] = (
-    _standing_for("default", DEFAULT, "deep distance in EfficientNet-Lite0, its weights embedded"),
+    MetricRecord(
+        "default",
+        DeepDistance,
+        lambda check, weights, _: _deep(DEFAULT, check, weights),
+        "deep distance in EfficientNet-Lite0, its weights embedded",
+        Needs(DEFAULT.backbone),
+        DEFAULT,
+    ),
     MetricRecord("mse", MSE, lambda check, *_: MSE(check=check), "mean squared error"),
     MetricRecord(
         "psnr",
@@ -153,11 +149,13 @@ METRICS: tuple[MetricRecord, ...] = (
     *_lpips("squeeze", "SqueezeNet 1.1"),
     _dists("dists", False, "structure and texture in VGG-16"),
     _dists("dists_resized", True, "the same, the shorter side first brought to 256 pixels"),
-    _standing_for(
+    MetricRecord(
         "perceptnet",
-        DeepSpec("perceptnet", ("gdn4",), "rmse"),
-        "a network after early human vision, trained on opinions",
         PerceptNet,
+        lambda check, weights, _: PerceptNet(weights=weights, check=check),
+        "a network after early human vision, trained on opinions",
+        Needs("perceptnet"),
+        DeepSpec("perceptnet", ("gdn4",), "rmse"),
     ),
 )
 

@@ -51,3 +51,4 @@ class PerceptNet(DeepDistance):
         check: Check = "error",
     ) -> None:
         super().__init__("perceptnet", "gdn4", "rmse", weights=weights, trunk=trunk, check=check)
+        self.name = "perceptnet"

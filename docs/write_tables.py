@@ -1,0 +1,81 @@
+"""Write the tables of metrics, readouts and backbones into the pages, from the code.
+
+    python docs/write_tables.py            write them
+    python docs/write_tables.py --check    fail if one is not up to date
+
+A table stands between the lines ``<!-- table: NAME -->`` and ``<!-- end -->``.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from iqa_metrics import BACKBONES, METRICS, READOUTS
+
+FOLDER = Path(__file__).parent
+
+
+def metrics() -> Iterable[list[str]]:
+    """The metrics that have names."""
+    yield ["spec", "better", "range", "what it is", "source"]
+    for record in METRICS:
+        low, high = (f"{bound:g}".replace("inf", "∞") for bound in record.metric.range)
+        what = record.summary + (f": `{record.stands_for}`" if record.stands_for else "")
+        better = "higher" if record.metric.higher_is_better else "lower"
+        yield [f"`{record.name}`", better, f"{low} to {high}", what, record.metric.source]
+
+
+def readouts() -> Iterable[list[str]]:
+    """What can be read out of a layer."""
+    yield ["readout", "what it is", "`joint`", "map", "source"]
+    for record in READOUTS:
+        marks = ["yes" if has else "" for has in (record.joint, record.map)]
+        yield [f"`{record.name}`", record.summary, *marks, record.source]
+
+
+def backbones() -> Iterable[list[str]]:
+    """The networks."""
+    yield ["backbone", "architecture", "goal", "data", "layers", "weights", "licence"]
+    for record in BACKBONES:
+        layers = f"{len(record.layers)}: `{record.layers[0].name}` to `{record.layers[-1].name}`"
+        weights = record.weights
+        where = "embedded" if weights.package else "fetched" if weights.url else "by hand"
+        factors = [record.architecture, record.goal, record.data]
+        yield [f"`{record.name}`", *factors, layers, where, weights.licence]
+
+
+TABLES: dict[str, Callable[[], Iterable[list[str]]]] = {
+    "metrics": metrics,
+    "readouts": readouts,
+    "backbones": backbones,
+}
+
+
+def written(page: str) -> str:
+    """Return a page with its tables made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        header, *rows = TABLES[match[1]]()
+        lines = [header, ["---"] * len(header), *rows]
+        text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"<!-- table: {match[1]} -->\n\n{text}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, page, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Write or check every page."""
+    stale = []
+    for path in sorted(FOLDER.glob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        if (fresh := written(page)) != page:
+            stale.append(path.name)
+            if "--check" not in sys.argv:
+                path.write_text(fresh, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit(f"{', '.join(stale)}: out of date; run python docs/write_tables.py")
+
+
+if __name__ == "__main__":
+    main()
