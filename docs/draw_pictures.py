@@ -97,7 +97,7 @@ def save(figure: pyplot.Figure, axes: np.ndarray, path: Path) -> None:
         axis.set_xticks([])
         axis.set_yticks([])
     canvas = io.BytesIO()
-    figure.savefig(canvas, dpi=110)
+    figure.savefig(canvas, dpi=110, bbox_inches="tight")
     pyplot.close(figure)
     Image.open(canvas).convert("RGB").quantize(200).save(path, optimize=True)
     print(path, path.stat().st_size)

@@ -11,6 +11,6 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
     def mathml(match: re.Match[str]) -> str:
         lines = " ".join(match[1].split())
-        return f'<div class="math">{convert(lines, display="block")}</div>'
+        return f'<div class="math" style="margin: 1em 0">{convert(lines, display="block")}</div>'
 
     return re.sub(r"```math\n(.*?)```", mathml, markdown, flags=re.DOTALL)

@@ -1,5 +1,8 @@
 """Networks with random weights that are the same on every machine, where real ones can't be had."""
 
+import copy
+from functools import cache
+
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -7,13 +10,18 @@ from safetensors.torch import save_file
 from iqa_metrics import backbone
 
 
-def trunk(name, seed=0):
-    """The trunk of a backbone without batch normalisation, its weights drawn from a seed."""
+def trunk(name):
+    """The trunk of a backbone without batch normalisation, its weights drawn from seed 0."""
+    return copy.deepcopy(_drawn(name))
+
+
+@cache
+def _drawn(name):
     record = backbone(name)
     with torch.device("meta"):
         network = record.trunk(record.build())
     network = network.to_empty(device="cpu").eval().requires_grad_(False)
-    stream = np.random.RandomState(seed)  # the one stream that numpy promises never to change
+    stream = np.random.RandomState(0)  # the one stream that numpy promises never to change
     for key, parameter in network.named_parameters():
         values = stream.standard_normal(parameter.shape)
         if key.endswith("gamma"):  # divisive normalisation takes no negative ones
