@@ -127,6 +127,26 @@ def test_lists():
     assert "layer4.2" in result.stdout
 
 
+def test_what_needs_no_weights_or_can_not_be_fetched():
+    result = iqa("weights", "fetch", "psnr")
+    assert result.exit_code == 0
+    assert "psnr needs no weights" in result.stderr
+    result = iqa("weights", "fetch", "perceptnet")
+    assert result.exit_code == 2
+    assert "alexhepburn/perceptnet" in result.stderr
+    rows = [line.split() for line in iqa("list", "metrics").stdout.splitlines()]
+    assert "hand" in next(row for row in rows if row[:1] == ["perceptnet"])
+
+
+def test_two_spellings_of_a_metric_are_one(files, tmp_path):
+    reference, distorted = files[:2]
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text(f"reference,distorted\n{reference},{distorted}\n")
+    specs = ["-m", "psnr", "-m", " psnr", "-m", "ssim"]
+    result = iqa("score", "--pairs", pairs, *specs, "--out", tmp_path / "scores.csv")
+    assert "2 of 2 scores" in result.stderr
+
+
 def test_the_command_answers_without_torch():
     # Said by the interpreter itself: what --help imports.
     code = (

@@ -1,5 +1,6 @@
 """The contract that all metrics keep, each in a network with real or seeded weights."""
 
+import copy
 import math
 
 import pytest
@@ -150,9 +151,19 @@ class TestContract:
             assert bool(torch.isfinite(distorted.grad).all())
 
     def test_the_network_is_built_once(self, name, metrics, images, monkeypatch):
+        """Nothing is made, read or copied in a call."""
+        monkeypatch.setattr(nn.Conv2d, "__init__", pytest.fail)
         monkeypatch.setattr(nn.Module, "load_state_dict", pytest.fail)
         monkeypatch.setattr(torch, "load", pytest.fail)
+        monkeypatch.setattr(copy, "deepcopy", pytest.fail)
         assert metrics[name](*images).shape == (2,)
+
+    def test_nan_is_not_swallowed(self, name, make, images):
+        broken = images[1].clone()
+        broken[1, 0, 10, 10] = torch.nan
+        values = make(name, check="off")(images[0], broken)
+        assert bool(torch.isfinite(values[0]))
+        assert bool(torch.isnan(values[1]))
 
     def test_wide_images_keep_their_precision_where_no_network_reads_them(
         self, name, metrics, images

@@ -75,24 +75,25 @@ def plain_mobilenet(real_weights):
 
 
 @pytest.mark.parametrize("size", [(256, 320), (97, 131)])
-@pytest.mark.parametrize("layer", LITE0)
-def test_every_layer_of_efficientnet_lite0(layer, size, pair, plain_lite0):
-    check_against_hooks("efficientnet_lite0", layer, size, pair, plain_lite0)
+def test_every_layer_of_efficientnet_lite0(size, pair, plain_lite0):
+    check_against_hooks("efficientnet_lite0", LITE0, size, pair, plain_lite0)
 
 
 @pytest.mark.parametrize("size", [(256, 320), (97, 131)])
-@pytest.mark.parametrize("layer", MOBILE)
-def test_every_layer_of_mobilenet_v2(layer, size, pair, plain_mobilenet, real_weights, monkeypatch):
+def test_every_layer_of_mobilenet_v2(size, pair, plain_mobilenet, real_weights, monkeypatch):
     monkeypatch.setenv("IQA_WEIGHTS", str(real_weights))
-    check_against_hooks("mobilenet_v2", layer, size, pair, plain_mobilenet)
+    check_against_hooks("mobilenet_v2", MOBILE, size, pair, plain_mobilenet)
 
 
-def check_against_hooks(name, layer, size, pair, plain):
+def check_against_hooks(name, layers, size, pair, plain):
     images = [image[..., : size[0], : size[1]] for image in pair]
-    x, y = (plain.responses(image)[layer].double() for image in images)
-    expected = float((x - y).square().sum().sqrt())
-    found = float(DeepDistance(name, layer, "euclidean")(*images))
-    assert found == pytest.approx(expected, rel=1e-5)
+    responses = [plain.responses(image) for image in images]
+    found = FeatureReadouts(name, {layer: ["euclidean"] for layer in layers})(*images)
+    assert list(found) == layers
+    for layer in layers:
+        x, y = (of_image[layer].double() for of_image in responses)
+        expected = float((x - y).square().sum().sqrt())
+        assert float(found[layer]["euclidean"]) == pytest.approx(expected, rel=1e-5), layer
 
 
 def test_joined_layers_are_one_long_response(pair, plain_lite0):
@@ -136,25 +137,35 @@ def test_maps_are_enlarged_and_concatenated(record, pair):
     images = [image[..., :48, :40] for image in pair]
     layers = ["conv1_1", "relu1_1", "relu1_2"]
     weights = {name: torch.rand(64) for name in layers} if record.weighted else None
-    kinds = ["sum", "joint"] if record.joint else ["sum"]
-    for kind in kinds:
-        metric = DeepDistance(
-            *("vgg16", layers, record.name),
+
+    def deep(chosen, kind=None, factors=None):
+        names = [chosen] if isinstance(chosen, str) else chosen
+        return DeepDistance(
+            *("vgg16", names, record.name),
             concatenation=kind,
-            channel_weights=weights,
+            layer_weights=factors,
+            channel_weights=weights and {name: weights[name] for name in names},
             trunk=trunk("vgg16"),
         )
+
+    for kind in ["sum", "joint"] if record.joint else ["sum"]:
+        metric = deep(layers, kind)
         assert metric.has_map
         found = metric(*images, map=True)
         assert found.shape == (1, 1, 48, 40)
         value = float(metric(*images))
-        if "euclidean" in record.name:
-            total = float(found.square().sum().sqrt())
-            assert total == pytest.approx(value, rel=1e-5) if kind == "joint" else total > 0
-        elif kind == "joint" and record.name == "rmse":
-            assert float(found.square().mean().sqrt()) == pytest.approx(value, rel=1e-5)
-        elif record.name != "rmse":
-            assert float(found.mean()) == pytest.approx(value, rel=1e-5)
+        if kind == "joint":
+            if "euclidean" in record.name:
+                total = found.square().sum().sqrt()
+            else:
+                total = found.square().mean().sqrt() if record.name == "rmse" else found.mean()
+            assert float(total) == pytest.approx(value, rel=1e-5)
+    single = [deep(layer)(*images, map=True) for layer in layers]
+    factors = [0.5, 1, 3]
+    weighted = sum(factor * layer_map for factor, layer_map in zip(factors, single, strict=True))
+    for kind, expected in (("sum", weighted), ("sum_per_element", weighted / (64 * 48 * 40))):
+        found = deep(layers, kind, factors)(*images, map=True)
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-9)
 
 
 def test_a_map_of_a_small_layer_is_enlarged_bilinearly(pair, plain_lite0):
@@ -180,8 +191,8 @@ class TestChannelWeights:
     @pytest.mark.parametrize(
         ("weights", "words"),
         [
-            (None, r"weighs channels: make the metric with DeepDistance"),
-            ({}, "expected layers stem, got"),
+            (None, r"weighs channels: make the metric with channel_weights"),
+            ({}, r"expected \{layer: \[C\]\} for stem, got none"),
             ({"stem": [1.0] * 31}, r"has 32 channels; expected \[32\], got \[31\]"),
             ({"stem": [1.0] * 31 + [-1.0]}, "at least 0"),
             ({"stem": [math.nan] * 32}, "finite"),
@@ -196,6 +207,16 @@ class TestChannelWeights:
             DeepDistance("efficientnet_lite0", "stem", channel_weights={"stem": [1.0] * 32})
         with pytest.raises(ValueError, match="weighs channels"):
             create_metric("efficientnet_lite0:stem:weighted_lpips")
+        with pytest.raises(ValueError, match="metric 'psnr' takes none"):
+            create_metric("psnr", channel_weights={"stem": [1.0] * 32})
+
+    def test_a_spec_with_weights_makes_the_metric_again(self, pair):
+        weights = {"stem": torch.rand(32, generator=torch.Generator().manual_seed(0))}
+        metric = DeepDistance(
+            "efficientnet_lite0", "stem", "weighted_lpips", channel_weights=weights
+        )
+        again = create_metric(metric.name, channel_weights=weights)
+        assert torch.equal(again(*pair), metric(*pair))
 
 
 class TestFeatureReadouts:
@@ -235,10 +256,25 @@ class TestFeatureReadouts:
         with pytest.raises(ImageError, match="too small for efficientnet_lite0"):
             readouts(*(image[..., :31, :31] for image in pair))
 
-    @pytest.mark.parametrize("wanted", [{}, {"stem": []}])
-    def test_nothing_wanted_is_refused(self, wanted):
-        with pytest.raises(ValueError, match="at least one layer, and a readout"):
+    @pytest.mark.parametrize(
+        ("wanted", "words"),
+        [
+            ({}, "at least one layer, and a readout"),
+            ({"stem": []}, "at least one layer, and a readout"),
+            ({"stem": "rmse"}, "lists of names, got"),
+            (["stem"], "lists of names, got"),
+            ({"stem": ["weighted_lpips"]}, "for stem, got none"),
+        ],
+    )
+    def test_wrong_wishes_are_refused(self, wanted, words):
+        with pytest.raises(ValueError, match=words):
             FeatureReadouts("efficientnet_lite0", wanted)
+
+    def test_unneeded_weights_are_refused(self):
+        with pytest.raises(ValueError, match="no readout weighs channels, got stem"):
+            FeatureReadouts(
+                "efficientnet_lite0", {"stem": ["rmse"]}, channel_weights={"stem": [1.0] * 32}
+            )
 
 
 def test_the_callers_own_network(pair, real_weights):

@@ -8,7 +8,7 @@ import torch
 from DISTS_pytorch import DISTS_pt
 from material import tensor
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from seeded import trunk
 
 from iqa_metrics import DISTS, WeightsError
@@ -121,8 +121,12 @@ def test_it_forgives_another_patch_of_the_same_texture():
     assert float(metric(x, y)) < float(metric(x, coarse))
 
 
-def test_names_and_a_wrong_calibration(network):
+def test_names_and_a_wrong_calibration(network, tmp_path):
     assert DISTS(trunk=network).name == "dists"
     assert DISTS(trunk=network, resize=True).name == "dists_resized"
     with pytest.raises(WeightsError, match="no calibration of DISTS"):
         DISTS(trunk=network, calibration=CALIBRATIONS["alex"].verified())
+    path = tmp_path / "zeros.safetensors"
+    save_file({"alpha": torch.zeros(1475), "beta": torch.zeros(1475)}, path)
+    with pytest.raises(WeightsError, match="not all 0"):
+        DISTS(trunk=network, calibration=path)

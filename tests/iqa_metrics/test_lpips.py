@@ -9,6 +9,7 @@ import torch
 from material import tensor
 from safetensors.torch import load_file
 from seeded import trunk
+from torchvision import models
 
 from iqa_metrics import LPIPS, WeightsError, create_metric, resolve
 from iqa_metrics.metrics.lpips import BACKBONES, CALIBRATIONS, NETS
@@ -107,9 +108,7 @@ def test_identical_images_have_gradients_where_the_authors_code_has_none(trunks)
 
 
 def test_the_callers_trunk_is_left_alone(images):
-    from torchvision.models import alexnet
-
-    whole = alexnet(weights=None).train()
+    whole = models.alexnet(weights=None).train()
     before = {key: value.clone() for key, value in whole.state_dict().items()}
     metric = LPIPS("alex", trunk=whole)
     value = metric(*images)
@@ -125,8 +124,18 @@ def test_the_callers_trunk_is_left_alone(images):
 def test_another_trunk_is_refused(trunks):
     with pytest.raises(ValueError, match=r"expected AlexNet.*got a Linear"):
         LPIPS("alex", trunk=torch.nn.Linear(1, 1))
-    with pytest.raises(ValueError, match="expected 192 channels in layer relu2, got 64"):
+    with pytest.raises(ValueError, match=r"module 0 is Conv2d .*got Conv2d"):
         LPIPS("alex", trunk=trunks["vgg"])
+    with torch.device("meta"):
+        vgg19, alexnet = models.vgg19(), models.alexnet()
+    # As far as its number of channels goes, VGG-19 would do: its layers lie elsewhere.
+    for other in (vgg19, vgg19.features):
+        with pytest.raises(ValueError, match=r"module 16 is MaxPool2d .*got Conv2d"):
+            LPIPS("vgg", trunk=other)
+    with pytest.raises(ValueError, match="meta device"):
+        LPIPS("alex", trunk=alexnet)
+    with pytest.raises(ValueError, match="expected a module, got"):
+        LPIPS("alex", trunk=models.alexnet)
     with pytest.raises(ValueError, match="not both"):
         LPIPS("alex", trunk=trunks["alex"], weights="x.safetensors")
 
@@ -152,8 +161,13 @@ def test_the_calibration_is_that_of_both_packages():
 
 
 def test_a_wrong_calibration_is_refused(trunks):
+    wrong = CALIBRATIONS["squeeze"].verified()
     with pytest.raises(WeightsError, match=r"no calibration of LPIPS alex: expected lin0"):
-        LPIPS("alex", trunk=trunks["alex"], calibration=CALIBRATIONS["squeeze"].verified())
+        LPIPS("alex", trunk=trunks["alex"], calibration=wrong)
+    with pytest.raises(ValueError, match="calibrated=False"):
+        LPIPS("alex", trunk=trunks["alex"], calibration=wrong, calibrated=False)
+    with pytest.raises(ValueError, match="metric 'default' takes none"):
+        create_metric("default", calibration=wrong)
 
 
 def test_without_the_package_the_message_says_how_to_get_it(trunks, monkeypatch):
@@ -168,6 +182,8 @@ def test_the_calibration_keeps_its_precision(trunks):
     metric.to(torch.bfloat16)
     assert next(metric.extractor.parameters()).dtype == torch.bfloat16
     assert torch.equal(metric.channel_weights.of("relu1"), exact)
+    assert metric.to("meta").channel_weights.of("relu1").is_meta
+    metric.to_empty(device="cpu")
 
 
 def test_missing_trunks_say_how_to_get_them():

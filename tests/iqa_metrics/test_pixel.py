@@ -92,6 +92,51 @@ def test_an_unknown_window_is_refused():
         SSIM("hann")
 
 
+@pytest.mark.parametrize("level", [0.02, 0.5, 0.9, 0.98])
+@pytest.mark.parametrize("noise", [1e-4, 1e-3, 1e-1])
+class TestFlatImages:
+    """A dark square on a flat ground, where variances are all but lost to rounding."""
+
+    def images(self, level, noise):
+        generator = torch.Generator().manual_seed(0)
+        reference = torch.full((1, 3, 176, 180), level)
+        reference[..., 20:40, 30:60] = 0.3
+        distorted = reference + noise * torch.randn(reference.shape, generator=generator)
+        return reference, distorted.clamp(0, 1)
+
+    @pytest.mark.parametrize("window", ["gaussian", "uniform"])
+    def test_ssim(self, level, noise, window):
+        reference, distorted = self.images(level, noise)
+        expected = structural_similarity(
+            *(array(i).astype(np.float64) for i in (reference, distorted)),
+            channel_axis=2,
+            data_range=1.0,
+            **OPTIONS[window],
+        )
+        found = float(SSIM(window)(reference, distorted))
+        assert found == pytest.approx(expected, rel=1e-6)
+        assert found <= 1
+
+    def test_ms_ssim(self, level, noise):
+        reference, distorted = self.images(level, noise)
+        found = MSSSIM()(reference, distorted)
+        wide = MSSSIM()(reference.double(), distorted.double())
+        assert float(found) == pytest.approx(float(wide), rel=1e-6)
+        assert float(wide) <= 1
+
+
+@pytest.mark.parametrize("error", [1e-10, 1e-18, 1e-20, 1e-25])
+def test_the_gradient_of_psnr_near_identity_is_finite(error):
+    reference = torch.zeros(1, 3, 8, 8)
+    distorted = reference.clone()
+    distorted[0, 1, 2, 3] = error
+    distorted.requires_grad_()
+    value = PSNR()(reference, distorted)
+    value.sum().backward()
+    assert float(value.detach()) == pytest.approx(-10 * np.log10(error**2 / 192), rel=1e-5)
+    assert bool(torch.isfinite(distorted.grad).all())
+
+
 class TestMultiscale:
     """Against packages where they agree with each other, and against the paper where they don't."""
 

@@ -17,13 +17,15 @@ from iqa_metrics.readouts.differences import euclidean, rmse
 from iqa_metrics.readouts.statistics import distance_correlation, pooled
 
 
-def unit(x, axis):
-    return x / (np.sqrt((x**2).sum(axis, keepdims=True)) + 1e-10)
+def unit(x, axis, epsilon=1e-10):
+    """Of length one, but for the epsilon that LPIPS adds."""
+    length = np.sqrt((x**2).sum(axis, keepdims=True)) + epsilon
+    return x / np.where(length == 0, 1, length)
 
 
 def angle(x, y, axis):
     both_zero = ~(x.any(axis) | y.any(axis))
-    return np.where(both_zero, 0, 1 - (unit(x, axis) * unit(y, axis)).sum(axis))
+    return np.where(both_zero, 0, 1 - (unit(x, axis, 0) * unit(y, axis, 0)).sum(axis))
 
 
 def norm(values):
@@ -195,7 +197,8 @@ def test_identity_symmetry_batch_and_scale(record, pair, factor):
     value = call(record, x, y)
     assert torch.equal(call(record, x, x), torch.zeros(len(x)))
     assert torch.allclose(call(record, y, x), value, rtol=1e-6)
-    assert torch.allclose(call(record, x[:1], y)[:1], value[:1], rtol=1e-6)
+    one = call(record, x[:1], y)
+    assert torch.allclose(one, call(record, x[:1].expand_as(y), y), rtol=1e-6)
     single = torch.cat([call(record, x[i : i + 1], y[i : i + 1]) for i in range(len(x))])
     assert torch.allclose(single, value, rtol=1e-6)
     order = torch.arange(len(x) - 1, -1, -1)
@@ -267,6 +270,44 @@ def test_zeros_and_constants_give_numbers_and_gradients(record):
             assert float(value.detach()) == 0
         value.sum().backward()
         assert bool(torch.isfinite(distorted.grad).all())
+
+
+@all_readouts
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_nan_is_not_swallowed(record, value):
+    """As a network of too low a precision may make it."""
+    x = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+    broken = x.clone()
+    broken[1, 2, 3, 1] = value
+    for pair in ((x, broken), (broken, x), (broken, broken)):
+        found = call(record, *pair)
+        assert bool(torch.isfinite(found[0]))
+        assert not bool(torch.isfinite(found[1])), record.name
+
+
+@pytest.mark.parametrize("count", [3, 7, 10, 63, 100])
+@pytest.mark.parametrize("value", [0.1, 0.3, 1e-8, 1e6])
+def test_a_constant_channel_has_no_skewness_whatever_its_mean_rounds_to(count, value):
+    x, y = (torch.full((1, 2, count), v, dtype=torch.float64) for v in (value, 2 * value))
+    for name in ("channel_skewness", "channel_kurtosis", "channel_skewness_kurtosis"):
+        assert float(readout(name).function(x, y)) == 0
+
+
+@pytest.mark.parametrize(("offset", "noise"), [(1e3, 1e-2), (1.0, 1e-5), (10.0, 1e-4)])
+def test_distance_correlation_of_channels_with_a_common_pattern(offset, noise):
+    generator = torch.Generator().manual_seed(0)
+    common = offset * torch.rand(1, 1, 6, 6, generator=generator, dtype=torch.float64)
+    parts = (noise * torch.randn(1, 5, 6, 6, generator=generator).double() for _ in range(2))
+    x, y = (common + part for part in parts)
+    expected = correlation(x[0].numpy(), y[0].numpy())
+    assert float(distance_correlation(x, y)) == pytest.approx(expected, rel=1e-6)
+
+
+@all_readouts
+def test_the_wider_precision_of_two_counts(record):
+    x = torch.rand(1, 3, 5, 4)
+    for pair in ((x.double(), x.flip(3)), (x, x.flip(3).double())):
+        assert call(record, *pair).dtype == torch.float64
 
 
 @all_readouts

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +12,12 @@ from iqa_metrics import (
     CONCATENATIONS,
     METRICS,
     READOUTS,
+    DeepDistance,
+    DeepSpec,
     NamedSpec,
     UnknownNameError,
     create_metric,
+    needs,
     parse_spec,
 )
 from iqa_metrics.metrics import resolve
@@ -92,6 +96,27 @@ def test_a_spec_of_an_unknown_metric_is_answered_with_near_ones():
             use(NamedSpec("psnrr"))
 
 
+def test_specs_put_together_by_hand_are_checked_too():
+    spec = DeepSpec("efficientnet_lite0", ("block3", "stem"), "euclidean")
+    assert str(resolve(spec)) == "efficientnet_lite0:stem+block3:euclidean:joint"
+    assert create_metric(spec).name == str(resolve(spec))
+    weighted = DeepSpec("efficientnet_lite0", ("stem",), "rmse", "sum", (np.float64(0.5),))
+    assert str(weighted) == "efficientnet_lite0:0.5*stem:rmse:sum"
+    assert str(resolve(DeepSpec("efficientnet_lite0", "stem", "rmse"))).split(":")[1] == "stem"
+    for wrong in (None, 3):
+        for use in (resolve, needs, create_metric):
+            with pytest.raises(UnknownNameError, match="as text"):
+                use(wrong)
+
+
+@pytest.mark.parametrize("weights", [[], [1], [1, 1, 1]])
+def test_as_many_weights_as_layers(weights):
+    with pytest.raises(ValueError, match="for 2 layers"):
+        DeepDistance(
+            "efficientnet_lite0", ["stem", "head"], concatenation="sum", layer_weights=weights
+        )
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -111,6 +136,8 @@ def test_a_spec_of_an_unknown_metric_is_answered_with_near_ones():
         ("efficientnet_lite0:stem+-2*head:rmse:sum", "expected positive numbers"),
         ("efficientnet_lite0:stem+nan*head:rmse:sum", "expected positive numbers"),
         ("efficientnet_lite0:stem+two*head:rmse:sum", "a number before '*', got 'two'"),
+        ("efficientnet_lite0:1_0*stem+head:rmse:sum", "a number before '*', got '1_0'"),
+        ("efficientnet_lite0:stem+*head:rmse:sum", "a number before '*', got ''"),
         ("efficientnet_lite0::euclidean", "empty"),
         (":::", "4 parts, or an empty one"),
         ("efficientnet_lite1:block12:euclidean", "did you mean 'efficientnet_lite0'"),

@@ -7,7 +7,7 @@ import torch
 from torch import multiprocessing
 from torchmetrics import MetricCollection
 
-from iqa_metrics import ImageError, UnknownNameError, create_metric
+from iqa_metrics import DeepDistance, ImageError, UnknownNameError, create_metric
 from iqa_metrics.torchmetrics import ImageQuality
 
 
@@ -61,6 +61,25 @@ def test_metrics_of_a_collection_stay_apart(batches):
     for name in ("mse", "default"):
         expected = float(create_metric(name)(target, preds)) / 2
         assert float(values[name]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_metrics_of_one_name_stay_apart_too(batches):
+    """Such as one readout with two relevances of the channels."""
+    single, double = (
+        DeepDistance(
+            *("efficientnet_lite0", "stem", "weighted_euclidean"),
+            channel_weights={"stem": [factor] * 32},
+        )
+        for factor in (1.0, 4.0)
+    )
+    collection = MetricCollection({"plain": ImageQuality(single), "twice": ImageQuality(double)})
+    preds, target = batches[0]
+    collection.update(target, target)
+    collection.update(preds, target)
+    values = collection.compute()
+    assert float(values["twice"]) == pytest.approx(2 * float(values["plain"]), rel=1e-6)
+    assert ImageQuality("ssim").plot_upper_bound == 1
+    assert ImageQuality("psnr").plot_upper_bound is None
 
 
 def test_it_copies_and_takes_a_metric_object(batches):

@@ -1,7 +1,10 @@
 """Fetching weights, from a server on this machine."""
 
 import hashlib
+import os
+import sys
 import threading
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -52,6 +55,26 @@ def test_a_fetched_file_is_found_and_kept(server):
     before = path.stat().st_mtime_ns
     assert fetch(file, progress=False) == file.verified() == path
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_damaged_file_hides_no_good_one(tmp_path, monkeypatch):
+    file = weights("http://127.0.0.1:9/x.pth")
+    folders = [tmp_path / name for name in ("bad", "good")]
+    for folder, content in zip(folders, (b"other", CONTENT), strict=True):
+        folder.mkdir()
+        (folder / "x.pth").write_bytes(content)
+    monkeypatch.setenv("IQA_WEIGHTS", os.pathsep.join(map(str, folders)))
+    assert file.verified() == folders[1] / "x.pth"
+    monkeypatch.setenv("IQA_WEIGHTS", str(folders[0]))
+    with pytest.raises(WeightsError, match="damaged or another file"):
+        file.verified()
+
+
+def test_a_package_without_a_spec_is_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "stand_in", types.ModuleType("stand_in"))
+    file = WeightsFile("x.pth", "00", "none", "test", package="stand_in", inside="x.pth")
+    with pytest.raises(WeightsError, match="pip install stand-in"):
+        file.verified()
 
 
 @pytest.mark.parametrize(

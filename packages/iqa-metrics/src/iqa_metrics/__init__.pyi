@@ -19,6 +19,8 @@ from .metrics import DeepDistance as DeepDistance
 from .metrics import DeepSpec as DeepSpec
 from .metrics import FeatureReadouts as FeatureReadouts
 from .metrics import Metric as Metric
+from .metrics import MetricRecord as MetricRecord
+from .metrics import MetricSpec as MetricSpec
 from .metrics import NamedSpec as NamedSpec
 from .metrics import Needs as Needs
 from .metrics import PerceptNet as PerceptNet
@@ -29,7 +31,9 @@ from .metrics import resolve as resolve
 from .names import UnknownNameError as UnknownNameError
 from .readouts import CONCATENATIONS as CONCATENATIONS
 from .readouts import READOUTS as READOUTS
+from .readouts import Concatenation as Concatenation
 from .readouts import Readout as Readout
+from .readouts import readout as readout
 from .scores import Pair as Pair
 from .scores import PairsError as PairsError
 from .scores import PairTable as PairTable

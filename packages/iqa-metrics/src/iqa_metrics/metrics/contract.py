@@ -78,7 +78,8 @@ class Metric(PairModule):
     Attributes
     ----------
     name
-        The spec that makes this metric again.
+        The spec that makes this metric again, given what a spec can't say: a trunk or weights of
+        the caller's own.
     higher_is_better
         Whether a larger value means a better looking image.
     range

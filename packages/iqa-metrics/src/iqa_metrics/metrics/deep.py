@@ -30,7 +30,9 @@ class DeepDistance(Metric):
     ``.to(device)`` and ``.to(dtype)`` move it; float16 and bfloat16 networks give float32 values.
 
     There is a map where the readout has one: the layers' values at each position, enlarged to the
-    images' size (bilinear) and concatenated as the values are.
+    images' size (bilinear) and concatenated as the values are. Networks that pad their convolutions
+    little, such as PerceptNet and SqueezeNet, see less of the border: there the map is displaced by
+    some pixels.
 
     Parameters
     ----------
@@ -104,7 +106,7 @@ class DeepDistance(Metric):
         if self.readout.weighted and channel_weights is None:
             raise ValueError(
                 f"readout {self.readout.name!r} weighs channels: make the metric with "
-                "DeepDistance(..., channel_weights={layer: [C]})"
+                "channel_weights={layer: [C]}"
             )
         if channel_weights is not None and not self.readout.weighted:
             raise ValueError(
@@ -208,6 +210,10 @@ class FeatureReadouts(PairModule):
         super().__init__(check=check)
         record = backbone if isinstance(backbone, Backbone) else backbones.backbone(backbone)
         self.name = record.name
+        if not isinstance(wanted, Mapping) or any(isinstance(v, str) for v in wanted.values()):
+            raise ValueError(
+                f"wanted: expected {{layer: [readout, ...]}}, lists of names, got {wanted!r}"
+            )
         self.wanted: dict[str, tuple[Readout, ...]] = {
             layer: tuple(readouts.readout(name) for name in dict.fromkeys(wanted[layer]))
             for layer in record.in_order(wanted)

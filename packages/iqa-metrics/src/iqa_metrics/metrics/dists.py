@@ -92,7 +92,6 @@ class DISTS(Metric):
         self.texture_weights, self.structure_weights = (
             ChannelWeights(_by_layer(weights, layers), layers) for weights in (alpha, beta)
         )
-        self._total = float(alpha.double().sum() + beta.double().sum())
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
         parameter = next(self.extractor.network.parameters())
@@ -109,7 +108,9 @@ class DISTS(Metric):
 
         read(_IMAGE.name, x, y)
         visit_pair(self.extractor, x, y, LAYERS, read)
-        return torch.stack(terms).sum(dim=0) / self._total
+        weights = [*self.texture_weights.buffers(), *self.structure_weights.buffers()]
+        total = torch.stack([of_layer.double().sum() for of_layer in weights]).sum()
+        return torch.stack(terms).sum(dim=0) / total
 
 
 class L2Pooling(nn.Module):
@@ -148,8 +149,12 @@ def _calibration(path: str | Path | None, channels: Sequence[int]) -> tuple[Tens
     file = CALIBRATION.verified() if path is None else Path(path)
     state = read_state_dict(file)
     count = sum(channels)
-    if set(state) != {"alpha", "beta"} or any(w.numel() != count for w in state.values()):
-        raise WeightsError(f"{file} is no calibration of DISTS: expected alpha, beta of {count}")
+    fits = set(state) == {"alpha", "beta"} and all(w.numel() == count for w in state.values())
+    if not fits or not all(float(w.min()) >= 0 and float(w.sum()) > 0 for w in state.values()):
+        raise WeightsError(
+            f"{file} is no calibration of DISTS: expected alpha and beta, each of {count} values "
+            "of at least 0 that are not all 0"
+        )
     return state["alpha"].flatten(), state["beta"].flatten()
 
 

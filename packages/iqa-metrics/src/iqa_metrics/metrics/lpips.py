@@ -99,6 +99,8 @@ class LPIPS(DeepDistance):
     ) -> None:
         if net not in NETS:
             raise ValueError(f"net: expected one of {', '.join(NETS)}, got {net!r}")
+        if calibration is not None and not calibrated:
+            raise ValueError("calibration: given, and calibrated=False; leave one of them out")
         super().__init__(
             BACKBONES[net],
             LAYERS[net],

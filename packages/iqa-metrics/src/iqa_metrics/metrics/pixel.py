@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from iqa_metrics.metrics.contract import Check, Metric, at_least_float32
 
 _K1, _K2 = 0.01, 0.03
+_LEAST_ERROR = 1e-60
 _BELL = [math.exp(-(position**2) / (2 * 1.5**2)) for position in range(-5, 6)]
 _GAUSSIAN = [value / math.fsum(_BELL) for value in _BELL]
 
@@ -43,8 +44,9 @@ class MSE(Metric):
 class PSNR(Metric):
     """Peak signal-to-noise ratio in decibel: ``10 log10(1 / MSE)``, over all pixels and channels.
 
-    Range ``[0, inf]`` for images in [0, 1]; identical images give ``inf``, with gradient 0.
-    Float64 images give float64 values, others float32.
+    Range ``[0, inf]`` for images in [0, 1]; images that are identical, or differ by less than 1e-30
+    (root mean square), give ``inf``, with gradient 0. Float64 images give float64 values, others
+    float32.
 
     References
     ----------
@@ -58,11 +60,13 @@ class PSNR(Metric):
     source: ClassVar[str] = "ITU-T J.340 (2010)"
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        mse = _squared_error(reference, distorted).mean(dim=(1, 2, 3))
-        same = mse == 0
-        # The logarithm never sees the 0, else its infinite slope times 0 would make NaN gradients.
+        x, y = at_least_float32(reference), at_least_float32(distorted)
+        mse = (x - y).double().square().mean(dim=(1, 2, 3))
+        # The logarithm never sees a 0, whose slope is infinite, nor an error so small that its
+        # gradient would be.
+        same = mse < _LEAST_ERROR
         decibel = -10 * torch.log10(torch.where(same, 1.0, mse))
-        return torch.where(same, torch.inf, decibel)
+        return torch.where(same, torch.inf, decibel).to(x.dtype)
 
 
 Window = Literal["gaussian", "uniform"]
@@ -116,15 +120,16 @@ class SSIM(Metric):
         self.smallest_input = len(self._weights)
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        return self._similarity(reference, distorted).mean(dim=(1, 2, 3))
+        return _like(distorted, self._similarity(reference, distorted).mean(dim=(1, 2, 3)))
 
     def compare_map(self, reference: Tensor, distorted: Tensor) -> Tensor:
         similarity = self._similarity(reference, distorted).mean(dim=1, keepdim=True)
-        return F.pad(similarity, [len(self._weights) // 2] * 4, mode="replicate")
+        border = [len(self._weights) // 2] * 4
+        return _like(distorted, F.pad(similarity, border, mode="replicate"))
 
     def _similarity(self, reference: Tensor, distorted: Tensor) -> Tensor:
         luminance, contrast_structure = _similarities(
-            _centred(reference), _centred(distorted), self._weights, self._covariance_factor
+            reference.double(), distorted.double(), self._weights, self._covariance_factor
         )
         return luminance * contrast_structure
 
@@ -156,7 +161,7 @@ class MSSSIM(Metric):
     smallest_input = (11 - 1) * 2 ** (len(weights) - 1) + 1
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        x, y = _centred(reference), _centred(distorted)
+        x, y = reference.double(), distorted.double()
         product: Tensor | None = None
         for scale, weight in enumerate(self.weights):
             if scale:
@@ -166,16 +171,16 @@ class MSSSIM(Metric):
                 similarity = luminance * similarity
             term = _power(similarity.mean(dim=(2, 3)), weight)
             product = term if product is None else product * term
-        return torch.as_tensor(product).mean(dim=1)
+        return _like(distorted, torch.as_tensor(product).mean(dim=1))
 
 
 def _squared_error(reference: Tensor, distorted: Tensor) -> Tensor:
     return (at_least_float32(reference) - at_least_float32(distorted)).square()
 
 
-def _centred(images: Tensor) -> Tensor:
-    # Variances do not depend on an offset, but their rounding error does.
-    return at_least_float32(images) - 0.5
+def _like(images: Tensor, values: Tensor) -> Tensor:
+    """Return values as float64 for float64 images, else as float32."""
+    return values if images.dtype == torch.float64 else values.float()
 
 
 def _similarities(
@@ -183,19 +188,22 @@ def _similarities(
 ) -> tuple[Tensor, Tensor]:
     """Return SSIM's luminance term, and its contrast and structure terms' product, by position.
 
-    Images are centred, ``[N, C, H, W]``; maps are ``[N, C, h, w]``, of windows wholly inside.
+    Images are float64, ``[N, C, H, W]``: a variance is the difference of two moments, and in flat
+    regions float32 would leave nothing of it. Maps are ``[N, C, h, w]``, of windows wholly inside.
+
+    Either term is one minus a distance, ``(mx - my)² / (mx² + my² + c1)`` and
+    ``var(x - y) / (var(x) + var(y) + c2)``, so that of moments of second order two are enough.
     """
     x = x.expand_as(y)
-    local = _blurred(torch.cat([x, y, x * x, y * y, x * y], dim=1), weights)
-    mean_x, mean_y, square_x, square_y, product = local.chunk(5, dim=1)
-    variances = (square_x - mean_x * mean_x) + (square_y - mean_y * mean_y)
-    covariance = product - mean_x * mean_y
-    mean_x, mean_y = mean_x + 0.5, mean_y + 0.5
-    c1, c2 = _K1**2, _K2**2
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
-    contrast_structure = (2 * covariance_factor * covariance + c2) / (
-        covariance_factor * variances + c2
-    )
+    local = _blurred(torch.cat([x, y, x * x + y * y, (x - y).square()], dim=1), weights)
+    mean_x, mean_y, squares, square_of_difference = local.chunk(4, dim=1)
+    squared_means = mean_x.square() + mean_y.square()
+    squared_gap = (mean_x - mean_y).square()
+    variances = covariance_factor * (squares - squared_means)
+    # Below 0 only by rounding, and then a similarity would be above 1.
+    unlike = covariance_factor * (square_of_difference - squared_gap).clamp(min=0)
+    luminance = 1 - squared_gap / (squared_means + _K1**2)
+    contrast_structure = 1 - unlike / (variances + _K2**2)
     return luminance, contrast_structure
 
 
@@ -209,5 +217,5 @@ def _blurred(maps: Tensor, weights: list[float]) -> Tensor:
 
 def _power(values: Tensor, exponent: float) -> Tensor:
     # The power never sees a 0, whose slope is infinite.
-    positive = values > 0
-    return torch.where(positive, torch.where(positive, values, 1.0).pow(exponent), 0.0)
+    none = values <= 0
+    return torch.where(none, 0.0, torch.where(none, 1.0, values).pow(exponent))

@@ -16,6 +16,7 @@ that have it, and a concatenation that is none because there is but one layer.
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -69,6 +70,8 @@ class DeepSpec:
 
 
 MetricSpec = NamedSpec | DeepSpec
+
+_NUMBER = re.compile(r"-?[0-9]*\.?[0-9]+(e-?[0-9]+)?|inf|nan", re.ASCII)
 
 
 def deep_spec(
@@ -157,22 +160,21 @@ def parse_spec(text: str, named: Iterable[str]) -> MetricSpec:
 def _term(term: str, text: str) -> tuple[str, float]:
     """Return the layer and the weight that ``[WEIGHT*]LAYER`` says."""
     weight, star, layer = term.rpartition("*")
-    try:
-        return layer, float(weight) if star else 1.0
-    except ValueError as error:
-        raise UnknownNameError(
-            f"spec {text!r}: expected a number before '*', got {weight!r}"
-        ) from error
+    if star and not _NUMBER.fullmatch(weight):
+        raise UnknownNameError(f"spec {text!r}: expected a number before '*', got {weight!r}")
+    return layer, float(weight) if star else 1.0
 
 
 def _in_order(
     weights: Sequence[float] | None, layers: Sequence[str], ordered: Sequence[str]
 ) -> tuple[float, ...] | None:
     """Return the weights in the order of the network's layers, or None if all are 1."""
-    if weights is None or all(weight == 1 for weight in weights):
+    if weights is None:
         return None
     if len(weights) != len(layers):
         raise ValueError(f"layer_weights: {len(weights)} weights came for {len(layers)} layers")
+    if all(weight == 1 for weight in weights):
+        return None
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise ValueError(f"layer_weights: expected positive numbers, got {list(weights)}")
     of_layer = dict(zip(layers, weights, strict=True))
@@ -198,5 +200,5 @@ def _concatenation(
 
 def _number(value: float) -> str:
     """Return the shortest text that reads back as the value, without the sign that joins layers."""
-    text = repr(value).replace("e+", "e")
+    text = repr(float(value)).replace("e+", "e")
     return text.removesuffix(".0")

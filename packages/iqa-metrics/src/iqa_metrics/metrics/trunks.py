@@ -40,6 +40,8 @@ def extractor_of(
     """
     if trunk is not None and weights is not None:
         raise ValueError("give either weights or a trunk, not both")
+    if trunk is not None and not isinstance(trunk, nn.Module):
+        raise ValueError(f"trunk: expected a module, got {trunk!r}")
     chosen = [record.layer(name) for name in layers]
     network = (
         record.network(None if weights is None else Path(weights))
@@ -66,22 +68,23 @@ def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn
     Raises
     ------
     ValueError
-        If it lacks one of those layers, or has one with another number of channels.
+        If it is another architecture, lacks one of those layers, or has no values.
     """
-    trunk = network
-    if not _has(trunk, layers):
-        try:
-            trunk = record.trunk(network)
-        except AttributeError:
-            trunk = nn.Module()
+    with torch.device("meta"):
+        pattern = record.trunk(record.build())
+    try:
+        trunk = record.trunk(network)
+    except AttributeError:  # no whole network
+        trunk = network
     if not _has(trunk, layers):
         raise ValueError(
             f"trunk: expected {record.architecture}, whole or the part that holds its layers, got "
             f"a {type(network).__name__} without them"
         )
-    trunk = copy.deepcopy(trunk).eval().requires_grad_(False)
-    _check_channels(trunk, layers)
-    return trunk
+    _check_architecture(trunk, pattern, record)
+    if any(tensor.is_meta for tensor in trunk.state_dict().values()):
+        raise ValueError("trunk: its parameters are on the meta device and have no values")
+    return copy.deepcopy(trunk).eval().requires_grad_(False)
 
 
 def visit_pair(
@@ -127,7 +130,9 @@ class ChannelWeights(nn.Module):
         wanted = {layer.name: layer for layer in layers}
         if set(weights) != set(wanted):
             raise ValueError(
-                f"channel_weights: expected layers {', '.join(wanted)}, got {', '.join(weights)}"
+                "channel_weights: expected {layer: [C]} for "
+                f"{', '.join(wanted) or 'no layer, since no readout weighs channels'}, got "
+                f"{', '.join(weights) or 'none'}"
             )
         for name, layer in wanted.items():
             values = torch.as_tensor(weights[name], dtype=torch.float32).detach().clone()
@@ -151,7 +156,9 @@ class ChannelWeights(nn.Module):
         exact = dict(self.named_buffers())
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, values in exact.items():
-            self._buffers[name] = values.to(self.get_buffer(name).device)
+            moved = self.get_buffer(name)
+            if not values.is_meta:
+                self._buffers[name] = values.to(moved.device)
         return self
 
 
@@ -163,19 +170,26 @@ def _has(network: nn.Module, layers: Iterable[Layer]) -> bool:
     return {layer.module for layer in layers} <= {path for path, _ in network.named_modules()}
 
 
-def _check_channels(trunk: nn.Module, layers: Sequence[Layer]) -> None:
-    channels: dict[str, int] = {}
-    paths = {layer.name: layer.module for layer in layers}
-    parameter = next(trunk.parameters(), torch.zeros(0))
-    size = max(layer.smallest_input for layer in layers)
-    blank = torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device)
-    with torch.no_grad():
-        FeatureExtractor(trunk, paths).visit(
-            blank, paths, lambda name, response: channels.__setitem__(name, response.shape[1])
-        )
-    for layer in layers:
-        if channels[layer.name] != layer.channels:
+def _check_architecture(trunk: nn.Module, pattern: nn.Module, record: Backbone) -> None:
+    """Refuse a trunk with a module that the pattern lacks, or has otherwise."""
+    expected = {path: _description(module) for path, module in pattern.named_modules()}
+    for path, module in trunk.named_modules():
+        found = _description(module)
+        if path and found != expected.get(path):
             raise ValueError(
-                f"trunk: expected {layer.channels} channels in layer {layer.name}, got "
-                f"{channels[layer.name]}"
+                f"trunk: expected {record.architecture}, where module {path} is "
+                f"{expected.get(path, 'absent')}; got {found}"
             )
+
+
+def _description(module: nn.Module) -> str:
+    """Say what decides a module's response, but for its values: for comparison and messages."""
+    if any(True for _ in module.children()):
+        return "a container"
+    shapes = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
+    geometry = {
+        name: nn.modules.utils._pair(getattr(module, name))
+        for name in ("kernel_size", "stride", "padding", "dilation", "groups", "ceil_mode")
+        if hasattr(module, name)
+    }
+    return f"{type(module).__name__} {shapes} {geometry}"

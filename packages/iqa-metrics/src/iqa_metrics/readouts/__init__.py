@@ -2,7 +2,9 @@
 
 Each is a pure function of the reference's and the distorted image's responses, ``[N, C, ...]``,
 that returns float32 ``[N]`` (float64 for float64 responses). Half-precision responses are raised to
-float32 before they are compared. The gradient is finite everywhere, and 0 where both are equal.
+float32 before they are compared. The gradient is finite, and 0 where both are equal; NaN in a
+response gives NaN. That holds for responses whose squares float32 can hold: up to 1e18, and with
+lengths that are 0 or above 1e-18.
 """
 
 from iqa_metrics.readouts.catalogue import READOUTS, Readout, readout

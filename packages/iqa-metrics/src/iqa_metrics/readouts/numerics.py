@@ -5,18 +5,18 @@ from torch import Tensor
 
 
 def single(reference: Tensor, distorted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both as float32, or as float64 where they are that.
+    """Return both as float32, or as float64 where one is that.
 
     Before a difference is taken, not after: float16 overflows at 65504.
     """
-    if distorted.dtype in (torch.float16, torch.bfloat16):
-        return reference.float(), distorted.float()
-    return reference, distorted
+    dtype = torch.promote_types(reference.dtype, distorted.dtype)
+    dtype = torch.promote_types(dtype, torch.float32)
+    return reference.to(dtype), distorted.to(dtype)
 
 
-def result(values: Tensor, response: Tensor) -> Tensor:
+def result(values: Tensor, *responses: Tensor) -> Tensor:
     """Return values in the precision that a readout answers in: float64 only for float64."""
-    return values if response.dtype == torch.float64 else values.float()
+    return values if any(r.dtype == torch.float64 for r in responses) else values.float()
 
 
 def root(squares: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def one_minus_cosine(x: Tensor, y: Tensor) -> Tensor:
     lengths = length(x), length(y)
     u, v = (r / torch.where(n == 0, 1.0, n) for r, n in zip((x, y), lengths, strict=True))
     one_is_zero = (lengths[0] == 0) ^ (lengths[1] == 0)
-    return squared(u - v).sum(dim=1, keepdim=True) / 2 + one_is_zero / 2
+    return squared(u - v).sum(dim=1, keepdim=True) / 2 + one_is_zero.to(x.dtype) / 2
 
 
 def over_all(response: Tensor) -> tuple[int, ...]:

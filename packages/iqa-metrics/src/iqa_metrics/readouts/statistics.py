@@ -8,6 +8,8 @@ Parameters of all: ``reference, distorted``, such responses; the reference's N m
 symmetric, with range ``[0, inf)`` unless said otherwise, and 0 for equal responses.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,19 +21,17 @@ _DISTS_CONSTANT = 1e-6
 
 def channel_mean(reference: Tensor, distorted: Tensor) -> Tensor:
     """Euclidean distance between the channels' means (global average pooling)."""
-    return _distance([_means(distorted) - _means(reference)], distorted)
+    return _between(reference, distorted, _means)
 
 
 def channel_std(reference: Tensor, distorted: Tensor) -> Tensor:
     """Euclidean distance between the channels' standard deviations (population)."""
-    return _distance([_stds(distorted) - _stds(reference)], distorted)
+    return _between(reference, distorted, _stds)
 
 
 def channel_mean_std(reference: Tensor, distorted: Tensor) -> Tensor:
     """Euclidean distance between the channels' means and standard deviations, as one vector."""
-    return _distance(
-        [_means(distorted) - _means(reference), _stds(distorted) - _stds(reference)], distorted
-    )
+    return _between(reference, distorted, _means, _stds)
 
 
 def channel_skewness(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def channel_skewness(reference: Tensor, distorted: Tensor) -> Tensor:
 
     A channel that is constant over its positions has skewness 0.
     """
-    return _distance([_standardised(distorted, 3) - _standardised(reference, 3)], distorted)
+    return _between(reference, distorted, _skewnesses)
 
 
 def channel_kurtosis(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -47,15 +47,12 @@ def channel_kurtosis(reference: Tensor, distorted: Tensor) -> Tensor:
 
     A channel that is constant over its positions has excess kurtosis 0.
     """
-    return _distance([_standardised(distorted, 4) - _standardised(reference, 4)], distorted)
+    return _between(reference, distorted, _kurtoses)
 
 
 def channel_skewness_kurtosis(reference: Tensor, distorted: Tensor) -> Tensor:
     """Euclidean distance between the channels' skewnesses and kurtoses, as one vector."""
-    return _distance(
-        [_standardised(distorted, power) - _standardised(reference, power) for power in (3, 4)],
-        distorted,
-    )
+    return _between(reference, distorted, _skewnesses, _kurtoses)
 
 
 def pooled(reference: Tensor, distorted: Tensor, grid: int = 4) -> Tensor:
@@ -73,7 +70,7 @@ def pooled(reference: Tensor, distorted: Tensor, grid: int = 4) -> Tensor:
         difference = positions(difference).unsqueeze(-1)
     height, width = difference.shape[2:]
     cells = F.adaptive_avg_pool2d(difference, (min(grid, height), min(grid, width)))
-    return _distance([cells], distorted)
+    return result(_length(cells), reference, distorted)
 
 
 def gram(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -90,7 +87,7 @@ def gram(reference: Tensor, distorted: Tensor) -> Tensor:
     x, y = positions(reference).double(), positions(distorted).double()
     # G(y) - G(x) from the difference: one product instead of two, and nothing cancels.
     half = (y - x) @ (y + x).mT / (2 * x.shape[-1])
-    return _distance([half + half.mT], distorted)
+    return result(_length(half + half.mT), reference, distorted)
 
 
 def wasserstein(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -125,7 +122,7 @@ def distance_correlation(reference: Tensor, distorted: Tensor) -> Tensor:
     distance correlation.
     """
     a, b = (_centred_distances(r).flatten(1) for r in (reference, distorted))
-    return result(one_minus_cosine(a, b).squeeze(1), distorted)
+    return result(one_minus_cosine(a, b).squeeze(1), reference, distorted)
 
 
 def dists_texture(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -157,7 +154,7 @@ def texture_of_channels(reference: Tensor, distorted: Tensor) -> Tensor:
     """
     x, y = _means(reference), _means(distorted)
     texture = (x - y).square() / (x.square() + y.square() + _DISTS_CONSTANT)
-    return result(texture, distorted)
+    return result(texture, reference, distorted)
 
 
 def structure_of_channels(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -172,9 +169,16 @@ def structure_of_channels(reference: Tensor, distorted: Tensor) -> Tensor:
     return _variances(x - y) / (variances + _DISTS_CONSTANT)
 
 
-def _distance(differences: list[Tensor], response: Tensor) -> Tensor:
-    squares = sum(d.square().flatten(1).sum(dim=1) for d in differences)
-    return result(root(torch.as_tensor(squares)), response)
+def _between(
+    reference: Tensor, distorted: Tensor, *descriptors: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return the Euclidean distance between descriptors ``[N, C]`` of responses, as one vector."""
+    differences = [describe(distorted) - describe(reference) for describe in descriptors]
+    return result(_length(torch.cat(differences, dim=1)), reference, distorted)
+
+
+def _length(differences: Tensor) -> Tensor:
+    return root(differences.square().flatten(1).sum(dim=1))
 
 
 def _means(response: Tensor) -> Tensor:
@@ -189,23 +193,34 @@ def _variances(values: Tensor) -> Tensor:
     return (values - values.mean(dim=-1, keepdim=True)).square().mean(dim=-1)
 
 
-def _standardised(response: Tensor, power: int) -> Tensor:
-    """Return skewness (power 3) or excess kurtosis (power 4) of each channel, ``[N, C]``."""
+def _skewnesses(response: Tensor) -> Tensor:
+    return _standardised(response, lambda z: z.pow(3).mean(dim=-1))
+
+
+def _kurtoses(response: Tensor) -> Tensor:
+    return _standardised(response, lambda z: z.pow(4).mean(dim=-1) - 3)
+
+
+def _standardised(response: Tensor, describe: Callable[[Tensor], Tensor]) -> Tensor:
+    """Describe each channel's values at mean 0 and variance 1; 0 for a constant channel."""
     values = positions(response).double()
     centred = values - values.mean(dim=-1, keepdim=True)
-    spread = root(centred.square().mean(dim=-1))
-    constant = spread == 0
-    moment = centred.pow(power).mean(dim=-1) / torch.where(constant, 1.0, spread).pow(power)
-    return torch.where(constant, 0.0, moment - 3) if power == 4 else moment
+    spread = root(centred.square().mean(dim=-1, keepdim=True))
+    # Of equal values the mean may be an ulp off.
+    constant = spread <= 1e-14 * values.detach().abs().amax(dim=-1, keepdim=True)
+    described = describe(centred / torch.where(constant, 1.0, spread))
+    return torch.where(constant.squeeze(-1), 0.0, described)
 
 
 def _centred_distances(response: Tensor) -> Tensor:
     values = positions(response).double()
+    # Distances do not see what all channels have in common, and digits are lost to it.
+    values = values - values.mean(dim=1, keepdim=True)
     products = values @ values.mT
     squares = products.diagonal(dim1=1, dim2=2)
     sums = squares.unsqueeze(1) + squares.unsqueeze(2)
     gaps = sums - 2 * products
     # What is left of equal channels is rounding.
-    distances = root(torch.where(gaps > 1e-13 * sums, gaps, 0.0))
+    distances = root(torch.where(gaps <= 1e-13 * sums, 0.0, gaps))
     rows = distances.mean(dim=2, keepdim=True)
     return distances - rows - rows.mT + rows.mean(dim=1, keepdim=True)
