@@ -5,6 +5,8 @@ import os
 import pytest
 import torch
 from material import REPOSITORY, SHARED, tensor
+from safetensors.torch import load_file
+from seeded import trunk
 from skimage import data
 
 
@@ -47,6 +49,17 @@ def live():
 def real_weights():
     """The folder with real pretrained networks."""
     return _beside("weights")
+
+
+@pytest.fixture(scope="session")
+def edge_network(real_weights):
+    """The trunk of VGG-16 with real weights, fine-tuned to find edges."""
+    network = trunk("vgg16")
+    state = load_file(real_weights / "vgg16-hed-edges.safetensors")
+    network.load_state_dict(
+        {key.removeprefix("features."): value.float() for key, value in state.items()}
+    )
+    return network
 
 
 def _beside(name):

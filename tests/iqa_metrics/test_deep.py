@@ -381,3 +381,27 @@ def test_the_gpu_agrees(pair):
 def test_no_layer_is_refused():
     with pytest.raises(ValueError, match="at least one layer"):
         DeepDistance("efficientnet_lite0", [])
+
+
+def test_a_trunk_is_compared_layer_by_layer():
+    from efficientnet_lite_pytorch import EfficientNet
+    from torchvision import models
+
+    with torch.device("meta"):
+        networks = {"resnet50": models.resnet50(), "resnet101": models.resnet101()}
+        networks |= {f"lite{i}": EfficientNet.from_name(f"efficientnet-lite{i}") for i in (0, 1)}
+    cases = {
+        ("resnet50", "layer2.1", "resnet50"): "meta device",  # all else is right
+        ("resnet50", "layer2.1", "resnet101"): r"module layer3\.6 is absent",
+        ("resnet50", "layer2.1", "lite0"): "expected ResNet-50",
+        ("efficientnet_lite0", "block1", "lite0"): "meta device",
+        (
+            "efficientnet_lite0",
+            "block1",
+            "lite1",
+        ): "expected EfficientNet-Lite0, where module block",
+        ("mobilenet_v2", "block1", "lite0"): "expected MobileNetV2",
+    }
+    for (backbone_name, layer, name), words in cases.items():
+        with pytest.raises(ValueError, match=words):
+            DeepDistance(backbone_name, layer, trunk=networks[name])

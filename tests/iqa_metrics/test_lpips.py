@@ -7,7 +7,6 @@ import lpips as official_lpips
 import pytest
 import torch
 from material import tensor
-from safetensors.torch import load_file
 from seeded import trunk
 from torchvision import models
 
@@ -68,17 +67,12 @@ def test_values_and_maps_are_the_authors(net, calibrated, trunks, images, monkey
     assert torch.allclose(found, values, rtol=1e-9, atol=0)
 
 
-def test_a_real_network_agrees_too(real_weights, images, monkeypatch):
+def test_a_real_network_agrees_too(edge_network, images, monkeypatch):
     """VGG-16 fine-tuned to edges, since the original can't be downloaded here."""
-    state = load_file(real_weights / "vgg16-hed-edges.safetensors")
-    network = trunk("vgg16")
-    network.load_state_dict(
-        {key.removeprefix("features."): value.float() for key, value in state.items()}
-    )
-    theirs = official("vgg", network, monkeypatch)
+    theirs = official("vgg", edge_network, monkeypatch)
     with torch.no_grad():
         expected = theirs(*(i.double() for i in images), normalize=True).flatten()
-    found = LPIPS("vgg", trunk=network)(*images)
+    found = LPIPS("vgg", trunk=edge_network)(*images)
     assert torch.allclose(found.double(), expected, rtol=1e-5, atol=0)
 
 

@@ -184,12 +184,12 @@ def _check_architecture(trunk: nn.Module, pattern: nn.Module, record: Backbone) 
 
 def _description(module: nn.Module) -> str:
     """Say what decides a module's response, but for its values: for comparison and messages."""
-    if any(True for _ in module.children()):
-        return "a container"
-    shapes = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
-    geometry = {
-        name: nn.modules.utils._pair(getattr(module, name))
-        for name in ("kernel_size", "stride", "padding", "dilation", "groups", "ceil_mode")
-        if hasattr(module, name)
-    }
-    return f"{type(module).__name__} {shapes} {geometry}"
+    # A class that only holds others may well be the caller's own.
+    kind = "a container" if any(True for _ in module.children()) else type(module).__name__
+    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    facts = {name: list(tensor.shape) for name, tensor in own}
+    for name in ("kernel_size", "stride", "padding", "dilation", "groups", "ceil_mode"):
+        if hasattr(module, name):
+            value = getattr(module, name)
+            facts[name] = list(value) if isinstance(value, tuple) else [value, value]
+    return f"{kind} {facts}"
