@@ -35,6 +35,11 @@ def metrics(make):
     return {name: make(name) for name in ALL}
 
 
+@pytest.fixture(scope="module")
+def trusting(make):
+    return {name: make(name, check="off") for name in ALL}
+
+
 @pytest.fixture
 def images(pair, name):
     """A photograph, and with it a noisy copy and a blurred one."""
@@ -121,9 +126,8 @@ class TestContract:
         with pytest.raises(ImageError, match=f"{wrong}.*{remedy}"):
             metrics[name](**pair)
 
-    def test_unchecked_values_are_trusted(self, name, make, images):
-        trusting = make(name, check="off")
-        assert trusting(images[0] * 2 - 1, images[1] * 2 - 1).shape == (2,)
+    def test_unchecked_values_are_trusted(self, name, trusting, images):
+        assert trusting[name](images[0] * 2 - 1, images[1] * 2 - 1).shape == (2,)
 
     @pytest.mark.parametrize("channels", [1, 2, 4])
     def test_grey_and_alpha_are_refused_with_the_way_out(self, name, channels, metrics):
@@ -158,10 +162,10 @@ class TestContract:
         monkeypatch.setattr(copy, "deepcopy", pytest.fail)
         assert metrics[name](*images).shape == (2,)
 
-    def test_nan_is_not_swallowed(self, name, make, images):
+    def test_nan_is_not_swallowed(self, name, trusting, images):
         broken = images[1].clone()
         broken[1, 0, 10, 10] = torch.nan
-        values = make(name, check="off")(images[0], broken)
+        values = trusting[name](images[0], broken)
         assert bool(torch.isfinite(values[0]))
         assert bool(torch.isnan(values[1]))
 
@@ -210,6 +214,7 @@ def test_more_noise_is_worse(name, photograph, metrics, photographs):
 @pytest.mark.parametrize("name", [n for n in ALL if needs(n).backbone])
 def test_lower_precision_stays_near(name, make, metrics, images):
     """What docs/metrics.md states of half-precision networks."""
+    images = [image[..., :64, :64] for image in images]
     single = metrics[name](*images)
     metric = make(name)
     for dtype, bound in ((torch.float16, 0.02), (torch.bfloat16, 0.1)):

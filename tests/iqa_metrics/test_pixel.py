@@ -41,7 +41,7 @@ def array(image):
 
 
 @pytest.mark.parametrize("kind", ["noise", "slight", "contrast", "blur"])
-@pytest.mark.parametrize("name", ["astronaut", "coffee", "cat"])
+@pytest.mark.parametrize("name", ["coffee", "cat"])
 class TestAgainstScikitImage:
     @pytest.mark.parametrize("window", ["gaussian", "uniform"])
     @PRECISIONS
@@ -71,7 +71,7 @@ METRICS = [MSE(), PSNR(), SSIM(), SSIM("uniform"), MSSSIM()]
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda m: m.name)
 class TestLaws:
-    @settings(deadline=None, max_examples=20)
+    @settings(deadline=None, max_examples=8)
     @given(seed=st.integers(0, 2**31), count=st.integers(1, 4))
     def test_symmetry_batch_and_range(self, metric, seed, count):
         generator = torch.Generator().manual_seed(seed)

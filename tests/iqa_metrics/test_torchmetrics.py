@@ -1,9 +1,11 @@
 """The torchmetrics adapter: accumulation over batches and processes."""
 
 import copy
+import socket
 
 import pytest
 import torch
+from processes import accumulate, batch
 from torch import multiprocessing
 from torchmetrics import MetricCollection
 
@@ -102,34 +104,18 @@ def test_wrong_use_is_refused(batches):
     assert torch.isnan(metric.compute())  # the refused batch left nothing
 
 
-def process(rank, port, found):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
-    mean, each = ImageQuality("ssim"), ImageQuality("ssim", reduction="none")
-    generator = torch.Generator().manual_seed(rank)
-    preds, target = torch.rand(2, 1 + rank, 3, 24, 24, generator=generator)
-    for metric in (mean, each):
-        metric.update(preds, target)
-    found[rank] = (float(mean.compute()), each.compute().tolist())
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_processes_are_put_together():
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with multiprocessing.Manager() as manager:
         found = manager.dict()
-        multiprocessing.spawn(process, args=(port, found), nprocs=2)
+        multiprocessing.spawn(accumulate, args=(port, found), nprocs=2)
         results = dict(found)
     values = []
     for rank in range(2):
-        generator = torch.Generator().manual_seed(rank)
-        preds, target = torch.rand(2, 1 + rank, 3, 24, 24, generator=generator)
+        preds, target = batch(rank)
         values += create_metric("ssim")(target, preds).tolist()
     for mean, each in results.values():
         assert mean == pytest.approx(sum(values) / 3, rel=1e-6)
