@@ -6,7 +6,9 @@ the last layer that was asked for.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Union
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from iqa_metrics.backbones import InputScaling
 from iqa_metrics.names import lookup
 
 Visitor = Callable[[str, Tensor], None]
+PairVisitor = Callable[[str, Tensor, Tensor], None]
 
 
 class FeatureError(RuntimeError):
@@ -24,6 +27,26 @@ class FeatureError(RuntimeError):
 
 class _LastLayerSeen(Exception):  # noqa: N818 - no error
     """Ends a pass early; raised in a hook and caught in :meth:`FeatureExtractor.visit`."""
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A reference and a network's responses to it, for as long as its distorted images come.
+
+    Attributes
+    ----------
+    image
+        The reference, ``[1, 3, H, W]``.
+    responses
+        Names of layers to responses, ``[1, ...]``.
+    """
+
+    image: Tensor
+    responses: Mapping[str, Tensor]
+
+
+Reference = Union[Tensor, Remembered]
+"""A batch of references, ``[N or 1, 3, H, W]``, or what is remembered of one."""
 
 
 class FeatureExtractor(nn.Module):
@@ -83,12 +106,130 @@ class FeatureExtractor(nn.Module):
         FeatureError
             If a layer is not reached or gives anything but a tensor.
         """
-        paths = {name: lookup("layer", name, self.layers) for name in layers}
-        if not paths:
+        self._visit([images], layers, visitor, keep=keep)
+
+    def _visit(
+        self,
+        batches: Sequence[Tensor],
+        layers: Iterable[str],
+        visitor: Visitor,
+        *,
+        keep: bool = False,
+    ) -> None:
+        """Visit the layers with several batches of images as one."""
+        modules = self._modules_of(layers)
+        if not modules:
             return
+
+        def hand_out(name: str, output: object) -> None:
+            if not isinstance(output, Tensor):
+                raise FeatureError(
+                    f"layer {name!r} gives {type(output).__name__}; expected one tensor"
+                )
+            survives = keep or (torch.is_grad_enabled() and output.requires_grad)
+            visitor(name, output.clone() if survives else output)
+
+        # An enclosing autocast would change the values without a word.
+        with torch.autocast(batches[0].device.type, enabled=False):
+            steps = _chain(self.network, modules)
+            if steps is None:
+                self._visit_by_hooks(batches, modules, hand_out)
+                return
+            response = self._prepare(batches)
+            for module, names in steps:
+                response = module(response)
+                for name in names:
+                    hand_out(name, response)
+
+    def visit_pair(
+        self, reference: Reference, distorted: Tensor, layers: Iterable[str], visitor: PairVisitor
+    ) -> None:
+        """Call ``visitor(name, reference's response, distorted images' response)`` layer by layer.
+
+        References and distorted images go through the network in one batch; of a remembered
+        reference only the distorted images do. See :meth:`visit` for how long responses live.
+        """
+        if isinstance(reference, Remembered):
+            kept = reference.responses
+            self.visit(
+                distorted, layers, lambda name, response: visitor(name, kept[name], response)
+            )
+            return
+        count = reference.shape[0]
+        self._visit(
+            [reference, distorted],
+            layers,
+            lambda name, response: visitor(name, response[:count], response[count:]),
+        )
+
+    def responses(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Return the layers' responses, all held at once; ``visit`` holds one at a time."""
+        kept: dict[str, Tensor] = {}
+        self.visit(images, layers, kept.__setitem__, keep=True)
+        return kept
+
+    def remember(self, reference: Tensor, layers: Iterable[str]) -> Remembered:
+        """Pass one reference ``[1, 3, H, W]`` through the network and keep those layers."""
+        return Remembered(reference, self.responses(reference, layers))
+
+    def widest(self, height: int, width: int, layers: Iterable[str]) -> int:
+        """Return about how many bytes one image takes at the network's widest place.
+
+        That is the largest sum of a module's input and output. It is found in a pass on torch's
+        meta device, which computes nothing. 0 where the network can't do that.
+        """
+        most = 0
+
+        def see(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+            nonlocal most
+            tensors = [t for t in (*inputs, output) if isinstance(t, Tensor) and t.is_meta]
+            most = max(most, sum(t.numel() * t.element_size() for t in tensors))
+
+        modules = self._modules_of(layers)
+        state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        meta = {key: torch.empty_like(value, device="meta") for key, value in state.items()}
+        dtype = next((v.dtype for v in meta.values() if v.is_floating_point()), torch.float32)
+        image = torch.empty(1, 3, height, width, dtype=dtype, device="meta")
+        remaining = set(modules)
+
+        def stop(name: str) -> Callable[..., None]:
+            def hook(*_: object) -> None:
+                remaining.discard(name)
+                if not remaining:
+                    raise _LastLayerSeen
+
+            return hook
+
+        handles = [
+            module.register_forward_hook(see)
+            for module in self.network.modules()
+            if not any(True for _ in module.children())
+        ]
+        handles += [m.register_forward_hook(stop(name)) for name, m in modules.items()]
+        try:
+            with torch.no_grad():
+                torch.func.functional_call(self.network, meta, (image,))
+        except _LastLayerSeen:
+            pass
+        except Exception:  # whatever a network of the caller's own has against the meta device
+            return 0
+        finally:
+            for handle in handles:
+                handle.remove()
+        return most
+
+    def _modules_of(self, layers: Iterable[str]) -> dict[str, nn.Module]:
+        paths = {name: lookup("layer", name, self.layers) for name in layers}
         known = dict(self.network.named_modules())
-        modules = {name: lookup("module", path, known) for name, path in paths.items()}
-        remaining = set(paths)
+        return {name: lookup("module", path, known) for name, path in paths.items()}
+
+    def _visit_by_hooks(
+        self,
+        batches: Sequence[Tensor],
+        modules: Mapping[str, nn.Module],
+        hand_out: Callable[[str, object], None],
+    ) -> None:
+        remaining = set(modules)
         caller = threading.get_ident()
 
         def hook_for(name: str) -> Callable[..., None]:
@@ -97,12 +238,7 @@ class FeatureExtractor(nn.Module):
                 if threading.get_ident() != caller or name not in remaining:
                     return
                 remaining.discard(name)
-                if not isinstance(output, Tensor):
-                    raise FeatureError(
-                        f"layer {name!r} gives {type(output).__name__}; expected one tensor"
-                    )
-                survives = keep or (torch.is_grad_enabled() and output.requires_grad)
-                visitor(name, output.clone() if survives else output)
+                hand_out(name, output)
                 if not remaining:
                     raise _LastLayerSeen
 
@@ -112,9 +248,7 @@ class FeatureExtractor(nn.Module):
         try:
             for name, module in modules.items():
                 handles.append(module.register_forward_hook(hook_for(name)))
-            # An enclosing autocast would change the values without a word.
-            with torch.autocast(images.device.type, enabled=False):
-                self.network(self._prepare(images))
+            self.network(self._prepare(batches))
         except _LastLayerSeen:
             return
         finally:
@@ -122,15 +256,59 @@ class FeatureExtractor(nn.Module):
                 handle.remove()
         raise FeatureError(f"the network did not reach layers: {', '.join(sorted(remaining))}")
 
-    def responses(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """Return the layers' responses, all held at once; ``visit`` holds one at a time."""
-        kept: dict[str, Tensor] = {}
-        self.visit(images, layers, kept.__setitem__, keep=True)
-        return kept
-
-    def _prepare(self, images: Tensor) -> Tensor:
-        # Scaled in the images' own precision: 8-bit values times 255 do not fit bfloat16.
-        scaled = images if self.scaling is None else self.scaling.apply(images)
+    def _prepare(self, batches: Sequence[Tensor]) -> Tensor:
+        """Return batches as one, scaled, channels last, in the network's precision."""
+        first = batches[0]
         parameter = next(self.network.parameters(), None)
-        dtype = scaled.dtype if parameter is None else parameter.dtype
-        return scaled.to(dtype=dtype, memory_format=torch.channels_last)
+        dtype = first.dtype if parameter is None else parameter.dtype
+        scaling = self.scaling
+        if torch.is_grad_enabled() and any(batch.requires_grad for batch in batches):
+            whole = torch.cat(list(batches))
+            # Scaled in the images' own precision: 8-bit values times 255 do not fit bfloat16.
+            whole = whole if scaling is None else scaling.apply(whole)
+            return whole.to(dtype=dtype, memory_format=torch.channels_last)
+        # Each written once, to where the network reads it.
+        count = sum(len(batch) for batch in batches)
+        whole = torch.empty(
+            (count, *first.shape[1:]),
+            dtype=dtype,
+            device=first.device,
+            memory_format=torch.channels_last,
+        )
+        for batch, part in zip(batches, torch.split(whole, [len(b) for b in batches]), strict=True):
+            part.copy_(batch if scaling is None else scaling.apply(batch))
+        return whole
+
+
+Step = tuple[nn.Module, Sequence[str]]
+
+
+def _chain(network: nn.Module, modules: Mapping[str, nn.Module]) -> list[Step] | None:
+    """Return what to call one after another to reach those modules, with the names of each.
+
+    A chain needs no hooks, stops by itself, and can be compiled. None where a module lies inside
+    one that is no plain sequence.
+    """
+    names_of = {
+        module: [n for n, m in modules.items() if m is module] for module in modules.values()
+    }
+    steps: list[Step] = []
+    for module, ends in _links(network):
+        names = [name for end in ends for name in names_of.pop(end, ())]
+        steps.append((module, names))
+        if not names_of:
+            return steps
+    return None
+
+
+def _links(module: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+    """Yield the modules that a sequence calls in turn, and what each is the end of."""
+    plain = type(module).forward is nn.Sequential.forward and not module._forward_hooks
+    # Not children(), which leaves out a module that is called a second time.
+    children = list(module._modules.values()) if plain and not module._forward_pre_hooks else []
+    if not children:
+        yield module, [module]
+        return
+    *others, (last, ends) = [link for child in children if child for link in _links(child)]
+    yield from others
+    yield last, [*ends, module]

@@ -217,8 +217,12 @@ def _from_tensor(tensor: Tensor) -> Tensor:
 
 
 def _check_range(images: Tensor, name: str | None) -> None:
-    # One pass over the pixels and, on a GPU, one wait.
-    low, high = torch.stack(torch.aminmax(images.detach())).tolist()
+    # One pass over the pixels and, on a GPU, one wait. Torch copies what does not lie in one piece
+    # in the order of its dimensions.
+    pixels = images.detach()
+    if pixels.ndim == 4 and not pixels.is_contiguous():
+        pixels = pixels.permute(0, 2, 3, 1)
+    low, high = torch.stack(torch.aminmax(pixels)).tolist()
     if low >= -_RANGE_SLACK and high <= 1 + _RANGE_SLACK:
         return
     if not np.isfinite(low) or not np.isfinite(high):

@@ -8,8 +8,9 @@ import torch
 
 from iqa_metrics.backbones import backbone
 from iqa_metrics.devices import pick_device
+from iqa_metrics.memory import Memory
 from iqa_metrics.metrics import dists, lpips
-from iqa_metrics.metrics.contract import Check, Metric
+from iqa_metrics.metrics.contract import Check, Metric, Precision
 from iqa_metrics.metrics.deep import DeepDistance, LayerWeights
 from iqa_metrics.metrics.dists import DISTS
 from iqa_metrics.metrics.lpips import LPIPS
@@ -203,6 +204,9 @@ def create_metric(
     weights: str | Path | None = None,
     calibration: str | Path | None = None,
     channel_weights: LayerWeights | None = None,
+    memory: Memory = None,
+    precision: Precision | None = None,
+    compile: bool | None = None,
 ) -> Metric:
     """Make the metric that a spec names.
 
@@ -219,14 +223,16 @@ def create_metric(
         default the published ones. :func:`needs` says which a metric has.
     channel_weights
         For a spec whose readout weighs channels: names of its layers to weights ``[C]``.
+    memory, precision, compile
+        How it computes; see :meth:`Metric.configure`.
 
     Raises
     ------
     UnknownNameError
         If the spec names nothing.
     ValueError
-        If a file or weights are given that the metric does not take, or weights of channels are
-        missing.
+        If an option is none of those that it can be, a file or weights are given that the metric
+        does not take, or weights of channels are missing.
     WeightsError
         If the network's weights are missing or damaged.
     """
@@ -244,6 +250,7 @@ def create_metric(
         metric = _deep(chosen, check, paths[0], channel_weights)
     else:
         metric = _BY_NAME[chosen.name].make(check, *paths)
+    metric.configure(memory=memory, precision=precision, compile=compile)
     return metric.to(pick_device(str(device)))
 
 

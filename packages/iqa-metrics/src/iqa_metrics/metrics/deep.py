@@ -5,20 +5,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iqa_metrics import backbones, readouts
 from iqa_metrics.backbones import Backbone
-from iqa_metrics.metrics.contract import Check, Metric, PairModule, exact_arithmetic
+from iqa_metrics.features import Reference
+from iqa_metrics.metrics.contract import Check, Metric
 from iqa_metrics.metrics.specs import deep_spec
-from iqa_metrics.metrics.trunks import ChannelWeights, extractor_of, visit_pair
+from iqa_metrics.metrics.trunks import ChannelWeights, NetworkModule, extractor_of
 from iqa_metrics.readouts import Readout
 
 LayerWeights = Mapping[str, Tensor | Sequence[float]]
 
 
-class DeepDistance(Metric):
+class DeepDistance(NetworkModule, Metric):
     """A distance between the responses of a pretrained network to two images.
 
     The study's metric: pass both images, take one layer (or several, concatenated), and measure how
@@ -118,7 +120,7 @@ class DeepDistance(Metric):
         )
         self.extractor = extractor_of(record, self.layers, weights, trunk)
 
-    def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
+    def compare(self, reference: Reference, distorted: Tensor) -> Tensor:
         values: list[Tensor] = []
         counts: list[int] = []
 
@@ -126,10 +128,10 @@ class DeepDistance(Metric):
             values.append(self.readout.function(x, y, *self._weights_of(name)))
             counts.append(readouts.elements(y))
 
-        visit_pair(self.extractor, reference, distorted, self.layers, read)
+        self.extractor.visit_pair(reference, distorted, self.layers, read)
         return self._concatenated(values, counts)
 
-    def compare_map(self, reference: Tensor, distorted: Tensor) -> Tensor:
+    def compare_map(self, reference: Reference, distorted: Tensor) -> Tensor:
         maps: list[Tensor] = []
         counts: list[int] = []
         map_of = self.readout.map
@@ -141,7 +143,7 @@ class DeepDistance(Metric):
             maps.append(enlarged(layer_map, distorted))
             counts.append(readouts.elements(y))
 
-        visit_pair(self.extractor, reference, distorted, self.layers, read)
+        self.extractor.visit_pair(reference, distorted, self.layers, read)
         return self._concatenated(maps, counts)
 
     def _weights_of(self, layer: str) -> tuple[Tensor, ...]:
@@ -160,7 +162,7 @@ class DeepDistance(Metric):
         return readouts.weighted_sum(values, weights)
 
 
-class FeatureReadouts(PairModule):
+class FeatureReadouts(NetworkModule):
     """Any number of readouts over any layers of a network, out of one forward pass.
 
     Calling it takes images as a :class:`Metric` does, with the same checks and precision, and
@@ -220,8 +222,9 @@ class FeatureReadouts(PairModule):
         }
         if not all(self.wanted.values()) or not self.wanted:
             raise ValueError("wanted: expected at least one layer, and a readout for each")
-        chosen = [record.layer(name) for name in self.wanted]
-        weighted = [layer for layer in chosen if any(r.weighted for r in self.wanted[layer.name])]
+        self.layers = tuple(self.wanted)
+        chosen = [record.layer(name) for name in self.layers]
+        weighted = [layer for layer in chosen if self._weighs(layer.name)]
         self.smallest_input = max(layer.smallest_input for layer in chosen)
         self.channel_weights = ChannelWeights(channel_weights or {}, weighted)
         self.extractor = extractor_of(record, self.wanted, weights, trunk)
@@ -229,17 +232,25 @@ class FeatureReadouts(PairModule):
     def forward(self, reference: Tensor, distorted: Tensor) -> dict[str, dict[str, Tensor]]:
         """Return ``{layer: {readout: [N]}}``. Raises ImageError as a :class:`Metric` does."""
         self.check_inputs(reference, distorted)
-        values: dict[str, dict[str, Tensor]] = {}
+        table = self._streamed(reference, distorted, self._columns).unbind(dim=1)
+        columns = iter(table)
+        return {layer: {r.name: next(columns) for r in of} for layer, of in self.wanted.items()}
+
+    def _weighs(self, layer: str) -> bool:
+        return any(r.weighted for r in self.wanted[layer])
+
+    def _columns(self, reference: Reference, distorted: Tensor) -> Tensor:
+        """Return the values as a table, ``[N, readouts of all layers]``."""
+        columns: list[Tensor] = []
 
         def read(layer: str, x: Tensor, y: Tensor) -> None:
-            values[layer] = {
-                r.name: r.function(x, y, *([self.channel_weights.of(layer)] if r.weighted else []))
-                for r in self.wanted[layer]
-            }
+            weights = [self.channel_weights.of(layer)] if self._weighs(layer) else []
+            with readouts.sharing():
+                for r in self.wanted[layer]:
+                    columns.append(r.function(x, y, *(weights if r.weighted else [])))
 
-        with exact_arithmetic(distorted.device):
-            visit_pair(self.extractor, reference, distorted, self.wanted, read)
-        return values
+        self.extractor.visit_pair(reference, distorted, self.layers, read)
+        return torch.stack(columns, dim=1)
 
 
 def enlarged(map_: Tensor, images: Tensor) -> Tensor:

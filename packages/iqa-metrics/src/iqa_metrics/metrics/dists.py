@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iqa_metrics import backbones
+from iqa_metrics.features import Reference, Remembered
 from iqa_metrics.metrics.contract import Check, Metric
-from iqa_metrics.metrics.trunks import ChannelWeights, extractor_of, visit_pair
-from iqa_metrics.readouts.statistics import structure_of_channels, texture_of_channels
+from iqa_metrics.metrics.trunks import ChannelWeights, NetworkModule, extractor_of
+from iqa_metrics.readouts.statistics import texture_and_structure
 from iqa_metrics.weights import WeightsError, WeightsFile, read_state_dict
 
 BACKBONE = "vgg16"
@@ -31,7 +32,7 @@ CALIBRATION = WeightsFile(
 )
 
 
-class DISTS(Metric):
+class DISTS(NetworkModule, Metric):
     """Deep image structure and texture similarity, as a distance.
 
     Two terms, of the image itself and of five layers of VGG-16 whose max pooling is replaced by
@@ -85,6 +86,7 @@ class DISTS(Metric):
         self.name = "dists_resized" if resize else "dists"
         self.resize = resize
         record = backbones.backbone(BACKBONE)
+        self.layers = LAYERS
         self.extractor = extractor_of(record, LAYERS, weights, trunk)
         _smooth_pooling(self.extractor.network)
         layers = [_IMAGE, *(record.layer(name) for name in LAYERS)]
@@ -93,24 +95,32 @@ class DISTS(Metric):
             ChannelWeights(_by_layer(weights, layers), layers) for weights in (alpha, beta)
         )
 
-    def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        parameter = next(self.extractor.network.parameters())
-        wide = parameter.dtype == torch.float64
-        x, y = (i.double() if wide else i.float() for i in (reference, distorted))
-        if self.resize:
-            x, y = (_shrunk(images) for images in (x, y))
+    def remember(self, reference: Tensor) -> Reference:
+        """Return the reference as it is judged, and the network's responses to it."""
+        return super().remember(self._judged(reference))
+
+    def compare(self, reference: Reference, distorted: Tensor) -> Tensor:
+        seen = reference if isinstance(reference, Remembered) else self._judged(reference)
+        y = self._judged(distorted)
         terms: list[Tensor] = []
 
         def read(layer: str, x: Tensor, y: Tensor) -> None:
-            texture = texture_of_channels(x, y) * self.texture_weights.of(layer)
-            structure = structure_of_channels(x, y) * self.structure_weights.of(layer)
-            terms.append((texture + structure).sum(dim=1))
+            texture, structure = texture_and_structure(x, y)
+            terms.append(
+                (texture * self.texture_weights.of(layer)).sum(dim=1)
+                + (structure * self.structure_weights.of(layer)).sum(dim=1)
+            )
 
-        read(_IMAGE.name, x, y)
-        visit_pair(self.extractor, x, y, LAYERS, read)
+        read(_IMAGE.name, seen.image if isinstance(seen, Remembered) else seen, y)
+        self.extractor.visit_pair(seen, y, self.layers, read)
         weights = [*self.texture_weights.buffers(), *self.structure_weights.buffers()]
         total = torch.stack([of_layer.double().sum() for of_layer in weights]).sum()
         return torch.stack(terms).sum(dim=0) / total
+
+    def _judged(self, images: Tensor) -> Tensor:
+        parameter = next(self.extractor.network.parameters())
+        wide = images.double() if parameter.dtype == torch.float64 else images.float()
+        return _shrunk(wide) if self.resize else wide
 
 
 class L2Pooling(nn.Module):

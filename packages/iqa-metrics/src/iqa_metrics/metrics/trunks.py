@@ -1,6 +1,7 @@
 """The pretrained network under a metric: the catalogue's, or the caller's own."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from iqa_metrics.backbones import Backbone, Layer
-from iqa_metrics.features import FeatureExtractor
+from iqa_metrics.convolution import folded, with_fewer_multiplications
+from iqa_metrics.features import FeatureExtractor, Reference
+from iqa_metrics.metrics.contract import PairModule
 
 
 def extractor_of(
@@ -48,7 +51,9 @@ def extractor_of(
         if trunk is None
         else adopted(trunk, record, chosen)
     )
-    return FeatureExtractor(network, {layer.name: layer.module for layer in chosen}, record.scaling)
+    modules = {layer.name: layer.module for layer in chosen}
+    fast = with_fewer_multiplications(folded(network, keep=modules.values()))
+    return FeatureExtractor(fast, modules, record.scaling)
 
 
 def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn.Module:
@@ -87,24 +92,35 @@ def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn
     return copy.deepcopy(trunk).eval().requires_grad_(False)
 
 
-def visit_pair(
-    extractor: FeatureExtractor,
-    reference: Tensor,
-    distorted: Tensor,
-    layers: Iterable[str],
-    visitor: Callable[[str, Tensor, Tensor], None],
-) -> None:
-    """Pass both images through the network in one batch.
+class NetworkModule(PairModule):
+    """A module that compares two batches of images by a network's responses to them.
 
-    ``visitor(name, reference response, distorted response)`` is called layer by layer; see
-    :meth:`FeatureExtractor.visit` for how long the responses live.
+    Attributes
+    ----------
+    extractor
+        The network.
+    layers
+        Names of the layers that are read out, from input to output.
     """
-    count = reference.shape[0]
-    extractor.visit(
-        torch.cat([reference, distorted]),
-        layers,
-        lambda name, response: visitor(name, response[:count], response[count:]),
-    )
+
+    extractor: FeatureExtractor
+    layers: tuple[str, ...]
+
+    def remember(self, reference: Tensor) -> Reference:
+        """Return the network's responses to one reference, in the layers that are read out."""
+        return self.extractor.remember(reference, self.layers)
+
+    def pair_bytes(self, height: int, width: int) -> int:
+        """Return about how many bytes the work on one pair takes at its peak."""
+        pixels = height * width
+        if self._widest_a_pixel is None:
+            widest = self.extractor.widest(height, width, self.layers)
+            self._widest_a_pixel = widest / pixels
+        scaled_images = 2 * 3 * 4 * pixels
+        return scaled_images + math.ceil(2 * self._widest_a_pixel * pixels)
+
+    # Measured once, and taken to grow with the image.
+    _widest_a_pixel: float | None = None
 
 
 class ChannelWeights(nn.Module):

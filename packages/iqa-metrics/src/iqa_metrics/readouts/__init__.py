@@ -7,6 +7,7 @@ response gives NaN. That holds for responses whose squares float32 can hold: up 
 lengths that are 0 or above 1e-18.
 """
 
+from iqa_metrics.readouts.blocks import sharing
 from iqa_metrics.readouts.catalogue import READOUTS, Readout, readout
 from iqa_metrics.readouts.concatenation import CONCATENATIONS, Concatenation, weighted_sum
 from iqa_metrics.readouts.numerics import elements
@@ -18,5 +19,6 @@ __all__ = [
     "Readout",
     "elements",
     "readout",
+    "sharing",
     "weighted_sum",
 ]

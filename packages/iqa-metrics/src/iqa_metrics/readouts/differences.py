@@ -5,19 +5,13 @@ Those with a map are computed from differences at each position: ``..._map`` giv
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
-from iqa_metrics.readouts.numerics import (
-    elements,
-    length,
-    of_channels,
-    one_minus_cosine,
-    over_all,
-    root,
-    single,
-    squared,
-)
+from iqa_metrics.readouts.blocks import joined, shared, single, summed
+from iqa_metrics.readouts.numerics import elements, one_is_zero, result, root, without_zeros
 
 _LPIPS_EPSILON = 1e-10
 
@@ -39,13 +33,14 @@ def euclidean(reference: Tensor, distorted: Tensor, weights: Tensor | None = Non
     ----------
     Hernández-Cámara et al., "Analysis of Deep Image Quality Models", arXiv:2302.13345.
     """
-    squares = _weighted_squares(reference, distorted, weights)
-    return root(squares.sum(dim=over_all(squares)))
+    squares = _sum_of_squares(reference, distorted, weights)
+    return result(root(squares), reference, distorted)
 
 
 def euclidean_map(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -> Tensor:
     """Euclidean distance of the channels at each position; the root of its summed squares is it."""
-    return root(_weighted_squares(reference, distorted, weights).sum(dim=1, keepdim=True))
+    squares = joined(partial(_squares_of_rows, weights=weights), reference, distorted)
+    return _placed(root(squares), distorted)
 
 
 def rmse(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -67,13 +62,13 @@ def mean_absolute(reference: Tensor, distorted: Tensor) -> Tensor:
 
     Range ``[0, inf)``; 0 for equal responses; symmetric. Parameters as for :func:`euclidean`.
     """
-    difference = _difference(reference, distorted)
-    return difference.abs().mean(dim=over_all(difference))
+    total = summed(lambda x, y: (x - y).abs().sum(dim=(1, 2)), reference, distorted)
+    return result(total / elements(distorted), reference, distorted)
 
 
 def mean_absolute_map(reference: Tensor, distorted: Tensor) -> Tensor:
     """Mean absolute difference of the channels at each position."""
-    return _difference(reference, distorted).abs().mean(dim=1, keepdim=True)
+    return _placed(joined(lambda x, y: (x - y).abs().mean(dim=-1), reference, distorted), distorted)
 
 
 def cosine(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -83,8 +78,14 @@ def cosine(reference: Tensor, distorted: Tensor) -> Tensor:
     of zeros is at distance 0 from another of zeros and at distance 1 from any other. Parameters as
     for :func:`euclidean`.
     """
-    x, y = single(reference.flatten(1), distorted.flatten(1))
-    return one_minus_cosine(x, y).squeeze(1)
+    lengths = [root(_energy(response)) for response in (reference, distorted)]
+    divisors = [
+        without_zeros(n).to(single(reference, distorted)[0].dtype)[:, None, None] for n in lengths
+    ]
+    gaps = summed(
+        lambda x, y, a, b: _squared(x / a - y / b).sum(dim=(1, 2)), reference, distorted, *divisors
+    )
+    return result(gaps / 2 + one_is_zero(*lengths) / 2, reference, distorted)
 
 
 def position_cosine(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -92,13 +93,12 @@ def position_cosine(reference: Tensor, distorted: Tensor) -> Tensor:
 
     Range, symmetry and zeros as for :func:`cosine`, position by position.
     """
-    angles = position_cosine_map(reference, distorted)
-    return angles.mean(dim=over_all(angles))
+    return _mean_of_rows(_cosines_of_rows, reference, distorted)
 
 
 def position_cosine_map(reference: Tensor, distorted: Tensor) -> Tensor:
     """One minus the cosine of the angle between the channels at each position."""
-    return one_minus_cosine(*single(reference, distorted))
+    return _placed(joined(_cosines_of_rows, reference, distorted), distorted)
 
 
 def lpips(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -121,23 +121,69 @@ def lpips(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -
     R. Zhang, P. Isola, A. A. Efros, E. Shechtman and O. Wang, "The Unreasonable Effectiveness of
     Deep Features as a Perceptual Metric", CVPR 2018, arXiv:1801.03924, equation 1.
     """
-    distances = lpips_map(reference, distorted, weights)
-    return distances.mean(dim=over_all(distances))
+    return _mean_of_rows(partial(_lpips_of_rows, weights=weights), reference, distorted)
 
 
 def lpips_map(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -> Tensor:
     """LPIPS's readout at each position, before it is averaged."""
-    x, y = single(reference, distorted)
-    return _weighted_squares(
-        x / (length(x) + _LPIPS_EPSILON), y / (length(y) + _LPIPS_EPSILON), weights
-    ).sum(dim=1, keepdim=True)
+    return _placed(
+        joined(partial(_lpips_of_rows, weights=weights), reference, distorted), distorted
+    )
 
 
-def _difference(reference: Tensor, distorted: Tensor) -> Tensor:
-    x, y = single(reference, distorted)
-    return x - y
+# Of blocks [n, p, C] -----------------------------------------------------------------------------
 
 
-def _weighted_squares(reference: Tensor, distorted: Tensor, weights: Tensor | None) -> Tensor:
-    squares = squared(_difference(reference, distorted))
-    return squares if weights is None else squares * of_channels(weights, squares)
+def _squares_of_rows(x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+    return _over_channels(_squared(x - y), weights)
+
+
+def _cosines_of_rows(x: Tensor, y: Tensor) -> Tensor:
+    lengths = [_lengths_of_rows(response) for response in (x, y)]
+    u, v = (r / without_zeros(n) for r, n in zip((x, y), lengths, strict=True))
+    return _squared(u - v).sum(dim=-1) / 2 + one_is_zero(*lengths).squeeze(-1) / 2
+
+
+def _lpips_of_rows(x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+    a, b = ((_lengths_of_rows(r) + _LPIPS_EPSILON).reciprocal() for r in (x, y))
+    # Two products, not a fused one: equal responses differ by exactly 0.
+    return _over_channels(_squared(x * a - y * b), weights)
+
+
+def _lengths_of_rows(response: Tensor) -> Tensor:
+    return root(response.square().sum(dim=-1, keepdim=True))
+
+
+def _over_channels(squares: Tensor, weights: Tensor | None) -> Tensor:
+    return squares.sum(dim=-1) if weights is None else squares @ weights.to(squares.dtype)
+
+
+def _squared(difference: Tensor) -> Tensor:
+    """Square a difference, in its own memory where no gradient needs it."""
+    return difference.square() if difference.requires_grad else difference.square_()
+
+
+# Of responses [N, C, ...] ------------------------------------------------------------------------
+
+
+@shared
+def _sum_of_squares(reference: Tensor, distorted: Tensor, weights: Tensor | None) -> Tensor:
+    return summed(lambda x, y: _squares_of_rows(x, y, weights).sum(dim=1), reference, distorted)
+
+
+@shared
+def _energy(response: Tensor) -> Tensor:
+    return summed(lambda x: x.square().sum(dim=(1, 2)), response)
+
+
+def _mean_of_rows(
+    rows: Callable[[Tensor, Tensor], Tensor], reference: Tensor, distorted: Tensor
+) -> Tensor:
+    total = summed(lambda x, y: rows(x, y).sum(dim=1), reference, distorted)
+    count = elements(distorted) // distorted.shape[1]
+    return result(total / count, reference, distorted)
+
+
+def _placed(rows: Tensor, response: Tensor) -> Tensor:
+    """Return one value a position, ``[N, P]``, as ``[N, 1, ...]`` where the response has them."""
+    return rows.reshape(len(rows), 1, *response.shape[2:])

@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iqa_metrics.readouts.numerics import one_minus_cosine, positions, result, root, single
+from iqa_metrics.readouts.blocks import shared, single, summed
+from iqa_metrics.readouts.numerics import one_minus_cosine, positions, result, root
 
 _DISTS_CONSTANT = 1e-6
+_SORTED_AT_ONCE = 2**20
+"""Elements that are sorted together: torch keeps an index of 8 bytes for each."""
 
 
 def channel_mean(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -65,12 +68,17 @@ def pooled(reference: Tensor, distorted: Tensor, grid: int = 4) -> Tensor:
     grid
         Cells each way, at most as many as there are positions. ``grid=1`` is :func:`channel_mean`.
     """
-    difference = distorted.double() - reference.double()
-    if difference.ndim != 4:
-        difference = positions(difference).unsqueeze(-1)
-    height, width = difference.shape[2:]
-    cells = F.adaptive_avg_pool2d(difference, (min(grid, height), min(grid, width)))
-    return result(_length(cells), reference, distorted)
+    x, y = (r if r.ndim == 4 else positions(r).unsqueeze(2) for r in (reference, distorted))
+    height, width = x.shape[2:]
+    rows = min(grid, height)
+    cells = []
+    for row in range(rows):
+        # The cells of adaptive pooling: those of unlike height overlap.
+        part = slice(row * height // rows, -(-(row + 1) * height // rows))
+        a, b = single(x[:, :, part], y[:, :, part])
+        means = (b - a).mean(dim=2, dtype=torch.float64)
+        cells.append(F.adaptive_avg_pool1d(means, min(grid, width)))
+    return result(_length(torch.cat(cells, dim=2)), reference, distorted)
 
 
 def gram(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -84,9 +92,13 @@ def gram(reference: Tensor, distorted: Tensor) -> Tensor:
     L. A. Gatys, A. S. Ecker and M. Bethge, "Image Style Transfer Using Convolutional Neural
     Networks", CVPR 2016.
     """
-    x, y = positions(reference).double(), positions(distorted).double()
+
     # G(y) - G(x) from the difference: one product instead of two, and nothing cancels.
-    half = (y - x) @ (y + x).mT / (2 * x.shape[-1])
+    def product(x: Tensor, y: Tensor) -> Tensor:
+        x, y = x.double(), y.double()
+        return (y - x).mT @ (y + x)
+
+    half = summed(product, reference, distorted) / (2 * _count(distorted))
     return result(_length(half + half.mT), reference, distorted)
 
 
@@ -102,8 +114,15 @@ def wasserstein(reference: Tensor, distorted: Tensor) -> Tensor:
     arXiv:2208.03323. There the distances are taken in small windows and joined with a Euclidean
     term; here over the whole channel.
     """
-    x, y = single(positions(reference), positions(distorted))
-    return (x.sort(dim=-1).values - y.sort(dim=-1).values).abs().mean(dim=(1, 2))
+    x, y = positions(reference), positions(distorted)
+    dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+    count, channels, places = y.shape
+    step = max(1, _SORTED_AT_ONCE // (count * places))
+    distances = []
+    for first in range(0, channels, step):
+        a, b = (r[:, first : first + step].to(dtype).sort(dim=-1).values for r in (x, y))
+        distances.append((a - b).abs().mean(dim=-1))
+    return torch.cat(distances, dim=1).mean(dim=1)
 
 
 def distance_correlation(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -128,45 +147,37 @@ def distance_correlation(reference: Tensor, distorted: Tensor) -> Tensor:
 def dists_texture(reference: Tensor, distorted: Tensor) -> Tensor:
     """DISTS's texture term, averaged over channels: how unlike the channels' means are.
 
-    See :func:`texture_of_channels`. Range ``[0, 2)``.
+    See :func:`texture_and_structure`. Range ``[0, 2)``.
     """
-    return texture_of_channels(reference, distorted).mean(dim=1)
+    return texture_and_structure(reference, distorted)[0].mean(dim=1)
 
 
 def dists_structure(reference: Tensor, distorted: Tensor) -> Tensor:
     """DISTS's structure term, averaged over channels: how unlike the channels' patterns are.
 
-    See :func:`structure_of_channels`. Range ``[0, 2)``.
+    See :func:`texture_and_structure`. Range ``[0, 2)``.
     """
-    return structure_of_channels(reference, distorted).mean(dim=1)
+    return texture_and_structure(reference, distorted)[1].mean(dim=1)
 
 
-def texture_of_channels(reference: Tensor, distorted: Tensor) -> Tensor:
-    """One minus DISTS's texture similarity of each channel, ``[N, C]``.
+def texture_and_structure(reference: Tensor, distorted: Tensor) -> tuple[Tensor, Tensor]:
+    """One minus DISTS's similarity of texture and that of structure, of each channel, ``[N, C]``.
 
-    ``1 - (2 mx my + c) / (mx² + my² + c)``, written as ``(mx - my)² / (mx² + my² + c)``, which
-    loses no digits where the images are alike. mx and my are means over positions and c is 1e-6.
+    Texture: ``1 - (2 mx my + c) / (mx² + my² + c)``, written as ``(mx - my)² / (mx² + my² + c)``;
+    structure: ``1 - (2 sxy + c) / (sx² + sy² + c)``, written as ``s(x - y)² / (sx² + sy² + c)``.
+    So no digits are lost where the images are alike. m are means over positions, s² variances, sxy
+    the covariance, and c is 1e-6.
 
     References
     ----------
     K. Ding, K. Ma, S. Wang and E. P. Simoncelli, "Image Quality Assessment: Unifying Structure and
-    Texture Similarity", IEEE TPAMI 44(5), 2022, arXiv:2004.07728, equation 4.
+    Texture Similarity", IEEE TPAMI 44(5), 2022, arXiv:2004.07728, equations 4 and 5.
     """
-    x, y = _means(reference), _means(distorted)
-    texture = (x - y).square() / (x.square() + y.square() + _DISTS_CONSTANT)
-    return result(texture, reference, distorted)
-
-
-def structure_of_channels(reference: Tensor, distorted: Tensor) -> Tensor:
-    """One minus DISTS's structure similarity of each channel, ``[N, C]``.
-
-    ``1 - (2 sxy + c) / (sx² + sy² + c)``, written as ``s(x - y)² / (sx² + sy² + c)``, which loses
-    no digits where the images are alike. s² are variances and sxy the covariance over positions,
-    and c is 1e-6. Source: equation 5 of the paper that :func:`texture_of_channels` cites.
-    """
-    x, y = single(positions(reference), positions(distorted))
-    variances = _variances(x) + _variances(y)
-    return _variances(x - y) / (variances + _DISTS_CONSTANT)
+    mx, my = _means(reference), _means(distorted)
+    sx, sy, unlike = _scatters(reference, distorted).unbind(dim=1)
+    texture = (mx - my).square() / (mx.square() + my.square() + _DISTS_CONSTANT)
+    structure = unlike / (sx + sy + _DISTS_CONSTANT)
+    return result(texture, reference, distorted), result(structure, reference, distorted)
 
 
 def _between(
@@ -181,42 +192,70 @@ def _length(differences: Tensor) -> Tensor:
     return root(differences.square().flatten(1).sum(dim=1))
 
 
+def _count(response: Tensor) -> int:
+    return positions(response).shape[-1]
+
+
+@shared
 def _means(response: Tensor) -> Tensor:
-    return positions(response).mean(dim=-1, dtype=torch.float64)
+    return summed(lambda x: x.sum(dim=1, dtype=torch.float64), response) / _count(response)
 
 
+@shared
+def _scatters(reference: Tensor, distorted: Tensor) -> Tensor:
+    """Return the channels' variances of x, y and x - y, ``[N, 3, C]``."""
+
+    def squares(x: Tensor, y: Tensor, mx: Tensor, my: Tensor) -> Tensor:
+        a, b = x - mx, y - my
+        of_x, *others = (t.square().sum(dim=1) for t in (a, b, a - b))
+        return torch.stack([of_x.expand_as(others[0]), *others], dim=1)
+
+    # Around means of the responses' own precision: nothing is left to cancel.
+    dtype = single(reference, distorted)[0].dtype
+    means = [_means(r).to(dtype).unsqueeze(-1) for r in (reference, distorted)]
+    return summed(squares, reference, distorted, *means) / _count(distorted)
+
+
+@shared
+def _central(response: Tensor, order: int) -> Tensor:
+    """Return the channels' central moments of an order, float64 ``[N, C]``."""
+    means = _means(response).unsqueeze(-1)
+    powers = summed(lambda x, m: (x - m).pow(order).sum(dim=1), response, means)
+    return powers / _count(response)
+
+
+@shared
 def _stds(response: Tensor) -> Tensor:
-    return root(_variances(positions(response).double()))
+    return root(_central(response, 2))
 
 
-def _variances(values: Tensor) -> Tensor:
-    return (values - values.mean(dim=-1, keepdim=True)).square().mean(dim=-1)
-
-
+@shared
 def _skewnesses(response: Tensor) -> Tensor:
-    return _standardised(response, lambda z: z.pow(3).mean(dim=-1))
+    return _standardised(response, 3)
 
 
+@shared
 def _kurtoses(response: Tensor) -> Tensor:
-    return _standardised(response, lambda z: z.pow(4).mean(dim=-1) - 3)
+    return _standardised(response, 4)
 
 
-def _standardised(response: Tensor, describe: Callable[[Tensor], Tensor]) -> Tensor:
-    """Describe each channel's values at mean 0 and variance 1; 0 for a constant channel."""
-    values = positions(response).double()
-    centred = values - values.mean(dim=-1, keepdim=True)
-    spread = root(centred.square().mean(dim=-1, keepdim=True))
+def _standardised(response: Tensor, order: int) -> Tensor:
+    """Return the channels' moments at mean 0 and variance 1; 0 for a constant channel."""
+    spread = _stds(response)
     # Of equal values the mean may be an ulp off.
-    constant = spread <= 1e-14 * values.detach().abs().amax(dim=-1, keepdim=True)
-    described = describe(centred / torch.where(constant, 1.0, spread))
-    return torch.where(constant.squeeze(-1), 0.0, described)
+    constant = spread <= 1e-14 * _means(response).detach().abs()
+    moment = _central(response, order) / torch.where(constant, 1.0, spread).pow(order)
+    return torch.where(constant, 0.0, moment - 3 if order == 4 else moment)
 
 
 def _centred_distances(response: Tensor) -> Tensor:
-    values = positions(response).double()
     # Distances do not see what all channels have in common, and digits are lost to it.
-    values = values - values.mean(dim=1, keepdim=True)
-    products = values @ values.mT
+    def products_of(x: Tensor) -> Tensor:
+        x = x.double()
+        x = x - x.mean(dim=-1, keepdim=True)
+        return x.mT @ x
+
+    products = summed(products_of, response)
     squares = products.diagonal(dim1=1, dim2=2)
     sums = squares.unsqueeze(1) + squares.unsqueeze(2)
     gaps = sums - 2 * products
