@@ -54,31 +54,65 @@ def test_values_are_the_librarys_whatever_shares_the_batch(scorer, requests_):
     assert good[0]["resolved"] == "efficientnet_lite0:block14:rmse"
 
 
-def test_a_batch_takes_one_pass_for_a_metric_and_size(requests_):
-    class Counting(PSNR):
-        batches = []
+class Counting(PSNR):
+    """Notes how many references and distorted images each comparison has."""
 
-        def compare(self, reference, distorted):
-            self.batches.append(len(distorted))
-            return super().compare(reference, distorted)
+    def __init__(self):
+        super().__init__()
+        self.batches = []
 
-    chosen = [{k: v for k, v in r.items() if k != "metric"} for r in requests_]
-    assert all(r.status == 200 for r in Scorer({"psnr": Counting()}).answer(chosen))
-    assert sorted(Counting.batches) == [6, 6, 6]
+    def compare(self, reference, distorted):
+        self.batches.append((len(reference), len(distorted)))
+        return super().compare(reference, distorted)
 
 
-def test_a_pass_stays_small(requests_, monkeypatch):
-    class Counting(PSNR):
-        batches = []
+def of_default(requests):
+    return [{k: v for k, v in r.items() if k != "metric"} for r in requests]
 
-        def compare(self, reference, distorted):
-            self.batches.append(len(distorted))
-            return super().compare(reference, distorted)
 
-    chosen = [{k: v for k, v in r.items() if k != "metric"} for r in requests_[:6]]
-    monkeypatch.setattr("iqa_torchserve.scorer.PASS_PIXELS", 4 * 256 * 320)
-    replies = Scorer({"psnr": Counting()}).answer(chosen)
-    assert Counting.batches == [4, 2]
+def test_a_batch_takes_one_pass_for_a_metric_and_reference(requests_):
+    metric = Counting().configure(memory="4GiB")
+    assert all(r.status == 200 for r in Scorer({"psnr": metric}).answer(of_default(requests_)))
+    assert metric.batches == [(1, 6)] * 3
+
+
+def test_references_of_one_size_share_a_pass_too(photographs):
+    images = [photograph[:200, :200] for photograph in photographs.values()]
+    pairs = [
+        {"reference": encoded(image), "distorted": encoded(image, "JPEG", quality=quality)}
+        for image, quality in zip([*images, images[0]], (10, 20, 30, 40), strict=True)
+    ]
+    metric = Counting().configure(memory="4GiB")
+    replies = Scorer({"psnr": metric}).answer(pairs)
+    assert metric.batches == [(1, 2), (2, 2)]
+    expected = [score(r["reference"], r["distorted"], "psnr") for r in pairs]
+    assert [r.body["value"] for r in replies] == pytest.approx(expected, rel=1e-6)
+
+
+def test_equal_references_are_decoded_once_and_pass_the_network_once(requests_, monkeypatch):
+    from iqa_torchserve import scorer as module
+
+    names, read = [], module.read_image
+    monkeypatch.setattr(
+        module,
+        "read_image",
+        lambda *a, **options: names.append(options["name"]) or read(*a, **options),
+    )
+    metric = create_metric("default", memory=1)
+    passed = []
+    stem = metric.extractor.network.get_submodule("stem")[0]
+    stem.register_forward_hook(lambda _, x, __: x[0].is_meta or passed.append(len(x[0])))
+    alike = of_default(requests_[:6])
+    assert all(r.status == 200 for r in Scorer({"default": metric}).answer(alike))
+    assert (names.count("reference"), names.count("distorted")) == (1, 6)
+    assert sum(passed) == 1 + 6
+
+
+def test_a_pass_stays_within_the_memory(requests_):
+    metric = Counting().configure(memory=1)
+    chosen = of_default(requests_[:6])
+    replies = Scorer({"psnr": metric}).answer(chosen)
+    assert metric.batches == [(1, 1)] * 6
     expected = [score(r["reference"], r["distorted"], "psnr") for r in chosen]
     assert [r.body["value"] for r in replies] == pytest.approx(expected, rel=1e-6)
 
@@ -92,8 +126,8 @@ def test_a_batch_that_fails_is_tried_one_by_one(requests_, caplog):
                 raise RuntimeError("secret detail")
             return super().compare(reference, distorted)
 
-    chosen = [{k: v for k, v in r.items() if k != "metric"} for r in requests_]
-    replies = Scorer({"psnr": Fails()}).answer(chosen)
+    metric = Fails().configure(memory="4GiB")
+    replies = Scorer({"psnr": metric}).answer(of_default(requests_))
     assert [r.status for r in replies] == [500] * 6 + [200] * 12
     assert replies[0].body["code"] == "internal"
     assert "secret" not in replies[0].body["message"]

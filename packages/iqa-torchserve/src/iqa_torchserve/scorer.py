@@ -26,10 +26,6 @@ from iqa_torchserve.protocol import (
 logger = logging.getLogger(__name__)
 
 
-PASS_PIXELS = 2**22
-"""Most pixels of distorted images that share a pass: a batch must not outgrow the memory."""
-
-
 @dataclass(frozen=True)
 class _Job:
     """A request whose images are decoded, and its place in the batch."""
@@ -83,8 +79,9 @@ class Scorer:
     def answer(self, requests: Sequence[Mapping[str, Any]]) -> list[Reply]:
         """Answer a batch, each request for itself.
 
-        Pairs of the same metric and size share a pass, as many as stay small; a value does not
-        depend on what shared it.
+        Pairs of the same metric and size share a pass, which the metric cuts to fit the memory;
+        equal references are decoded once and pass the network once. A value does not depend on
+        what shared the batch.
 
         Parameters
         ----------
@@ -98,22 +95,18 @@ class Scorer:
             the request; 500 with code ``internal`` where we failed, the reason in the log.
         """
         replies: dict[int, Reply] = {}
-        groups: dict[tuple[str, torch.Size], list[_Job]] = {}
+        jobs: list[_Job] = []
+        decoded: dict[bytes, Tensor] = {}
         for place, data in enumerate(requests):
             try:
-                job = self._prepare(place, data)
+                jobs.append(self._prepare(place, data, decoded))
             except (RequestError, ImageError, UnknownNameError) as error:
                 replies[place] = Reply(400, error_body(error.code, str(error)))
             except Exception as error:
                 replies[place] = _failure(error)
-            else:
-                groups.setdefault((job.metric, job.reference.shape), []).append(job)
-        for (_, shape), alike in groups.items():
-            most = max(1, PASS_PIXELS // shape[-2:].numel())
-            for first in range(0, len(alike), most):
-                jobs = alike[first : first + most]
-                for job, reply in zip(jobs, self._score(jobs), strict=True):
-                    replies[job.place] = reply
+        for alike in _passes(jobs):
+            for job, reply in zip(alike, self._score(alike), strict=True):
+                replies[job.place] = reply
         return [replies[place] for place in range(len(requests))]
 
     def describe(self) -> dict[str, Any]:
@@ -133,18 +126,19 @@ class Scorer:
             "versions": versions(),
         }
 
-    def _prepare(self, place: int, data: Mapping[str, Any]) -> _Job:
+    def _prepare(self, place: int, data: Mapping[str, Any], decoded: dict[bytes, Tensor]) -> _Job:
         request = parse_request(data)
         spec = self._known(request.metric)
-        reference, distorted = (
-            read_image(content, name=name, max_pixels=self.max_pixels)
-            for name, content in (
-                ("reference", request.reference),
-                ("distorted", request.distorted),
-            )
-        )
+        reference = decoded.get(request.reference)
+        if reference is None:
+            reference = self._read("reference", request.reference)
+            decoded[request.reference] = reference
+        distorted = self._read("distorted", request.distorted)
         check_pair(reference, distorted)
         return _Job(place, spec, reference, distorted)
+
+    def _read(self, name: str, content: bytes) -> Tensor:
+        return read_image(content, name=name, max_pixels=self.max_pixels)
 
     def _known(self, text: str | None) -> str:
         if text is None:
@@ -160,9 +154,13 @@ class Scorer:
     def _score(self, jobs: list[_Job]) -> list[Reply]:
         metric = self.metrics[jobs[0].metric]
         try:
+            # One reference for all, or one for each.
+            references = list({id(job.reference): job.reference for job in jobs}.values())
+            if len(references) > 1:
+                references = [job.reference for job in jobs]
             reference, distorted = (
                 torch.cat(images).to(self.device)
-                for images in ([j.reference for j in jobs], [j.distorted for j in jobs])
+                for images in (references, [job.distorted for job in jobs])
             )
             with torch.inference_mode():
                 values = metric(reference, distorted).tolist()
@@ -185,6 +183,18 @@ class Scorer:
             )
             for job, value in zip(jobs, values, strict=True)
         ]
+
+
+def _passes(jobs: Sequence[_Job]) -> list[list[_Job]]:
+    """Return jobs in groups that can share a pass: of one metric, and one reference or one size."""
+    of_reference: dict[tuple[str, int], list[_Job]] = {}
+    for job in jobs:
+        of_reference.setdefault((job.metric, id(job.reference)), []).append(job)
+    single: dict[tuple[str, torch.Size], list[_Job]] = {}
+    for alike in of_reference.values():
+        if len(alike) == 1:
+            single.setdefault((alike[0].metric, alike[0].reference.shape), []).extend(alike)
+    return [*(g for g in of_reference.values() if len(g) > 1), *single.values()]
 
 
 def _failure(error: Exception) -> Reply:

@@ -1,0 +1,169 @@
+"""Less work for the same convolutions: Winograd's way, and folded batch normalisation."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from iqa_metrics import DeepDistance, backbone
+from iqa_metrics.convolution import WinogradConv2d, folded, with_fewer_multiplications
+
+
+def convolution(channels=192, filters=200, **options):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, filters, 3, **options).eval().requires_grad_(False)
+    nn.init.kaiming_normal_(layer.weight)
+    return layer
+
+
+def images(count, channels, height, width):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, channels, height, width, generator=generator)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(24, 34), st.integers(24, 34), st.integers(0, 1), st.integers(1, 2), st.booleans()
+)
+def test_winograds_way_gives_the_same(height, width, padding, count, bias):
+    plain = convolution(padding=padding, bias=bias)
+    fast = WinogradConv2d(plain)
+    x = images(count, 192, height, width)
+    wide = copy.deepcopy(plain).double()(x.double())
+    found = fast(x)
+    assert found.shape == wide.shape
+    error = (found - wide).square().mean().sqrt() / wide.square().mean().sqrt()
+    assert 0 < error < 1e-5
+    assert not torch.equal(found, plain(x))  # it did go the other way
+    in_place = x.to(memory_format=torch.channels_last)
+    assert torch.allclose(fast(in_place), found, rtol=1e-5, atol=1e-4)
+
+
+def test_elsewhere_it_is_torchs_own():
+    plain = convolution(padding=1)
+    fast = WinogradConv2d(plain)
+    small = images(1, 192, 8, 8)
+    assert torch.equal(fast(small), plain(small))
+    recorded = images(1, 192, 24, 24).requires_grad_()
+    assert torch.equal(fast(recorded), plain(recorded))
+    x = images(1, 192, 24, 24)
+    for dtype in (torch.float64, torch.bfloat16):
+        changed = copy.deepcopy(plain).to(dtype)
+        assert torch.equal(WinogradConv2d(changed)(x.to(dtype)), changed(x.to(dtype)))
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    fast = WinogradConv2d(convolution(padding=1))
+    x = images(3, 192, 24, 24)
+    assert torch.allclose(fast(x)[1:2], fast(x[1:2]), rtol=1e-5, atol=1e-5)
+
+
+def test_changed_weights_are_noticed():
+    fast = WinogradConv2d(convolution(padding=1))
+    x = images(1, 192, 24, 24)
+    before = fast(x)
+    fast.weight.mul_(2)
+    bias = fast.bias.view(1, -1, 1, 1)
+    assert torch.allclose(fast(x) - bias, 2 * (before - bias), rtol=1e-4, atol=1e-4)
+    copied = copy.deepcopy(fast)
+    copied.weight.zero_()
+    assert torch.allclose(copied(x), bias.expand_as(before))
+    assert not torch.allclose(fast(x), bias.expand_as(before))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(192, 192, 3, stride=2),
+        nn.Conv2d(192, 192, 3, dilation=2),
+        nn.Conv2d(192, 192, 3, groups=2),
+        nn.Conv2d(192, 192, 5),
+        nn.Conv2d(192, 192, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(64, 192, 3),
+        nn.ReLU(),
+    ],
+)
+def test_what_does_not_fit_is_left_alone(layer):
+    network = with_fewer_multiplications(nn.Sequential(layer))
+    assert network[0] is layer
+
+
+class Block(nn.Module):
+    """Convolutions and norms that a trace can tell apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.conv2, self.bn2 = nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
+        self.twice, self.bn3 = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.used, self.bn4 = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x, option=None):
+        x = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        x = self.bn3(self.twice(self.twice(x)))
+        y = self.used(x)
+        return self.bn4(y) + y if option is None else y
+
+
+def normed(network):
+    torch.manual_seed(3)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 2)
+            module.bias.data.normal_()
+    return network.eval()
+
+
+def test_norms_fold_where_nothing_else_reads_the_convolution():
+    network = normed(nn.Sequential(Block(), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5)))
+    x = images(2, 3, 9, 9)
+    expected = network(x)
+    found = folded(copy.deepcopy(network))
+    assert torch.allclose(found(x), expected, rtol=1e-5, atol=1e-5)
+    left = [name for name, m in found.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert left == ["0.bn3", "0.bn4"]
+    kept = folded(copy.deepcopy(network), keep=["0.conv2"])
+    assert isinstance(kept[0].bn2, nn.BatchNorm2d)
+    assert isinstance(kept[0].bn1, nn.Identity)
+
+
+def test_what_can_not_be_traced_stays():
+    class Odd(Block):
+        def forward(self, x):
+            return super().forward(x if x.sum() > 0 else -x)
+
+    network = normed(nn.Sequential(Odd()))
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in folded(network).modules()) == 4
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "resnet50"])
+def test_catalogued_networks_fold(name):
+    record = backbone(name)
+    torch.manual_seed(0)
+    network = normed(record.trunk(record.build()))
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = network(x)
+        quick = folded(network)
+        found = quick(x)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in quick.modules())
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_the_response_of_a_convolution_before_its_norm_is_still_that():
+    torch.manual_seed(0)
+    record = backbone("resnet50")
+    network = normed(record.build()).requires_grad_(False)
+    x, y = torch.rand(2, 1, 3, 64, 64)
+    metric = DeepDistance("resnet50", ["conv1", "relu1"], "euclidean", trunk=network)
+    scaled = [metric.extractor.scaling.apply(i) for i in (x, y)]
+    first = [network.conv1(i) for i in scaled]
+    second = [network.bn1(r).relu() for r in first]
+    expected = sum(float((a - b).square().sum()) for a, b in (first, second)) ** 0.5
+    assert float(metric(x, y)) == pytest.approx(expected, rel=1e-5)
+    assert isinstance(network.bn1, nn.BatchNorm2d)  # the caller's own is untouched
