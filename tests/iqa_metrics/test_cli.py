@@ -10,7 +10,7 @@ import pytest
 from material import encoded
 from typer.testing import CliRunner
 
-from iqa_metrics import BACKBONES, METRICS, READOUTS, score
+from iqa_metrics import BACKBONES, METRICS, READOUTS, metrics, score
 from iqa_metrics.cli import app
 
 
@@ -62,6 +62,29 @@ def test_a_table(files, tmp_path):
     assert "reference,distorted,metric,value,error" in result.stdout
 
 
+def test_how_it_computes_is_handed_on(files, tmp_path, monkeypatch):
+    made, create = [], metrics.create_metric
+
+    def recorded(spec, **options):
+        made.append((spec, {**options, "device": str(options["device"])}))
+        return create(spec)
+
+    monkeypatch.setattr(metrics, "create_metric", recorded)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("reference,distorted\nreference.png,distorted.jpg\n")
+    assert iqa("score", *files, "-m", "psnr", "--workers", 1, "--device", "cpu").exit_code == 0
+    options = ["--precision", "bfloat16", "--compile", "--memory", "2GiB", "--device", "cpu"]
+    table = ["--pairs", pairs, "--out", tmp_path / "scores.csv", "--workers", 3]
+    assert iqa("score", *table, "-m", "psnr", *options).exit_code == 0
+    assert made == [
+        ("psnr", {"device": "cpu"}),
+        (
+            "psnr",
+            {"device": "cpu", "precision": "bfloat16", "compile": True, "memory": "2GiB"},
+        ),
+    ]
+
+
 def test_a_background(tmp_path):
     from PIL import Image
 
@@ -93,6 +116,11 @@ def test_a_background(tmp_path):
         (["score", "--pairs", "{3}", "--out", "{3}"], 2, "name another file"),
         (["score", "--pairs", "{3}", "--out", "no/such/folder/x.csv"], 2, "can't be written"),
         (["score", "--pairs", "{4}", "-m", "psnr", "--out", "/dev/full"], 2, "writing failed"),
+        (["score", "--pairs", "{3}", "--out", "-", "--resume"], 2, "not standard output"),
+        (["score", "{0}", "{1}", "--resume"], 2, "--resume goes with --pairs"),
+        (["score", "{0}", "{1}", "--workers", "0"], 2, "for '--workers'"),
+        (["score", "{0}", "{1}", "--precision", "float8"], 2, "precision: expected"),
+        (["score", "{0}", "{1}", "--memory", "lots"], 2, "memory: expected"),
         (["list", "layers", "vgg17"], 2, "did you mean 'vgg16'"),
         (["weights", "fetch", "vgg17"], 2, "did you mean 'vgg16'"),
     ],

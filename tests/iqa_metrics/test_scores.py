@@ -15,12 +15,14 @@ from iqa_metrics import (
     Pair,
     PairsError,
     PairTable,
+    Score,
     create_metric,
     parse_spec,
     score,
     score_pairs,
 )
-from iqa_metrics.scores import json_number, write_scores
+from iqa_metrics.scores import json_number
+from iqa_metrics.tables import write_scores
 
 
 @pytest.fixture
@@ -112,15 +114,33 @@ def test_a_pipe_is_refused(tmp_path):
         PairTable.open(tmp_path / "pairs.csv")
 
 
-def test_rows_are_there_before_the_next_pair_is_read(folder):
-    text = io.StringIO()
+def test_a_generator_is_read_as_rows_are_asked_for(folder):
+    taken = []
 
     def pairs():
-        yield Pair("cat.png", "cat.jpg", folder / "images")
-        assert len(text.getvalue().splitlines()) == 2
-        yield Pair("cat.png", "cat.jpg", folder / "images")
+        for number in range(10_000):
+            taken.append(number)
+            yield Pair("cat.png", "cat.jpg", folder / "images", {"n": str(number)})
 
-    assert len(list(write_scores(score_pairs(pairs(), {"psnr": create_metric("psnr")}), text))) == 2
+    rows = score_pairs(pairs(), {"psnr": create_metric("psnr")}, workers=2)
+    assert next(rows).carried["n"] == "0"
+    assert len(taken) < 1000
+    assert [next(rows).carried["n"] for _ in range(500)] == [str(n) for n in range(1, 501)]
+    assert len(taken) < 1500
+    rows.close()
+
+
+def test_threads_are_at_least_one(folder):
+    with pytest.raises(ValueError, match="workers: expected"):
+        score_pairs([], {}, workers=0)
+
+
+def test_a_carriage_return_survives(tmp_path):
+    text = io.StringIO(newline="")
+    rows = [Score("a\rb", 'c"d\n', "psnr", None, "bad: x\r\ny", {"e": ","})]
+    assert list(write_scores(rows, text, ["e"])) == rows
+    read = list(csv.reader(io.StringIO(text.getvalue(), newline=""), strict=True))
+    assert read[1] == ["a\rb", 'c"d\n', "psnr", "", "bad: x\r\ny", ","]
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,12 @@ from .readouts import READOUTS as READOUTS
 from .readouts import Concatenation as Concatenation
 from .readouts import Readout as Readout
 from .readouts import readout as readout
-from .scores import Pair as Pair
-from .scores import PairsError as PairsError
-from .scores import PairTable as PairTable
-from .scores import Score as Score
 from .scores import score as score
 from .scores import score_pairs as score_pairs
+from .tables import Pair as Pair
+from .tables import PairsError as PairsError
+from .tables import PairTable as PairTable
+from .tables import Score as Score
 from .weights import WeightsError as WeightsError
 from .weights import WeightsFile as WeightsFile
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional, TextIO
 
@@ -15,6 +17,8 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from iqa_metrics.resuming import Written
+    from iqa_metrics.tables import PairTable
     from iqa_metrics.weights import WeightsFile
 
 app = typer.Typer(
@@ -31,7 +35,7 @@ app.add_typer(weights_app, name="weights")
 _out = Console(emoji=False)
 _err = Console(stderr=True, emoji=False)
 
-EXIT_FAILED_ROWS, EXIT_USAGE = 1, 2
+EXIT_FAILED_ROWS, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 
 MetricOption = Annotated[
     Optional[list[str]],
@@ -58,11 +62,40 @@ def score(
         Optional[str],
         typer.Option(help="Colour under transparent images, such as white or #808080."),
     ] = None,
+    workers: Annotated[
+        Optional[int],
+        typer.Option(min=1, help="Threads that decode images.", show_default="one a CPU core"),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the table that a stopped run left in --out. Give all other options "
+            "as in that run. Rows are kept, failed ones too; a changed table of pairs is refused.",
+        ),
+    ] = False,
+    precision: Annotated[
+        Optional[str],
+        typer.Option(
+            help="What networks compute in: float32, bfloat16 or float16.", show_default="float32"
+        ),
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks first, for long tables.")
+    ] = False,
+    memory: Annotated[
+        Optional[str],
+        typer.Option(help="Most memory for one pass: 2GiB, or 0.5 for half of what is free."),
+    ] = None,
 ) -> None:
     """Score one pair of images, or a CSV table of pairs.
 
-    Exit status: 0 if every score is there, 1 if some could not be computed, 2 for wrong usage.
+    Exit status: 0 if every score is there, 1 if some could not be computed, 2 for wrong usage, 130
+    if it was stopped by Ctrl-C.
     """
+    # What is left out stays the metric's own choice.
+    options = {"precision": precision, "compile": compiled or None, "memory": memory}
+    computing = {"device": device, **{k: v for k, v in options.items() if v is not None}}
     specs = list(dict.fromkeys(metric or ["default"]))
     # What Pillow warns of in a damaged file is in the row's error already.
     warnings.filterwarnings("ignore", module="PIL")
@@ -73,30 +106,36 @@ def score(
             _stop("--pairs needs --out FILE (- is standard output)")
         if as_json:
             _stop("--json goes with one pair; --pairs writes CSV")
-        _score_table(pairs, out, specs, device, background)
+        if resume and str(out) == "-":
+            _stop("--resume needs the rows of the stopped run: --out FILE, not standard output")
+        _score_table(pairs, out, specs, computing, background, workers, resume)
     elif reference is None or distorted is None:
         _stop("expected REFERENCE and DISTORTED, or --pairs FILE")
     elif out is not None:
         _stop("--out goes with --pairs; redirect the output instead")
+    elif resume:
+        _stop("--resume goes with --pairs")
     else:
-        _score_pair(reference, distorted, specs, device, background, as_json)
+        _score_pair(reference, distorted, specs, computing, background, workers, as_json)
 
 
 def _score_pair(
     reference: Path,
     distorted: Path,
     specs: list[str],
-    device: str,
+    computing: dict[str, Any],
     background: str | None,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     from iqa_metrics.metrics import resolve
-    from iqa_metrics.scores import Pair, json_number, score_pairs
+    from iqa_metrics.scores import json_number, score_pairs
+    from iqa_metrics.tables import Pair
 
     with _refusals():
-        colour, metrics = _colour(background), _metrics(specs, device)
+        colour, metrics = _colour(background), _metrics(specs, computing)
     pair = Pair(str(reference), str(distorted))
-    rows = list(score_pairs([pair], metrics, background=colour))
+    rows = list(score_pairs([pair], metrics, background=colour, workers=workers))
     if as_json:
         _print_json(
             [
@@ -125,28 +164,67 @@ def _score_pair(
 
 
 def _score_table(
-    pairs: Path, out: Path, specs: list[str], device: str, background: str | None
+    pairs: Path,
+    out: Path,
+    specs: list[str],
+    computing: dict[str, Any],
+    background: str | None,
+    workers: int | None,
+    resume: bool,
 ) -> None:
-    from iqa_metrics.scores import PairTable, score_pairs, write_scores
+    from iqa_metrics.readahead import WINDOW
+    from iqa_metrics.resuming import Written, written
+    from iqa_metrics.tables import PairTable
 
     with _refusals():
         table = PairTable.open(pairs)
-        colour, metrics = _colour(background), _metrics(specs, device)
-        total = len(table) * len(metrics)
+        colour, names = _colour(background), _names(specs)
+        total = len(table) * len(names)
         if str(out) != "-" and out.exists() and out.samefile(pairs):
             raise ValueError(f"--out is the table of pairs itself, {pairs}; name another file")
-    failed = 0
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with _refusals(), _writable(out) as file, Progress(*columns, console=_err) as progress:
-        task = progress.add_task("scores", total=total)
-        rows = score_pairs(table, metrics, background=colour)
-        for row in write_scores(rows, file, table.carried):
-            failed += bool(row.error)
-            progress.advance(task)
+        kept = written(out, table, names, WINDOW) if resume else Written()
+    failed = kept.failed
+    if not kept.finished:
+        with _refusals():
+            metrics = _metrics(specs, computing)
+        try:
+            failed += _write_rest(table, metrics, out, kept, total, colour, workers)
+        except KeyboardInterrupt:
+            rest = "" if str(out) == "-" else f" {out} keeps its rows: go on with --resume"
+            _err.print(f"[red]stopped[/red]{escape(rest)}", soft_wrap=True)
+            raise typer.Exit(EXIT_STOPPED) from None
     _err.print(f"{total - failed} of {total} scores written to {out}", soft_wrap=True)
     if failed:
         _err.print(f"[red]{failed} failed[/red]; column 'error' says why")
         raise typer.Exit(EXIT_FAILED_ROWS)
+
+
+def _write_rest(
+    table: "PairTable",
+    metrics: dict[str, Any],
+    out: Path,
+    kept: "Written",
+    total: int,
+    background: tuple[float, float, float] | None,
+    workers: int | None,
+) -> int:
+    """Score the pairs that are left, and return how many rows failed."""
+    from iqa_metrics.scores import score_pairs
+    from iqa_metrics.tables import write_scores
+
+    failed = 0
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    # Rows come by the part, which may take minutes: so the speed is that of many of them.
+    bar = Progress(*columns, console=_err, speed_estimate_period=600)
+    with _refusals(), _writable(out, kept.size) as file, bar as progress:
+        task = progress.add_task("scores", total=total, completed=kept.pairs * len(metrics))
+        left = islice(table, kept.pairs, None)
+        scores = score_pairs(left, metrics, background=background, workers=workers)
+        with contextlib.closing(scores):
+            for row in write_scores(scores, file, table.carried, header=not kept.size):
+                failed += bool(row.error)
+                progress.advance(task)
+    return failed
 
 
 @list_app.command("metrics")
@@ -293,13 +371,19 @@ def fetch_weights(
         _err.print(f"{name} needs no weights")
 
 
-def _metrics(specs: list[str], device: str) -> dict[str, Any]:
-    from iqa_metrics.devices import pick_device
-    from iqa_metrics.metrics import create_metric, parse_spec
+def _names(specs: list[str]) -> list[str]:
+    """Return what rows call the metrics: two spellings of one are one."""
+    from iqa_metrics.metrics import parse_spec
 
-    chosen = pick_device(device)
-    parsed = [parse_spec(spec) for spec in specs]
-    return {str(spec): create_metric(spec, device=chosen) for spec in parsed}
+    return list(dict.fromkeys(str(parse_spec(spec)) for spec in specs))
+
+
+def _metrics(specs: list[str], computing: dict[str, Any]) -> dict[str, Any]:
+    from iqa_metrics.devices import pick_device
+    from iqa_metrics.metrics import create_metric
+
+    chosen = {**computing, "device": pick_device(computing["device"])}
+    return {name: create_metric(name, **chosen) for name in _names(specs)}
 
 
 def _colour(name: str | None) -> tuple[float, float, float] | None:
@@ -334,12 +418,15 @@ def _print_json(data: object) -> None:
 
 
 @contextlib.contextmanager
-def _writable(out: Path) -> Iterator[TextIO]:
+def _writable(out: Path, keep: int = 0) -> Iterator[TextIO]:
+    """Open the output, behind as many bytes as are to be kept of it."""
     if str(out) == "-":
         yield sys.stdout
         return
     try:
-        file = out.open("w", newline="", encoding="utf-8")
+        if keep:
+            os.truncate(out, keep)
+        file = out.open("a" if keep else "w", newline="", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"--out {out}: can't be written ({error.strerror})") from error
     try:

@@ -24,7 +24,9 @@ _OUT, _IN = 4, 6
 _LEAST_CHANNELS = 192
 """Below that the transforms cost more than the multiplications that they save."""
 _LEAST_TILES = 32
-"""An image with fewer tiles does not pay for reading the transformed weights."""
+_WEIGHTS_A_TILE = 2**11
+"""An image with fewer tiles, or fewer for the size of the weights, does not pay for the transformed
+weights: four times as large, they take memory and have to be read."""
 
 
 def _transforms() -> tuple[Tensor, Tensor, Tensor]:
@@ -88,11 +90,12 @@ class WinogradConv2d(nn.Conv2d):
         padding = int(self.padding[0])
         height, width = (side + 2 * padding - 2 for side in images.shape[-2:])
         rows, columns = -(-height // _OUT), -(-width // _OUT)
+        enough = max(_LEAST_TILES, self.in_channels * self.out_channels // _WEIGHTS_A_TILE)
         if (
-            images.dtype != torch.float32
+            rows * columns < enough
+            or images.dtype != torch.float32
             or images.device.type != "cpu"
             or images.ndim != 4
-            or rows * columns < _LEAST_TILES
             or (torch.is_grad_enabled() and images.requires_grad)
         ):
             return super().forward(images)

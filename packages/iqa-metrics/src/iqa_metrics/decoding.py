@@ -100,6 +100,12 @@ def _opened(source: object) -> Iterator[BinaryIO]:
         )
 
 
+def size_of_file(source: object) -> tuple[int, int]:
+    """Return the width and height that a file's header states. Raises ImageError."""
+    with _opened(source) as file, _decoder_errors(), _open_image(file) as image:
+        return image.size
+
+
 def decode_file(source: object, max_pixels: int) -> NDArray[Any]:
     """Decode a path, bytes or a binary file to ``[H, W]`` or ``[H, W, C]``, upright.
 

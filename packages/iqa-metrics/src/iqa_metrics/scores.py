@@ -1,135 +1,20 @@
-"""From pairs of images to a table of scores; a failure is a row with its reason."""
+"""Scores of image pairs: of one pair, or of as many as a table has."""
 
-import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import TextIO
 
 import torch
-from torch import Tensor
 
+from iqa_metrics.batches import BatchScorer
 from iqa_metrics.decoding import ImageError
 from iqa_metrics.devices import pick_device
-from iqa_metrics.images import Background, ImageSource, check_pair, read_image
+from iqa_metrics.images import Background, ImageSource, read_image
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
-
-PAIR_COLUMNS = ("reference", "distorted")
-SCORE_COLUMNS = (*PAIR_COLUMNS, "metric", "value", "error")
-
-
-class PairsError(ValueError):
-    """A table of pairs that can't be read."""
-
-    code = "bad_pairs"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two images to compare, as a row of a table names them.
-
-    Attributes
-    ----------
-    reference, distorted
-        As the table names them.
-    folder
-        What relative paths are relative to.
-    carried
-        The row's other columns.
-    problem
-        Why the row itself is unusable; empty where it is fine.
-    """
-
-    reference: str
-    distorted: str
-    folder: Path = Path()
-    carried: Mapping[str, str] = field(default_factory=dict)
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Score:
-    """One metric's value for one pair, or the reason why there is none.
-
-    ``value`` is None exactly where ``error`` is not empty; ``error`` begins with a stable code.
-    """
-
-    reference: str
-    distorted: str
-    metric: str
-    value: float | None
-    error: str = ""
-    carried: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PairTable:
-    """A CSV table of pairs, checked at its head and read row by row."""
-
-    path: Path
-    carried: tuple[str, ...]
-
-    @classmethod
-    def open(cls, path: Path) -> "PairTable":
-        """Check a table's header.
-
-        Raises
-        ------
-        PairsError
-            If the file can't be read, lacks a column, names one twice, or has one that the table
-            of scores needs for itself.
-        """
-        with _csv(path) as file:
-            header = next(csv.reader(file), [])
-        missing = [c for c in PAIR_COLUMNS if c not in header]
-        if missing:
-            raise PairsError(
-                f"{path}: no column {' and no column '.join(missing)}; expected a header line with "
-                f"{' and '.join(PAIR_COLUMNS)}, got {', '.join(header) or 'an empty file'}"
-            )
-        if len(set(header)) != len(header):
-            raise PairsError(f"{path}: a column name stands twice in {', '.join(header)}")
-        taken = [c for c in header if c in SCORE_COLUMNS and c not in PAIR_COLUMNS]
-        if taken:
-            raise PairsError(
-                f"{path}: the scores have columns {', '.join(taken)} of their own; rename yours"
-            )
-        return cls(path, tuple(c for c in header if c not in PAIR_COLUMNS))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __iter__(self) -> Iterator[Pair]:
-        with _csv(self.path) as file:
-            for row in csv.DictReader(file, restval=""):
-                surplus = row.pop(None, None)
-                problem = f"bad_row: {len(surplus)} more fields than the header" if surplus else ""
-                reference, distorted = (row[c].strip() for c in PAIR_COLUMNS)
-                if not problem and not (reference and distorted):
-                    problem = "bad_row: no path for reference or distorted"
-                carried = {c: row[c] for c in self.carried}
-                yield Pair(reference, distorted, self.path.parent, carried, problem)
-
-
-@contextmanager
-def _csv(path: Path) -> Iterator[TextIO]:
-    """Open a CSV file for reading; what goes wrong is a PairsError."""
-    if path.exists() and not path.is_file():
-        # A pipe could be read only once, and the table is read anew for each purpose.
-        raise PairsError(f"{path}: not a regular file; save the table first")
-    try:
-        # utf-8-sig: spreadsheets write a byte order mark before the first column's name.
-        file = path.open(newline="", encoding="utf-8-sig")
-    except OSError as error:
-        raise PairsError(f"{path}: can't be opened ({error.strerror})") from error
-    try:
-        with file:
-            yield file
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise PairsError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from error
+from iqa_metrics.readahead import cores, read_ahead
+from iqa_metrics.tables import PAIR_COLUMNS, Pair, Score
 
 
 def score(
@@ -192,8 +77,9 @@ def score(
                 f"{role}: {image.shape[0]} images came; score() takes one pair. For a batch, call "
                 "a metric object: create_metric(spec)(references, distorted)"
             )
+    home = next(chosen.parameters(), images[0]).device
     with torch.no_grad():
-        return _value(chosen, *images)
+        return float(chosen(*(image.to(home) for image in images)))
 
 
 def score_pairs(
@@ -201,67 +87,55 @@ def score_pairs(
     metrics: Mapping[str, Metric],
     *,
     background: Background | None = None,
-) -> Iterator[Score]:
-    """Score pairs one after another, yielding a row a pair and metric.
+    workers: int | None = None,
+) -> Generator[Score, None, None]:
+    """Score pairs, yielding a row a pair and metric, in memory that does not grow.
+
+    Images are decoded ahead of need by several threads. Pairs that share a reference share its pass
+    through the network, and others of one size go in batches. What is put together follows from the
+    pairs alone, so the same pairs give the same values, to the bit, on the same machine.
 
     Parameters
     ----------
     pairs
-        The pairs. Where neighbours share a reference it is read once.
+        The pairs; a generator will do. It is read as rows are asked for, some hundred pairs ahead.
     metrics
         What the rows call a metric, and the metric.
     background
         Colour under transparent images; without it they are refused.
+    workers
+        Number of threads that decode; by default one for each CPU core.
 
     Yields
     ------
     Score
         In the order of pairs, then of metrics. A pair that can't be scored gives rows with the
-        reason and stops nothing.
+        reason and stops nothing. Close the generator to stop early; its threads end then.
+
+    Raises
+    ------
+    ValueError
+        If ``workers`` is less than 1.
     """
-
-    # Two, since some tables alternate between references.
-    @lru_cache(maxsize=2)
-    def read_reference(path: str) -> Tensor:
-        return read_image(path, background=background)
-
-    for pair in pairs:
-        images: tuple[Tensor, Tensor] | None = None
-        problem = pair.problem
-        if not problem:
-            try:
-                reference = read_reference(str(pair.folder / pair.reference))
-                distorted = read_image(pair.folder / pair.distorted, background=background)
-                check_pair(reference, distorted)
-                images = reference, distorted
-            except ImageError as error:
-                problem = f"{error.code}: {error}"
-        for name, metric in metrics.items():
-            value, reason = None, problem
-            if images is not None:
-                value, reason = _value_or_reason(metric, images)
-            yield Score(pair.reference, pair.distorted, name, value, reason, pair.carried)
+    count = cores() if workers is None else workers
+    if count < 1:
+        raise ValueError(f"workers: expected a number of threads from 1 on, got {workers!r}")
+    return _scored(pairs, metrics, background, count)
 
 
-def write_scores(
-    scores: Iterable[Score], file: TextIO, carried: Sequence[str] = ()
-) -> Iterator[Score]:
-    """Write rows as CSV, each as soon as it is there, and pass them on.
-
-    Values are written so that reading them back gives the same float.
-    """
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*SCORE_COLUMNS, *carried])
-    for row in scores:
-        value = "" if row.value is None else repr(row.value)
-        writer.writerow(
-            [
-                *(row.reference, row.distorted, row.metric, value, row.error),
-                *(row.carried[column] for column in carried),
-            ]
-        )
-        file.flush()
-        yield row
+def _scored(
+    pairs: Iterable[Pair],
+    metrics: Mapping[str, Metric],
+    background: Background | None,
+    workers: int,
+) -> Generator[Score, None, None]:
+    pin = any(p.device.type == "cuda" for metric in metrics.values() for p in metric.parameters())
+    parts = read_ahead(pairs, workers=workers, background=background, pin=pin)
+    with closing(BatchScorer(metrics)) as scorer, closing(parts):
+        for part in parts:
+            rows = scorer.score(part)
+            del part  # its images, before the next ones are waited for
+            yield from rows
 
 
 def json_number(value: float) -> float | str:
@@ -278,18 +152,3 @@ def _kept_metric(spec: str, device: str) -> Metric:
 
 def _name(role: str, source: ImageSource) -> str:
     return f"{role} {source}" if isinstance(source, (str, Path)) else role
-
-
-def _value(metric: Metric, reference: Tensor, distorted: Tensor) -> float:
-    home = next(metric.parameters(), reference).device
-    return float(metric(reference.to(home), distorted.to(home)))
-
-
-def _value_or_reason(metric: Metric, images: tuple[Tensor, Tensor]) -> tuple[float | None, str]:
-    try:
-        with torch.no_grad():
-            return _value(metric, *images), ""
-    except ImageError as error:
-        return None, f"{error.code}: {error}"
-    except (RuntimeError, MemoryError) as error:  # out of memory, above all
-        return None, f"failed: {type(error).__name__}: {error}"

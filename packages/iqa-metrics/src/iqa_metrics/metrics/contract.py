@@ -96,7 +96,7 @@ class PairModule(nn.Module):
         compile
             Compile the comparison for each size of images and batch that comes, up to 16; the first
             call of each takes seconds to minutes. It needs a C++ compiler. Where a gradient is
-            recorded, and for maps, nothing is compiled.
+            recorded nothing is compiled.
 
         Raises
         ------

@@ -1,0 +1,187 @@
+"""Pairs scored in as few passes as their references and sizes allow."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from iqa_metrics.decoding import ImageError
+from iqa_metrics.metrics.contract import Metric, SharedReference
+from iqa_metrics.readahead import LoadedPair, Part, reason
+from iqa_metrics.tables import Score
+
+Outcome = tuple[float | None, str]
+_Images = tuple[Tensor, Tensor]
+
+
+class BatchScorer:
+    """Scores parts of a table, one after another.
+
+    In a part, pairs that have a reference in common share its pass through the network; the others
+    go together by size. What belongs together is looked for in one part only. A reference that goes
+    on in the next part is kept, which spares its pass there and changes no value, since it is
+    always passed by itself.
+
+    Parameters
+    ----------
+    metrics
+        What the rows call a metric, and the metric. Each computes on the device it lies on.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        self._metrics = metrics
+        self._kept: _Shared | None = None
+
+    def score(self, part: Part) -> list[Score]:
+        """Return the scores of a part's pairs, in order, of each pair one a metric."""
+        loaded = dict(enumerate(part.rows))
+        outcomes: dict[int, list[Outcome]] = {
+            number: [(None, row.problem)] * len(self._metrics)
+            for number, row in loaded.items()
+            if row.images is None
+        }
+        by_reference: dict[str, dict[int, _Images]] = {}
+        for number, row in loaded.items():
+            if row.images is not None:
+                by_reference.setdefault(row.reference, {})[number] = row.images
+        by_size: dict[torch.Size, dict[int, _Images]] = {}
+        shared: dict[str, dict[int, _Images]] = {}
+        for path, group in by_reference.items():
+            if len(group) > 1:
+                shared[path] = group
+            else:
+                (images,) = group.values()
+                by_size.setdefault(images[0].shape, {}).update(group)
+        for group, session in self._sessions(shared, part.then):
+            outcomes |= self._of_group(group, session)
+        for group in by_size.values():
+            outcomes |= self._of_group(group, None)
+        return [
+            _row(row, name, outcome)
+            for number, row in loaded.items()
+            for name, outcome in zip(self._metrics, outcomes[number], strict=True)
+        ]
+
+    def close(self) -> None:
+        """Free the reference that is kept."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _sessions(
+        self, groups: Mapping[str, dict[int, _Images]], then: str | None
+    ) -> Iterator[tuple[dict[int, _Images], "_Shared"]]:
+        """Yield each group with its reference, open for as long as it has pairs to come."""
+        if self._kept is not None and self._kept.path not in groups:
+            self.close()
+        before, self._kept = self._kept, None
+        for path, group in groups.items():
+            image = next(iter(group.values()))[0]
+            fresh = before is None or before.path != path
+            session = _Shared(path, image) if fresh or before is None else before
+            yield group, session
+            if path == then:
+                self._kept = session
+            else:
+                session.close()
+
+    def _of_group(
+        self, group: dict[int, _Images], session: "_Shared | None"
+    ) -> dict[int, list[Outcome]]:
+        images = _Copies(list(group.values()))
+        by_metric: list[list[Outcome]] = []
+        for name, metric in self._metrics.items():
+            outcomes = _values(partial(_together, name, metric, images, session))
+            if outcomes is None:
+                if session is not None:
+                    session.drop(name)
+                outcomes = [_outcome(metric, *pair) for pair in group.values()]
+            by_metric.append(outcomes)
+        return {
+            number: [outcomes[place] for outcomes in by_metric]
+            for place, number in enumerate(group)
+        }
+
+
+class _Copies:
+    """A group's images as batches on each device, which all metrics there share."""
+
+    def __init__(self, pairs: Sequence[_Images]) -> None:
+        self._pairs = pairs
+        self._batches: dict[tuple[int, torch.device], Tensor] = {}
+
+    def references(self, home: torch.device) -> Tensor:
+        return self._batch(0, home)
+
+    def distorted(self, home: torch.device) -> Tensor:
+        return self._batch(1, home)
+
+    def _batch(self, role: int, home: torch.device) -> Tensor:
+        if (role, home) not in self._batches:
+            moved = [pair[role].to(home, non_blocking=True) for pair in self._pairs]
+            self._batches[role, home] = torch.cat(moved) if len(moved) > 1 else moved[0]
+        return self._batches[role, home]
+
+
+class _Shared:
+    """One reference, as far as metrics have looked at it."""
+
+    def __init__(self, path: str, image: Tensor) -> None:
+        self.path = path
+        self._image = image
+        self._of: dict[str, tuple[ExitStack, SharedReference]] = {}
+
+    def of(self, name: str, metric: Metric, home: torch.device) -> SharedReference:
+        if name not in self._of:
+            stack = ExitStack()
+            image = self._image.to(home, non_blocking=True)
+            self._of[name] = stack, stack.enter_context(metric.reference(image))
+        return self._of[name][1]
+
+    def drop(self, name: str) -> None:
+        if name in self._of:
+            self._of.pop(name)[0].close()
+
+    def close(self) -> None:
+        for name in list(self._of):
+            self.drop(name)
+
+
+def _together(name: str, metric: Metric, images: _Copies, session: _Shared | None) -> Tensor:
+    home = _home(metric)
+    if session is not None:
+        return session.of(name, metric, home).score(images.distorted(home))
+    values: Tensor = metric(images.references(home), images.distorted(home))
+    return values
+
+
+def _values(compute: Callable[[], Tensor]) -> list[Outcome] | None:
+    """Return a batch's values, or None where they could not be computed."""
+    try:
+        with torch.no_grad():
+            return [(value, "") for value in compute().tolist()]
+    except (ImageError, RuntimeError, MemoryError):
+        # The caller goes on outside of here: the traceback holds what the pass had allocated.
+        return None
+
+
+def _outcome(metric: Metric, reference: Tensor, distorted: Tensor) -> Outcome:
+    """Return the value of one pair, or why it could not be computed."""
+    home = _home(metric)
+    try:
+        with torch.no_grad():
+            return float(metric(reference.to(home), distorted.to(home))), ""
+    except (ImageError, RuntimeError, MemoryError) as error:  # out of memory, above all
+        return None, reason(error)
+
+
+def _home(metric: Metric) -> torch.device:
+    parameter = next(metric.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _row(row: LoadedPair, name: str, outcome: Outcome) -> Score:
+    pair = row.pair
+    return Score(pair.reference, pair.distorted, name, *outcome, pair.carried)

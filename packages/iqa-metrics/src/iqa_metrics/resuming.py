@@ -1,0 +1,177 @@
+"""Where a stopped run goes on: how much of a table of scores is there already, and is right.
+
+The table itself is all that is looked at, so a run may be stopped at any byte.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from iqa_metrics.tables import SCORE_COLUMNS, Pair, PairTable, csv_line, header_line
+
+_REMEDY = "leave out --resume to score everything anew, which overwrites it"
+
+
+class ResumeError(ValueError):
+    """A table of scores that a run can't go on with."""
+
+    code = "bad_resume"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What of a table of scores stays.
+
+    Attributes
+    ----------
+    pairs
+        The pairs whose rows stay, counted from the table's first one.
+    failed
+        How many of these rows have no value.
+    size
+        The bytes that they and the header take; what follows is to be cut off. 0 where there is
+        nothing to keep, not even a header.
+    finished
+        Whether these are all rows of all pairs.
+    """
+
+    pairs: int = 0
+    failed: int = 0
+    size: int = 0
+    finished: bool = False
+
+
+def written(path: Path, table: PairTable, metrics: Sequence[str], window: int) -> Written:
+    """Find out how far an earlier run came. Nothing is changed.
+
+    Parameters
+    ----------
+    path
+        The table of scores, which need not be there.
+    table
+        The pairs.
+    metrics
+        What the rows call the metrics, in order.
+    window
+        How many pairs are scored together. Rows stay in whole windows, so that the pairs of the
+        next one are batched as in a run that nothing stopped.
+
+    Raises
+    ------
+    ResumeError
+        If the file is something else than the beginning of these pairs' scores by these metrics.
+    PairsError
+        If the table of pairs can't be read.
+    """
+    if not path.exists():
+        return Written()
+    if not path.is_file():
+        raise ResumeError(f"{path}: not a regular file, so it keeps no rows to go on from")
+    try:
+        with path.open("rb") as file:
+            return _kept(file, path, table, metrics, window)
+    except OSError as error:
+        raise ResumeError(f"{path}: can't be read ({error.strerror})") from error
+
+
+def _kept(
+    file: BinaryIO, path: Path, table: PairTable, metrics: Sequence[str], window: int
+) -> Written:
+    header = header_line(table.carried).encode()
+    came = file.read(len(header))
+    if not header.startswith(came):
+        raise ResumeError(
+            f"{path}: does not begin with the columns that scores of {table.path} have, "
+            f"{header.decode().rstrip()!r}, but with "
+            f"{came.decode(errors='replace').splitlines()[0]!r}; {_REMEDY}"
+        )
+    if came != header:
+        return Written()
+    rows = _complete_rows(file, path, len(header))
+    kept = Written(size=len(header))
+    number = failed = 0
+    end = len(header)
+    for number, pair in enumerate(table, 1):
+        for metric in metrics:
+            row = next(rows, None)
+            if row is None:
+                return kept
+            _check(row, pair, metric, path, table)
+            failed += bool(row.fields[4])
+            end = row.end
+        if number % window == 0:
+            kept = Written(number, failed, end)
+    if path.stat().st_size > end:
+        raise ResumeError(
+            f"{path}: holds more than the {number * len(metrics)} rows that {table.path} and these "
+            f"metrics give; {_REMEDY}"
+        )
+    return Written(number, failed, end, finished=True)
+
+
+@dataclass(frozen=True)
+class _Row:
+    number: int
+    fields: list[str]
+    raw: bytes
+    end: int
+
+
+def _complete_rows(file: BinaryIO, path: Path, start: int) -> Iterator[_Row]:
+    """Yield the rows that were written to their last byte."""
+    lines: list[bytes] = []
+    at_end = False
+
+    def whole_lines() -> Iterator[str]:
+        nonlocal at_end
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            lines.append(line)
+            yield line.decode()
+        at_end = True
+
+    reader = csv.reader(whole_lines(), strict=True)
+    number, end = 0, start
+    while True:
+        number += 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except (csv.Error, UnicodeDecodeError) as error:
+            if at_end:  # torn inside a quoted field, after a line feed of the field's own
+                return
+            raise ResumeError(f"{path}: row {number} is no CSV ({error}); {_REMEDY}") from error
+        raw = b"".join(lines)
+        lines.clear()
+        end += len(raw)
+        yield _Row(number, fields, raw, end)
+
+
+def _check(row: _Row, pair: Pair, metric: str, path: Path, table: PairTable) -> None:
+    """Refuse a row that a run over this table would not have written here, to the byte."""
+    came = [*row.fields, *[""] * len(SCORE_COLUMNS)]
+    value, error = came[3:5]
+    columns = [*SCORE_COLUMNS, *table.carried]
+    expected = [pair.reference, pair.distorted, metric, value, error]
+    expected += [pair.carried[column] for column in table.carried]
+    whole = row.raw == csv_line(expected).encode()
+    if whole and (_is_value(value) if not error else not value):
+        return
+    place = f"{path}: row {row.number} is no row of {table.path} and these metrics"
+    for column, there, here in zip(columns, came, expected, strict=False):
+        if there != here:
+            raise ResumeError(
+                f"{place}: column {column!r} holds {there!r}, expected {here!r}; {_REMEDY}"
+            )
+    raise ResumeError(f"{place}: it was changed after it was written; {_REMEDY}")
+
+
+def _is_value(text: str) -> bool:
+    try:
+        return repr(float(text)) == text
+    except ValueError:
+        return False
