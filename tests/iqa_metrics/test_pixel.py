@@ -66,6 +66,162 @@ class TestAgainstScikitImage:
         assert float(PSNR()(reference, distorted)) == pytest.approx(expected, rel=1e-6)
 
 
+def plain_terms(x, y, weights, covariance_factor):
+    """SSIM's luminance term, and that of contrast and structure, as the paper writes them."""
+    kernel = torch.tensor(weights, dtype=torch.float64)
+    window = torch.outer(kernel, kernel).expand(3, 1, -1, -1)
+
+    def mean(images):
+        return torch.nn.functional.conv2d(images, window, groups=3)
+
+    mx, my = mean(x), mean(y)
+    var_x, var_y, covariance = (
+        covariance_factor * (mean(a * b) - mean(a) * mean(b)) for a, b in ((x, x), (y, y), (x, y))
+    )
+    luminance = (2 * mx * my + 1e-4) / (mx**2 + my**2 + 1e-4)
+    return luminance, (2 * covariance + 9e-4) / (var_x + var_y + 9e-4)
+
+
+def plain_ssim(x, y):
+    return torch.mul(*plain_terms(x, y, WINDOW.tolist(), 1.0)).mean(dim=(1, 2, 3))
+
+
+def plain_uniform_ssim(x, y):
+    return torch.mul(*plain_terms(x, y, [1 / 7] * 7, 49 / 48)).mean(dim=(1, 2, 3))
+
+
+def plain_ms_ssim(x, y):
+    product = 1.0
+    for scale, weight in enumerate(MSSSIM.weights):
+        if scale:
+            x, y = (torch.nn.functional.avg_pool2d(i, 2, ceil_mode=True) for i in (x, y))
+        luminance, contrast = plain_terms(x, y, WINDOW.tolist(), 1.0)
+        last = scale == len(MSSSIM.weights) - 1
+        term = (luminance * contrast if last else contrast).mean(dim=(2, 3))
+        product = product * term.clamp(min=0) ** weight
+    return product.mean(dim=1)
+
+
+PLAIN = pytest.mark.parametrize(
+    ("metric", "plain"),
+    [(SSIM(), plain_ssim), (SSIM("uniform"), plain_uniform_ssim), (MSSSIM(), plain_ms_ssim)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+# Of one block and of several each way, that the tiles fill or don't; one row or column of windows.
+SIZES = pytest.mark.parametrize("size", [(161, 161), (162, 535), (203, 571)])
+
+
+def random_pair(size, count=2):
+    generator = torch.Generator().manual_seed(5)
+    x = torch.rand(count, 3, *size, dtype=torch.float64, generator=generator)
+    noise = torch.randn(x.shape, dtype=torch.float64, generator=generator)
+    return x, (x + 0.2 * noise).clamp(0, 1)
+
+
+@PLAIN
+class TestAgainstThePlainFormula:
+    """Blocks and tiles change nothing but the time it takes: values, gradients and maps."""
+
+    @SIZES
+    def test_values_and_gradients(self, metric, plain, size):
+        pair = random_pair(size)
+        found, expected = ([i.clone().requires_grad_() for i in pair] for _ in range(2))
+        values, wide = metric(*found), plain(*expected)
+        assert torch.allclose(values, wide, rtol=1e-11, atol=0)
+        weights = torch.tensor([1.0, -2.0], dtype=torch.float64)
+        (values * weights).sum().backward()
+        (wide * weights).sum().backward()
+        for i, j in zip(found, expected, strict=True):
+            assert torch.allclose(i.grad, j.grad, rtol=1e-9, atol=1e-9 * float(j.grad.abs().max()))
+
+    def test_the_smallest_image(self, metric, plain):
+        x, y = random_pair((metric.smallest_input,) * 2)
+        assert torch.allclose(metric(x, y), plain(x, y), rtol=1e-11, atol=0)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_narrow_images(self, metric, plain, dtype):
+        x, y = (i.to(dtype) for i in random_pair((170, 190)))
+        found = metric(x, y)
+        assert found.dtype == torch.float32
+        assert torch.allclose(found.double(), plain(x.double(), y.double()), rtol=1e-6)
+
+    def test_images_laid_out_otherwise(self, metric, plain):
+        x, y = random_pair((170, 541))
+        expected = metric(x, y)
+        for layout in (
+            lambda i: i.contiguous(memory_format=torch.channels_last),
+            lambda i: i.transpose(2, 3).contiguous().transpose(2, 3),
+            lambda i: torch.nn.functional.pad(i, (3, 5, 2, 1))[..., 2:-1, 3:-5],
+        ):
+            assert torch.equal(metric(layout(x), layout(y)), expected)
+
+    def test_after_inference_mode(self, metric, plain):
+        """What was cached there serves a call that records gradients."""
+        x, y = random_pair((177, 187), count=1)
+        with torch.inference_mode():
+            expected = metric(x, y)
+        y.requires_grad_()
+        values = metric(x, y)
+        values.sum().backward()
+        assert torch.equal(values.detach(), expected)
+        assert bool(torch.isfinite(y.grad).all())
+
+    def test_one_image_alone_gives_what_it_gives_in_a_batch(self, metric, plain):
+        x, y = random_pair((170, 541), count=3)
+        singles = torch.cat([metric(x[i : i + 1], y[i : i + 1]) for i in range(3)])
+        assert torch.equal(metric(x, y), singles)
+
+
+@pytest.mark.parametrize("metric", [SSIM(), SSIM("uniform")], ids=lambda m: m.name)
+@SIZES
+def test_a_map_is_the_same_in_blocks(metric, size):
+    x, y = random_pair(size)
+    rim = metric.smallest_input // 2
+    weights = WINDOW.tolist() if rim == 5 else [1 / 7] * 7
+    terms = plain_terms(x, y, weights, 1.0 if rim == 5 else 49 / 48)
+    found = metric(x, y, map=True)[..., rim:-rim, rim:-rim]
+    assert torch.allclose(found, torch.mul(*terms).mean(1, keepdim=True), rtol=0, atol=1e-12)
+
+
+@pytest.mark.slow
+class TestCompiled:
+    """torch.compile takes another way of blurring, and one strip of a large image at a time."""
+
+    @pytest.fixture(autouse=True)
+    def afresh(self):
+        torch.compiler.reset()
+        yield
+        torch.compiler.reset()
+
+    @pytest.mark.parametrize("size", [(161, 170), (400, 523)])
+    @pytest.mark.parametrize("metric", [SSIM(), SSIM("uniform"), MSSSIM()], ids=lambda m: m.name)
+    def test_values(self, metric, size):
+        x, y = random_pair(size)
+        compiled = torch.compile(metric.compare, fullgraph=True, dynamic=False)
+        with torch.no_grad():
+            assert torch.allclose(compiled(x, y), metric(x, y), rtol=1e-12, atol=0)
+            assert compiled(x, x).tolist() == [1, 1]
+            assert torch.allclose(compiled(x, x.flip(0)), metric(x, x.flip(0)), rtol=1e-12, atol=0)
+            film = torch.cat([x, y])
+            assert torch.equal(compiled(film[:2], film[2:]), compiled(x, y))
+        with torch.inference_mode():
+            assert torch.allclose(compiled(x[:1], y), metric(x[:1], y), rtol=1e-12, atol=0)
+
+    def test_nan_stays_in_its_image(self):
+        x, y = random_pair((400, 523))
+        y[1, 2, 200, 300] = torch.nan
+        with torch.no_grad():
+            values = torch.compile(SSIM().compare, fullgraph=True, dynamic=False)(x, y)
+        assert torch.isnan(values).tolist() == [False, True]
+
+    def test_gradients(self):
+        x, y = random_pair((400, 523))
+        found, expected = (y.clone().requires_grad_() for _ in range(2))
+        torch.compile(SSIM().compare, fullgraph=True, dynamic=False)(x, found).sum().backward()
+        SSIM()(x, expected).sum().backward()
+        assert torch.allclose(found.grad, expected.grad, rtol=1e-9, atol=1e-13)
+
+
 METRICS = [MSE(), PSNR(), SSIM(), SSIM("uniform"), MSSSIM()]
 
 

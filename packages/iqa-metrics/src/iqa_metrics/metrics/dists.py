@@ -12,6 +12,7 @@ from iqa_metrics import backbones
 from iqa_metrics.features import Reference, Remembered
 from iqa_metrics.metrics.contract import Check, Metric
 from iqa_metrics.metrics.trunks import ChannelWeights, NetworkModule, extractor_of
+from iqa_metrics.readouts.blocks import single
 from iqa_metrics.readouts.statistics import texture_and_structure
 from iqa_metrics.weights import WeightsError, WeightsFile, read_state_dict
 
@@ -132,11 +133,13 @@ class L2Pooling(nn.Module):
 
     def forward(self, response: Tensor) -> Tensor:
         """Pool ``[N, C, H, W]`` to half its height and width, rounded up."""
-        hann = torch.tensor([0.25, 0.5, 0.25], dtype=response.dtype, device=response.device)
-        channels = response.shape[1]
+        # Squares of half precision would have half its digits.
+        (wide,) = single(response)
+        hann = torch.tensor([0.25, 0.5, 0.25], dtype=wide.dtype, device=wide.device)
+        channels = wide.shape[1]
         window = torch.outer(hann, hann).expand(channels, 1, 3, 3)
-        energy = F.conv2d(response.square(), window, stride=2, padding=1, groups=channels)
-        return (energy + 1e-12).sqrt()
+        energy = F.conv2d(wide.square(), window, stride=2, padding=1, groups=channels)
+        return (energy + 1e-12).sqrt().to(response.dtype)
 
 
 def _smooth_pooling(trunk: nn.Module) -> None:

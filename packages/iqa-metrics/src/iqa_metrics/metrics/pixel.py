@@ -1,6 +1,7 @@
 """Metrics computed from pixels alone: MSE, PSNR, SSIM and MS-SSIM."""
 
 import math
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iqa_metrics.metrics.contract import Check, Metric, at_least_float32
+from iqa_metrics.metrics.windows import Windows
 
 _K1, _K2 = 0.01, 0.03
 _LEAST_ERROR = 1e-60
@@ -109,29 +111,26 @@ class SSIM(Metric):
         super().__init__(check=check)
         if window == "gaussian":
             self.name = "ssim"
-            self._weights = _GAUSSIAN
-            self._covariance_factor = 1.0
+            self._windows = Windows(_GAUSSIAN)
+            covariance_factor = 1.0
         elif window == "uniform":
             self.name = "ssim_skimage"
-            self._weights = [1 / 7] * 7
-            self._covariance_factor = 49 / 48
+            self._windows = Windows([1 / 7] * 7)
+            covariance_factor = 49 / 48
         else:
             raise ValueError(f"window: expected 'gaussian' or 'uniform', got {window!r}")
-        self.smallest_input = len(self._weights)
+        self.smallest_input = self._windows.size
+        self._formula = partial(_similarity, covariance_factor=covariance_factor)
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        return _like(distorted, self._similarity(reference, distorted).mean(dim=(1, 2, 3)))
+        similarity = self._windows.mean(self._formula, reference, distorted)
+        return _like(distorted, similarity.mean(dim=1))
 
     def compare_map(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        similarity = self._similarity(reference, distorted).mean(dim=1, keepdim=True)
-        border = [len(self._weights) // 2] * 4
+        similarity = self._windows.map(self._formula, reference, distorted)
+        similarity = similarity.mean(dim=1, keepdim=True)
+        border = [self._windows.size // 2] * 4
         return _like(distorted, F.pad(similarity, border, mode="replicate"))
-
-    def _similarity(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        luminance, contrast_structure = _similarities(
-            reference.double(), distorted.double(), self._weights, self._covariance_factor
-        )
-        return luminance * contrast_structure
 
 
 class MSSSIM(Metric):
@@ -159,19 +158,27 @@ class MSSSIM(Metric):
     weights: ClassVar[tuple[float, ...]] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
     # The last scale must hold a window.
     smallest_input = (11 - 1) * 2 ** (len(weights) - 1) + 1
+    _windows: ClassVar[Windows] = Windows(_GAUSSIAN)
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        x, y = reference.double(), distorted.double()
+        if distorted.device.type == "cpu" and not torch.compiler.is_compiling():
+            # An image at a time, whose halves then stay in cache.
+            references = reference.expand_as(distorted)
+            pairs = [(x[None], y[None]) for x, y in zip(references, distorted, strict=True)]
+        else:
+            pairs = [(reference, distorted)]
+        return _like(distorted, torch.cat([self._product(*pair) for pair in pairs]))
+
+    def _product(self, x: Tensor, y: Tensor) -> Tensor:
         product: Tensor | None = None
         for scale, weight in enumerate(self.weights):
             if scale:
-                x, y = (F.avg_pool2d(images, 2, ceil_mode=True) for images in (x, y))
-            luminance, similarity = _similarities(x, y, _GAUSSIAN, 1.0)
-            if scale == len(self.weights) - 1:
-                similarity = luminance * similarity
-            term = _power(similarity.mean(dim=(2, 3)), weight)
+                x, y = _halved(x), _halved(y)
+            last = scale == len(self.weights) - 1
+            similarity = self._windows.mean(_similarity if last else _contrast_structure, x, y)
+            term = _power(similarity, weight)
             product = term if product is None else product * term
-        return _like(distorted, torch.as_tensor(product).mean(dim=1))
+        return torch.as_tensor(product).mean(dim=1)
 
 
 def _squared_error(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -183,36 +190,53 @@ def _like(images: Tensor, values: Tensor) -> Tensor:
     return values if images.dtype == torch.float64 else values.float()
 
 
-def _similarities(
-    x: Tensor, y: Tensor, weights: list[float], covariance_factor: float
+# SSIM's terms, by the local means of s = x + y, d = x - y, s² and d². Of means mx and my,
+#     4 mx my = ms² - md²    and    2 (mx² + my²) = ms² + md²
+# and of the covariance and the variances likewise, so that a term is (a - b) / (a + b), of which b
+# is exactly 0 for identical images. Dividing the constants by a factor multiplies the variances.
+
+
+def _similarity(
+    mean_s: Tensor,
+    mean_d: Tensor,
+    square_s: Tensor,
+    square_d: Tensor,
+    covariance_factor: float = 1.0,
+) -> Tensor:
+    """Return the product of SSIM's luminance, contrast and structure terms, by position."""
+    luminance_s, luminance_d = mean_s.square(), mean_d.square()
+    variance_s, variance_d = _variances(luminance_s, luminance_d, square_s, square_d)
+    luminance_s = luminance_s + 2 * _K1**2
+    variance_s = variance_s + 2 * _K2**2 / covariance_factor
+    return ((luminance_s - luminance_d) * (variance_s - variance_d)) / (
+        (luminance_s + luminance_d) * (variance_s + variance_d)
+    )
+
+
+def _contrast_structure(
+    mean_s: Tensor, mean_d: Tensor, square_s: Tensor, square_d: Tensor
+) -> Tensor:
+    """Return the product of SSIM's contrast and structure terms, by position."""
+    variance_s, variance_d = _variances(mean_s.square(), mean_d.square(), square_s, square_d)
+    variance_s = variance_s + 2 * _K2**2
+    return (variance_s - variance_d) / (variance_s + variance_d)
+
+
+def _variances(
+    squared_mean_s: Tensor, squared_mean_d: Tensor, square_s: Tensor, square_d: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return SSIM's luminance term, and its contrast and structure terms' product, by position.
-
-    Images are float64, ``[N, C, H, W]``: a variance is the difference of two moments, and in flat
-    regions float32 would leave nothing of it. Maps are ``[N, C, h, w]``, of windows wholly inside.
-
-    Either term is one minus a distance, ``(mx - my)² / (mx² + my² + c1)`` and
-    ``var(x - y) / (var(x) + var(y) + c2)``, so that of moments of second order two are enough.
-    """
-    x = x.expand_as(y)
-    local = _blurred(torch.cat([x, y, x * x + y * y, (x - y).square()], dim=1), weights)
-    mean_x, mean_y, squares, square_of_difference = local.chunk(4, dim=1)
-    squared_means = mean_x.square() + mean_y.square()
-    squared_gap = (mean_x - mean_y).square()
-    variances = covariance_factor * (squares - squared_means)
     # Below 0 only by rounding, and then a similarity would be above 1.
-    unlike = covariance_factor * (square_of_difference - squared_gap).clamp(min=0)
-    luminance = 1 - squared_gap / (squared_means + _K1**2)
-    contrast_structure = 1 - unlike / (variances + _K2**2)
-    return luminance, contrast_structure
+    return square_s - squared_mean_s, (square_d - squared_mean_d).clamp(min=0)
 
 
-def _blurred(maps: Tensor, weights: list[float]) -> Tensor:
-    channels = maps.shape[1]
-    kernel = torch.tensor(weights, dtype=maps.dtype, device=maps.device)
-    rows = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    columns = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    return F.conv2d(F.conv2d(maps, rows, groups=channels), columns, groups=channels)
+def _halved(images: Tensor) -> Tensor:
+    """Return the means of 2x2 pixels, float64; of an odd row or column, of what is there."""
+    images = images.double()
+    height, width = images.shape[-2:]
+    if height % 2 or width % 2:
+        images = F.pad(images, (0, width % 2, 0, height % 2), mode="replicate")
+    rows = images[..., ::2, :] + images[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:
