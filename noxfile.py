@@ -22,6 +22,11 @@ TEST_TOOLS = [
     *("scikit-image>=0.22", "scipy>=1.11", "tifffile>=2023.12.9"),
     *("lpips==0.1.4", "DISTS-pytorch==0.1", "pytorch-msssim==1.0.0", "torchmetrics>=1.4"),
 ]
+# Implementations that the benchmark measures ours beside.
+PEERS = [
+    *("lpips==0.1.4", "DISTS-pytorch==0.1", "torchmetrics", "piq", "pyiqa"),
+    *("pytorch-msssim==1.0.0", "scikit-image"),
+]
 # For tests of the installed wheels and of the running server.
 END_TO_END = ["uv", "grpcio", "protobuf"]
 
@@ -112,6 +117,20 @@ def differences(session):
     """Measure how far other implementations of the same metrics lie from ours."""
     install(session, "-e", f"{LIBRARY}[safetensors]", *TEST_TOOLS)
     session.run("python", "docs/measure_differences.py", env={"PYTHONPATH": "tests"})
+
+
+@nox.session
+def bench(session):
+    """Measure time and memory beside other implementations; give it options after --."""
+    install(session, "-e", f"{LIBRARY}[safetensors]", "scipy")
+    missing = []
+    for peer in PEERS:
+        try:
+            install(session, peer)
+        except nox.command.CommandFailed as error:  # the table says so
+            missing += ["--missing", peer, str(error) or "the installer failed"]
+    paths = {"PYTHONPATH": "tests"}
+    session.run("python", "-m", "benchmarks", *session.posargs, *missing, env=paths)
 
 
 @nox.session
