@@ -61,8 +61,9 @@ class TestChunks:
             seen.append((first, last))
             return torch.arange(first, last)
 
+        assert in_chunks(8, 5, run, CPU).tolist() == list(range(8))
         assert in_chunks(7, 3, run, CPU).tolist() == list(range(7))
-        assert seen == [(0, 3), (3, 6), (6, 7)]
+        assert seen == [(0, 4), (4, 8), (0, 3), (3, 6), (6, 7)]
 
     def test_the_chunk_is_halved_until_it_fits_and_stays_small(self):
         seen = []
@@ -73,8 +74,8 @@ class TestChunks:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
             return torch.arange(first, last)
 
-        assert in_chunks(9, 8, run, CPU).tolist() == list(range(9))
-        assert seen == [8, 4, 2, 2, 2, 2, 1]
+        assert in_chunks(9, 9, run, CPU).tolist() == list(range(9))
+        assert seen == [9, 5, 3, 2, 2, 2, 2, 1]
 
     def test_what_does_not_fit_alone_is_an_error(self):
         def run(first, last):
@@ -191,7 +192,8 @@ def test_gradients_flow_to_distorted_images_of_a_shared_reference(images):
     expected = distorted[:3].clone().requires_grad_()
     metric(reference, expected).sum().backward()
     assert torch.allclose(values.detach(), first.clone(), rtol=1e-6)
-    assert torch.allclose(y.grad, expected.grad, rtol=1e-4, atol=1e-8)
+    near_zero = 1e-5 * float(expected.grad.abs().max())
+    assert torch.allclose(y.grad, expected.grad, rtol=1e-4, atol=near_zero)
 
 
 def test_a_reference_is_checked(images):

@@ -222,6 +222,22 @@ class TestCompiled:
         assert torch.allclose(found.grad, expected.grad, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (300, 341)])
+def test_mse_and_psnr_in_blocks(size):
+    pair = random_pair(size)
+    found, expected = ([i.clone().requires_grad_() for i in pair] for _ in range(2))
+    values = MSE()(*found)
+    wide = (expected[0] - expected[1]).square().mean(dim=(1, 2, 3))
+    assert torch.allclose(values, wide, rtol=1e-13, atol=0)
+    assert torch.allclose(PSNR()(*pair), -10 * wide.log10(), rtol=1e-13, atol=0)
+    values.sum().backward()
+    wide.sum().backward()
+    for i, j in zip(found, expected, strict=True):
+        assert torch.allclose(i.grad, j.grad, rtol=1e-13, atol=0)
+    turned = [i.contiguous(memory_format=torch.channels_last) for i in pair]
+    assert torch.allclose(MSE()(pair[0], turned[1]), wide, rtol=1e-13, atol=0)
+
+
 METRICS = [MSE(), PSNR(), SSIM(), SSIM("uniform"), MSSSIM()]
 
 

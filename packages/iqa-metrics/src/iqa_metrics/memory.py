@@ -129,7 +129,8 @@ def in_chunks(
     Tensor
         ``[count, ...]``.
     """
-    size = max(1, min(most, count))
+    # As alike as can be: a size more is one more to compile.
+    size = math.ceil(count / math.ceil(count / max(1, most))) if count else 1
     # One table for all: thousands of small results would break the heap into pieces.
     table: Tensor | None = None
     first = 0
