@@ -1,4 +1,4 @@
-"""Measure how far implementations of the same metric lie apart, for differences.md.
+"""Measure how far implementations of a metric, and its precisions, lie apart: differences.md.
 
     nox -s differences
 
@@ -22,8 +22,20 @@ from skimage import color, data
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 
-from iqa_metrics import DISTS, LPIPS, MSSSIM, PSNR, SSIM, FeatureReadouts, backbone, read_image
+from iqa_metrics import (
+    DISTS,
+    LPIPS,
+    MSSSIM,
+    PSNR,
+    SSIM,
+    FeatureReadouts,
+    PerceptNet,
+    backbone,
+    create_metric,
+    read_image,
+)
 from iqa_metrics.metrics.dists import CALIBRATION
+from iqa_metrics.metrics.lpips import BACKBONES
 
 PHOTOGRAPHS = {
     "astronaut": data.astronaut()[:321, :435],
@@ -213,12 +225,30 @@ def distance_correlation_rows():
     row("DeepDC", "the authors' constants in distances and quotient", mean_of_layers, deepdc)
 
 
+def precision_rows():
+    """Each metric with a network in half precision, against itself in float32."""
+    made = {
+        "default": lambda: create_metric("default"),
+        **{
+            f"lpips_{net}": lambda net=net, name=name: LPIPS(net, trunk=trunk(name))
+            for net, name in BACKBONES.items()
+        },
+        "dists": lambda: DISTS(trunk=trunk("vgg16")),
+        "perceptnet": lambda: PerceptNet(trunk=trunk("perceptnet")),
+    }
+    for name, make in made.items():
+        for precision in ("bfloat16", "float16"):
+            row(f"`{name}`", f"`{precision}`", make(), make().configure(precision=precision))
+
+
 def main():
-    """Print the table."""
+    """Print the tables."""
     print("| metric | compared with ours | least | median | greatest |\n|---|---|---|---|---|")
     for rows in (lpips_rows, dists_rows, ssim_rows, ms_ssim_rows, psnr_rows):
         rows()
     distance_correlation_rows()
+    print("\n| metric | precision | least | median | greatest |\n|---|---|---|---|---|")
+    precision_rows()
 
 
 if __name__ == "__main__":

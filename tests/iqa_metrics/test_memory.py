@@ -222,7 +222,7 @@ class FillsUp(nn.Module):
     def forward(self, x):
         self.seen.append(len(x))
         if len(x) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return self.stem(x)
 
 

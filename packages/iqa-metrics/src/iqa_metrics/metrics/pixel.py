@@ -192,9 +192,11 @@ def _mean_squared_error(reference: Tensor, distorted: Tensor) -> Tensor:
 
 def _in_blocks(x: Tensor, y: Tensor) -> Tensor:
     """Return the mean squared error of one image, a block that stays in cache at a time."""
-    blocks = zip(*(image.flatten().split(_BLOCK_VALUES) for image in (x, y)), strict=True)
-    differences = (_difference(*block).double() for block in blocks)
-    return torch.stack([torch.dot(d, d) for d in differences]).sum() / y.numel()
+    planes = (image.flatten() for image in (x, y))
+    blocks = zip(*(torch.split(plane, _BLOCK_VALUES) for plane in planes), strict=True)
+    # In place, since the block is nobody else's.
+    squares = [_difference(*block).double().square_().sum() for block in blocks]
+    return torch.stack(squares).sum() / y.numel()
 
 
 def _difference(x: Tensor, y: Tensor) -> Tensor:

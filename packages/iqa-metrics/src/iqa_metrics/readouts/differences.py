@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from iqa_metrics.readouts.blocks import joined, shared, single, summed
@@ -168,7 +169,11 @@ def _squared(difference: Tensor) -> Tensor:
 
 @shared
 def _sum_of_squares(reference: Tensor, distorted: Tensor, weights: Tensor | None) -> Tensor:
-    return summed(lambda x, y: _squares_of_rows(x, y, weights).sum(dim=1), reference, distorted)
+    return summed(
+        lambda x, y: _squares_of_rows(x, y, weights).sum(dim=1, dtype=torch.float64),
+        reference,
+        distorted,
+    )
 
 
 @shared
@@ -179,7 +184,7 @@ def _energy(response: Tensor) -> Tensor:
 def _mean_of_rows(
     rows: Callable[[Tensor, Tensor], Tensor], reference: Tensor, distorted: Tensor
 ) -> Tensor:
-    total = summed(lambda x, y: rows(x, y).sum(dim=1), reference, distorted)
+    total = summed(lambda x, y: rows(x, y).sum(dim=1, dtype=torch.float64), reference, distorted)
     count = elements(distorted) // distorted.shape[1]
     return result(total / count, reference, distorted)
 
