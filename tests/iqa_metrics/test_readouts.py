@@ -204,6 +204,9 @@ def test_identity_symmetry_batch_and_scale(record, pair, factor):
     order = torch.arange(len(x) - 1, -1, -1)
     assert torch.allclose(call(record, x[order], y[order]), value[order], rtol=1e-6)
     if DEGREE[record.name] is not None:
+        if "lpips" in record.name:  # its epsilon counts where a length is nearly as small
+            x, y = (torch.where(r.abs() < 1e-3, 0.0, r) for r in (x, y))
+            value = call(record, x, y)
         scaled = call(record, factor * x, factor * y)
         assert torch.allclose(scaled, value * factor ** DEGREE[record.name], rtol=1e-5)
 
