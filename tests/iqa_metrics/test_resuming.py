@@ -342,5 +342,6 @@ def test_memory_stays_flat_over_a_long_table(tmp_path):
     assert process.returncode == 0
     total = out.stat().st_size
     early = max(mib for rows, mib in seen if 0 < rows < total / 4)
-    late = max(mib for rows, mib in seen if rows > 3 * total / 4)
+    # Once all rows are there the process ends, and for that reads more of torch's libraries.
+    late = max(mib for rows, mib in seen if 3 * total / 4 < rows < total)
     assert late < early + 20, (early, late)
