@@ -4,10 +4,16 @@ import os
 
 import pytest
 import torch
+from hypothesis import settings
 from material import REPOSITORY, SHARED, tensor
 from safetensors.torch import load_file
 from seeded import trunk
 from skimage import data
+
+
+# No test asserts a time.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
 
 
 @pytest.fixture(scope="session", autouse=True)
