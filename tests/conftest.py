@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from seeded import trunk
 from skimage import data
 
-
 # No test asserts a time.
 settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
