@@ -114,6 +114,15 @@ def test_gradients_are_not_compiled(uncompiled, images):
     assert uncompiled == []
 
 
+def test_weights_that_move_or_change_precision_are_compiled_anew(uncompiled, images):
+    metric = create_metric("default", compile=True)
+    with torch.no_grad():
+        for change in (lambda: None, metric.double, lambda: metric.configure(precision="float32")):
+            change()
+            metric(*images)
+    assert len(uncompiled) == 3
+
+
 def test_it_can_be_switched_off_and_copied(uncompiled, images):
     metric = create_metric("psnr", compile=True)
     with torch.no_grad():

@@ -118,6 +118,12 @@ class PairModule(nn.Module):
     def extra_repr(self) -> str:
         return self.name
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Self":
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.compiled is not None:
+            self.compiled = Compiled()  # the old weights are frozen into what was compiled
+        return self
+
     def _check_images(self, role: str, images: Tensor) -> None:
         check_images(images, role, values=self.check == "error")
         if min(images.shape[-2:]) < self.smallest_input:
