@@ -107,7 +107,8 @@ def _lpips(net: str) -> list[Case]:
             "lpips",
             {"net": net, "size": SIZE, "count": 1, "information": True},
             plain,
-            seconds=20 if vgg else 5,
+            seconds=15 if vgg else 5,
+            processes=2 if vgg else 3,
         ),
         Case(
             f"{name}, {_pixels(SIZE)}, batch 8",
@@ -116,7 +117,7 @@ def _lpips(net: str) -> list[Case]:
             {"net": net, "size": SIZE, "count": 8},
             plain,
             seconds=20 if vgg else 8,
-            processes=2 if vgg else 3,
+            processes=1 if vgg else 2,
             quick=net == "alex",
         ),
         Case(
