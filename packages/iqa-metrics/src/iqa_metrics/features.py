@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from iqa_metrics.backbones import InputScaling
+from iqa_metrics.backbones.layers import CHANNELS_FIRST, Form, as_grid
+from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.names import lookup
 
 Visitor = Callable[[str, Tensor], None]
@@ -64,16 +65,24 @@ class FeatureExtractor(nn.Module):
         Names to module paths in the network, input to output.
     scaling
         What the network expects; None passes RGB in [0, 1] as it is.
+    forms
+        How layers lay out their responses, where that is not ``[N, C, h, w]``. Visitors get that
+        in any case, as a view.
     """
 
     def __init__(
-        self, network: nn.Module, layers: Mapping[str, str], scaling: InputScaling | None = None
+        self,
+        network: nn.Module,
+        layers: Mapping[str, str],
+        scaling: InputScaling | None = None,
+        forms: Mapping[str, Form] | None = None,
     ) -> None:
         super().__init__()
         # Channels last is the layout that convolutions run fastest in; values do not depend on it.
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.layers = dict(layers)
         self.scaling = scaling
+        self.forms = dict(forms or {})
 
     def train(self, mode: bool = True) -> "FeatureExtractor":
         """Keep eval mode: batch statistics must not move a metric."""
@@ -92,7 +101,8 @@ class FeatureExtractor(nn.Module):
             Names of the layers to visit. They are visited in the network's order. Of a module that
             the network calls several times, the first call counts.
         visitor
-            Gets a layer's name and its response, ``[N, ...]`` in the network's dtype. The response
+            Gets a layer's name and its response, ``[N, ...]`` in the network's dtype; tokens of a
+            transformer come as the grid of their patches, ``[N, C, h, w]``. The response
             is the visitor's for the length of the call only: a later in-place activation may write
             into it.
         keep
@@ -126,6 +136,7 @@ class FeatureExtractor(nn.Module):
                 raise FeatureError(
                     f"layer {name!r} gives {type(output).__name__}; expected one tensor"
                 )
+            output = as_grid(output, self.forms.get(name, CHANNELS_FIRST), *batches[0].shape[-2:])
             survives = keep or (torch.is_grad_enabled() and output.requires_grad)
             visitor(name, output.clone() if survives else output)
 
@@ -189,7 +200,8 @@ class FeatureExtractor(nn.Module):
         state = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         meta = {key: torch.empty_like(value, device="meta") for key, value in state.items()}
         dtype = next((v.dtype for v in meta.values() if v.is_floating_point()), torch.float32)
-        image = torch.empty(1, 3, height, width, dtype=dtype, device="meta")
+        channels = 3 if self.scaling is None else self.scaling.channels
+        image = torch.empty(1, channels, height, width, dtype=dtype, device="meta")
         remaining = set(modules)
 
         def stop(name: str) -> Callable[..., None]:
@@ -270,7 +282,7 @@ class FeatureExtractor(nn.Module):
         # Each written once, to where the network reads it.
         count = sum(len(batch) for batch in batches)
         whole = torch.empty(
-            (count, *first.shape[1:]),
+            (count, first.shape[1] if scaling is None else scaling.channels, *first.shape[2:]),
             dtype=dtype,
             device=first.device,
             memory_format=torch.channels_last,

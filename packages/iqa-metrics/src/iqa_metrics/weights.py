@@ -1,21 +1,27 @@
 """Where a backbone's weights come from, and the check that they are those weights.
 
-Nothing here touches the network but :func:`fetch`, which the caller runs on purpose. A file is
+Nothing here touches the network; :mod:`iqa_metrics.fetching` does, when it is told to. A file is
 looked for, in this order: inside a Python package that ships it; in the folders that the
 environment variable ``IQA_WEIGHTS`` lists; in torch's own hub cache. Its SHA-256 is checked each
-time before it is read.
+time before it is read: against the one that its publisher states or, where that is none, against
+the one that was recorded when the file was first seen.
 """
 
 import hashlib
 import importlib.util
 import os
+import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 FOLDERS_VARIABLE = "IQA_WEIGHTS"
+
+
+class FirstSightWarning(UserWarning):
+    """A file of weights whose publisher states no SHA-256 was seen for the first time."""
 
 
 class WeightsError(RuntimeError):
@@ -33,19 +39,24 @@ class WeightsFile:
     filename
         The file's name, as published.
     sha256
-        Its SHA-256 in hexadecimal, or as many leading digits of it as its publisher states.
+        Its SHA-256 in hexadecimal, or as many leading digits of it as its publisher states; empty
+        where that is none.
     licence
         SPDX name where there is one.
     source
         Who published it.
     url
-        Where :func:`fetch` gets it, or None.
+        Where :func:`iqa_metrics.fetching.fetch` gets it, or None.
     package
         Name of the Python package that holds it where that is installed, or None.
     inside
         Its path in that package.
     distribution
         What to install for that package; by default its own name.
+    megabytes
+        Its size as published, in 10^6 bytes, or None.
+    folder
+        Another folder that may hold it, looked into first, or None.
     """
 
     filename: str
@@ -56,6 +67,8 @@ class WeightsFile:
     package: str | None = None
     inside: str = ""
     distribution: str | None = None
+    megabytes: float | None = None
+    folder: Path | None = None
 
     def find(self) -> Path | None:
         """Return the path of the file on this machine, unchecked, or None if it is not here."""
@@ -73,14 +86,38 @@ class WeightsFile:
         for path in self._places():
             if path.is_file():
                 try:
-                    check_sha256(path, self.sha256)
+                    self.check(path)
                     return path
                 except WeightsError as error:  # another place may hold the right one
                     damaged = damaged or error
-        raise damaged or WeightsError(self._how_to_get())
+        raise damaged or WeightsError(self.how_to_get())
+
+    def check(self, path: Path) -> None:
+        """Compare a file's SHA-256 with the published one or, without one, the recorded one.
+
+        A file that has neither is trusted as it is now: its SHA-256 is recorded, with a
+        :class:`FirstSightWarning`.
+
+        Raises
+        ------
+        WeightsError
+            If they differ.
+        """
+        expected = self.sha256 or recorded_sha256(self.filename)
+        if expected:
+            check_sha256(path, expected)
+            return
+        digest = sha256_of(path)
+        record_sha256(self.filename, digest)
+        warnings.warn(
+            f"{self.filename}: its publisher states no SHA-256, so it is trusted as it is here: "
+            f"{digest}, recorded in {_record_of(self.filename)} and compared from now on",
+            FirstSightWarning,
+            stacklevel=3,
+        )
 
     def _places(self) -> list[Path]:
-        places = []
+        places = [] if self.folder is None else [self.folder / self.filename]
         if self.package is not None:
             try:
                 spec = importlib.util.find_spec(self.package)
@@ -94,7 +131,8 @@ class WeightsFile:
         places.append(hub_folder() / self.filename)
         return places
 
-    def _how_to_get(self) -> str:
+    def how_to_get(self) -> str:
+        """Say in one sentence that the file is not here, and every way to get it."""
         ways = []
         if self.package is not None:
             distribution = self.distribution or self.package.replace("_", "-")
@@ -111,75 +149,48 @@ def hub_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def fetch(weights: WeightsFile, *, progress: bool = True) -> Path:
-    """Download a file of weights into torch's hub cache and return its path.
-
-    A file that is already here is checked and kept. The download goes to a temporary file that is
-    renamed once its SHA-256 is right, so a broken one never stands in for the real one.
-
-    Raises
-    ------
-    WeightsError
-        If the download fails, its SHA-256 differs, or the file has no address.
-    """
-    if weights.find() is not None:
-        return weights.verified()
-    if weights.url is None:
-        raise WeightsError(weights._how_to_get())
-    target = hub_folder() / weights.filename
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(weights.url, str(target), weights.sha256, progress=progress)
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(f"{weights.filename} could not be fetched: {error}") from error
-    return target
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_sha256(path: Path, expected: str) -> None:
     """Raise :class:`WeightsError` unless the file's SHA-256 begins with ``expected``."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if not expected or not digest.hexdigest().startswith(expected.lower()):
+    digest = sha256_of(path)
+    if not expected or not digest.startswith(expected.lower()):
         raise WeightsError(
-            f"{path} is damaged or another file: expected SHA-256 {expected}..., got "
-            f"{digest.hexdigest()}; delete it and fetch it again"
+            f"{path} is damaged or another file: expected SHA-256 {expected}..., got {digest}; "
+            "delete it and fetch it again"
         )
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a ``.safetensors`` file or, as plain tensors only, a torch checkpoint.
-
-    Raises
-    ------
-    WeightsError
-        If the file can't be read as a flat dict of tensors.
-    """
+def recorded_sha256(filename: str) -> str:
+    """Return the SHA-256 that was recorded when a file was first seen, or an empty string."""
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError as error:
-        raise WeightsError(f"{path} needs safetensors: pip install safetensors") from error
-    except Exception as error:  # unpickling damaged data raises almost anything
-        raise WeightsError(f"{path} can't be read as weights: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path}: expected a flat dict of tensors")
-    return state
+        return _record_of(filename).read_text(encoding="ascii").split()[0]
+    except (OSError, UnicodeDecodeError, IndexError):
+        return ""
 
 
-def load_strictly(network: torch.nn.Module, state: dict[str, Tensor], origin: str) -> None:
-    """Put a state dict into a network built on the meta device, or refuse it whole.
-
-    Raises
-    ------
-    WeightsError
-        If keys are missing, unexpected or of the wrong shape; the message lists them.
-    """
+def record_sha256(filename: str, digest: str) -> None:
+    """Record a file's SHA-256, as ``sha256sum`` writes it, beside the fetched files."""
+    record = _record_of(filename)
     try:
-        network.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{origin} does not fit this network: {error}") from error
+        record.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=record.parent, prefix=f".{record.name}.")
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(f"{digest}  {filename}\n")
+        Path(name).replace(record)
+    except OSError as error:
+        raise WeightsError(
+            f"the SHA-256 of {filename} can't be recorded in {record}: {error.strerror}; set "
+            "TORCH_HOME to a folder that can be written to"
+        ) from error
+
+
+def _record_of(filename: str) -> Path:
+    return hub_folder() / f"{filename}.sha256"

@@ -192,14 +192,14 @@ def _names(needs: "Needs") -> tuple[str | None, str | None]:
     """Return what the files of a metric are called in an archive: weights and calibration."""
     weights, calibration = needs.backbone, needs.calibration
     return (
-        None if weights is None else f"{weights}.safetensors",
+        None if weights is None else f"{weights.replace(':', '-')}.safetensors",
         None if calibration is None else f"{Path(calibration.filename).stem}.safetensors",
     )
 
 
 def _packed(spec: str) -> dict[str, Callable[[], bytes]]:
     """Return the files that a metric needs, and what packs each."""
-    from iqa_metrics.weights import read_state_dict
+    from iqa_metrics.checkpoints import read_state_dict
 
     try:
         iqa_metrics.create_metric(spec)  # what can't be made here can't be made there

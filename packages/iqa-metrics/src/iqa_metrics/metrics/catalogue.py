@@ -43,7 +43,8 @@ class Needs:
     @property
     def files(self) -> tuple[WeightsFile, ...]:
         """The published files."""
-        trunk = () if self.backbone is None else (backbone(self.backbone).weights,)
+        of_trunk = None if self.backbone is None else backbone(self.backbone).weights
+        trunk = () if of_trunk is None else (of_trunk,)
         return trunk if self.calibration is None else (*trunk, self.calibration)
 
 

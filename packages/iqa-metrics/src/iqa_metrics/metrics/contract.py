@@ -1,5 +1,6 @@
 """The contract that every metric keeps."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -42,12 +43,18 @@ class PairModule(nn.Module):
         What messages call it.
     smallest_input
         Least height and width, in pixels.
+    input_size
+        The only height and width, in pixels, where the network takes no other.
+    surely_enough
+        A height and width, in pixels, that is known to be enough.
     memory, compiled
         What :meth:`configure` chose.
     """
 
     name: str
     smallest_input: int
+    input_size: int | None = None
+    surely_enough: float = math.inf
 
     def __init__(self, *, check: Check = "error") -> None:
         super().__init__()
@@ -126,7 +133,16 @@ class PairModule(nn.Module):
 
     def _check_images(self, role: str, images: Tensor) -> None:
         check_images(images, role, values=self.check == "error")
-        if min(images.shape[-2:]) < self.smallest_input:
+        height, width = images.shape[-2:]
+        if self.input_size not in (None, height) or self.input_size not in (None, width):
+            raise ImageError(
+                f"{role}: {self.name} takes {self.input_size}x{self.input_size} pixels alone, got "
+                f"{width}x{height}; crop or resize both images alike",
+                "wrong_size",
+            )
+        # The smallest input of a network takes a moment to find, and is asked for when it matters.
+        least = min(height, width)
+        if least < self.surely_enough and least < self.smallest_input:
             raise ImageError(
                 f"{role}: {images.shape[-1]}x{images.shape[-2]} is too small for {self.name}; "
                 f"expected at least {self.smallest_input} pixels each way",

@@ -104,7 +104,8 @@ class DeepDistance(NetworkModule, Metric):
         self.readout = readouts.readout(spec.readout)
         self.has_map = self.readout.map is not None
         chosen = [record.layer(name) for name in self.layers]
-        self.smallest_input = max(layer.smallest_input for layer in chosen)
+        self._read = tuple(chosen)
+        self.input_size = record.input_size
         if self.readout.weighted and channel_weights is None:
             raise ValueError(
                 f"readout {self.readout.name!r} weighs channels: make the metric with "
@@ -225,7 +226,8 @@ class FeatureReadouts(NetworkModule):
         self.layers = tuple(self.wanted)
         chosen = [record.layer(name) for name in self.layers]
         weighted = [layer for layer in chosen if self._weighs(layer.name)]
-        self.smallest_input = max(layer.smallest_input for layer in chosen)
+        self._read = tuple(chosen)
+        self.input_size = record.input_size
         self.channel_weights = ChannelWeights(channel_weights or {}, weighted)
         self.extractor = extractor_of(record, self.wanted, weights, trunk)
 

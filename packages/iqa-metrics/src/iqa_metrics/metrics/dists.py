@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iqa_metrics import backbones
+from iqa_metrics.checkpoints import read_state_dict
 from iqa_metrics.features import Reference, Remembered
 from iqa_metrics.metrics.contract import Check, Metric
 from iqa_metrics.metrics.trunks import ChannelWeights, NetworkModule, extractor_of
 from iqa_metrics.readouts.blocks import single
 from iqa_metrics.readouts.statistics import texture_and_structure
-from iqa_metrics.weights import WeightsError, WeightsFile, read_state_dict
+from iqa_metrics.weights import WeightsError, WeightsFile
 
 BACKBONE = "vgg16"
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
-_IMAGE = backbones.Layer("image", "", channels=3, stride=1, smallest_input=1)
+_IMAGE = backbones.Layer("image", "", channels=3, stride=1)
 _SHORT_SIDE = 256
 
 CALIBRATION = WeightsFile(

@@ -199,12 +199,12 @@ def _in_blocks(x: Tensor, y: Tensor) -> Tensor:
     recorded = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
     if x.dtype == y.dtype == torch.float32 and not recorded:
         # One buffer for all: what is allocated anew each time comes as fresh pages, at the price of
-        # a fault for each. Products of a block are summed pairwise, blocks in float64.
+        # a fault for each. Torch sums a block in a cascade; blocks are summed in float64.
         buffer = torch.empty(min(_BLOCK_VALUES, y.numel()), dtype=torch.float32)
         parts = []
         for first, second in blocks:
             difference = torch.sub(first, second, out=buffer[: len(first)])
-            parts.append(torch.dot(difference, difference))
+            parts.append(difference.square_().sum())
         mean = torch.stack(parts).double().sum() / y.numel()
         if mean > _LEAST_IN_FLOAT32:
             return mean

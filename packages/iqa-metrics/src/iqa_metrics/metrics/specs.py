@@ -9,6 +9,8 @@ A spec is a metric's name (``psnr``, ``lpips_alex``, ``default``) or
     Two layers, laid end to end.
 ``efficientnet_lite0:0.5*stem+block12:cosine:sum``
     Half of one layer's distance plus the other's.
+``timm:resnet18.a1_in1k:layer3.1:rmse``
+    A layer of one of timm's networks.
 
 Layers are written from input to output, whatever their order was. Parsing and printing a spec gives
 the same text again, where it was written that way; what can be left out is ``joint`` for readouts
@@ -21,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from iqa_metrics.backbones import Backbone, backbone
+from iqa_metrics.backbones.timm_models import PREFIX
 from iqa_metrics.names import UnknownNameError, lookup, nearest
 from iqa_metrics.readouts import CONCATENATIONS, Concatenation, Readout, readout
 
@@ -139,7 +142,9 @@ def parse_spec(text: str, named: Iterable[str]) -> MetricSpec:
             f"unknown metric {text!r}; {nearest(text, names)} "
             "Expected one of those or BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION]"
         )
-    parts = text.split(":")
+    # The colon after "timm" belongs to the backbone's name.
+    of_timm = PREFIX if text.startswith(PREFIX) else ""
+    parts = text.removeprefix(of_timm).split(":")
     if len(parts) not in (3, 4) or not all(parts):
         raise UnknownNameError(
             f"spec {text!r} has {len(parts)} parts, or an empty one; expected "
@@ -150,7 +155,7 @@ def parse_spec(text: str, named: Iterable[str]) -> MetricSpec:
     layers, weights = zip(*terms, strict=True)
     kind = parts[3] if len(parts) == 4 else None
     try:
-        return deep_spec(backbone(parts[0]), layers, parts[2], kind, weights)
+        return deep_spec(backbone(of_timm + parts[0]), layers, parts[2], kind, weights)
     except UnknownNameError:
         raise
     except ValueError as error:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from iqa_metrics.backbones import Backbone, Layer
+from iqa_metrics.backbones.layers import SURELY_ENOUGH
+from iqa_metrics.checkpoints import Unfilled
 from iqa_metrics.convolution import folded, with_fewer_multiplications
 from iqa_metrics.features import FeatureExtractor, Reference
 from iqa_metrics.metrics.contract import PairModule
@@ -52,8 +54,9 @@ def extractor_of(
         else adopted(trunk, record, chosen)
     )
     modules = {layer.name: layer.module for layer in chosen}
+    forms = {layer.name: layer.form for layer in chosen}
     fast = with_fewer_multiplications(folded(network, keep=modules.values()))
-    return FeatureExtractor(fast, modules, record.scaling)
+    return FeatureExtractor(fast, modules, record.scaling, forms)
 
 
 def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn.Module:
@@ -75,7 +78,7 @@ def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn
     ValueError
         If it is another architecture, lacks one of those layers, or has no values.
     """
-    with torch.device("meta"):
+    with Unfilled():
         pattern = record.trunk(record.build())
     try:
         trunk = record.trunk(network)
@@ -105,6 +108,13 @@ class NetworkModule(PairModule):
 
     extractor: FeatureExtractor
     layers: tuple[str, ...]
+    surely_enough = SURELY_ENOUGH
+    _read: tuple[Layer, ...]
+
+    @property
+    def smallest_input(self) -> int:  # type: ignore[override]
+        """Least height and width, in pixels."""
+        return max(layer.smallest_input for layer in self._read)
 
     def remember(self, reference: Tensor) -> Reference:
         """Return the network's responses to one reference, in the layers that are read out."""

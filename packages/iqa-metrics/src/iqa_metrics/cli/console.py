@@ -1,0 +1,61 @@
+"""What the commands share: two consoles, tables, JSON, and how they end."""
+
+import contextlib
+import json
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from iqa_metrics.weights import WeightsFile
+
+EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
+
+
+def table(*columns: str, folded: Collection[str] = ("what it is",)) -> Table:
+    """Make a table without lines, whose columns keep their words together, some excepted."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold", no_wrap=column not in folded)
+    return made
+
+
+def print_json(data: object) -> None:
+    """Print data for machines."""
+    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def where(files: Collection["WeightsFile"]) -> str:
+    """Say whether files of weights are on this machine, and if not, how they come here."""
+    missing = [file for file in files if file.find() is None]
+    if not missing:
+        return "here" if files else "none"
+    if any(file.package for file in missing):
+        return "to install"
+    return "to fetch" if all(file.url for file in missing) else "by hand"
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Print our own errors as one line; anything else is a bug and keeps its trace."""
+    from iqa_metrics.weights import WeightsError
+
+    try:
+        yield
+    except (ValueError, WeightsError) as error:
+        stop(str(error))
+
+
+def stop(message: str) -> NoReturn:
+    """Print an error and exit as for wrong usage."""
+    err.print(f"[red]error[/red] {escape(message)}", soft_wrap=True)
+    raise typer.Exit(EXIT_USAGE)

@@ -1,0 +1,261 @@
+"""``iqa score``: one pair of images, or a table of pairs."""
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TextIO
+
+import typer
+from rich.markup import escape
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from iqa_metrics.cli.console import (
+    EXIT_FAILED,
+    EXIT_STOPPED,
+    JsonOption,
+    err,
+    print_json,
+    refusals,
+    stop,
+)
+
+if TYPE_CHECKING:
+    from iqa_metrics.resuming import Written
+    from iqa_metrics.tables import PairTable
+
+MetricOption = Annotated[
+    Optional[list[str]],
+    typer.Option("--metric", "-m", help="A metric's spec; may be given several times."),
+]
+
+
+def score(
+    reference: Annotated[Optional[Path], typer.Argument(help="The undistorted image.")] = None,
+    distorted: Annotated[Optional[Path], typer.Argument(help="The image to judge.")] = None,
+    metric: MetricOption = None,
+    pairs: Annotated[
+        Optional[Path],
+        typer.Option(help="CSV with columns reference and distorted; others are carried through."),
+    ] = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Where --pairs writes its CSV; - is standard output.")
+    ] = None,
+    as_json: JsonOption = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    background: Annotated[
+        Optional[str],
+        typer.Option(help="Colour under transparent images, such as white or #808080."),
+    ] = None,
+    workers: Annotated[
+        Optional[int],
+        typer.Option(min=1, help="Threads that decode images.", show_default="one a CPU core"),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the table that a stopped run left in --out. Give all other options "
+            "as in that run. Rows are kept, failed ones too; a changed table of pairs is refused.",
+        ),
+    ] = False,
+    precision: Annotated[
+        Optional[str],
+        typer.Option(
+            help="What networks compute in: float32, bfloat16 or float16.", show_default="float32"
+        ),
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks first, for long tables.")
+    ] = False,
+    memory: Annotated[
+        Optional[str],
+        typer.Option(help="Most memory for one pass: 2GiB, or 0.5 for half of what is free."),
+    ] = None,
+) -> None:
+    """Score one pair of images, or a CSV table of pairs.
+
+    Exit status: 0 if every score is there, 1 if some could not be computed, 2 for wrong usage, 130
+    if it was stopped by Ctrl-C.
+    """
+    # What is left out stays the metric's own choice.
+    options = {"precision": precision, "compile": compiled or None, "memory": memory}
+    computing = {"device": device, **{k: v for k, v in options.items() if v is not None}}
+    specs = list(dict.fromkeys(metric or ["default"]))
+    # What Pillow warns of in a damaged file is in the row's error already.
+    warnings.filterwarnings("ignore", module="PIL")
+    if pairs is not None:
+        if reference is not None or distorted is not None:
+            stop("give either REFERENCE and DISTORTED, or --pairs, not both")
+        if out is None:
+            stop("--pairs needs --out FILE (- is standard output)")
+        if as_json:
+            stop("--json goes with one pair; --pairs writes CSV")
+        if resume and str(out) == "-":
+            stop("--resume needs the rows of the stopped run: --out FILE, not standard output")
+        _score_table(pairs, out, specs, computing, background, workers, resume)
+    elif reference is None or distorted is None:
+        stop("expected REFERENCE and DISTORTED, or --pairs FILE")
+    elif out is not None:
+        stop("--out goes with --pairs; redirect the output instead")
+    elif resume:
+        stop("--resume goes with --pairs")
+    else:
+        _score_pair(reference, distorted, specs, computing, background, workers, as_json)
+
+
+def _score_pair(
+    reference: Path,
+    distorted: Path,
+    specs: list[str],
+    computing: dict[str, Any],
+    background: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    from iqa_metrics.metrics import resolve
+    from iqa_metrics.scores import json_number, score_pairs
+    from iqa_metrics.tables import Pair
+
+    with refusals():
+        colour, metrics = _colour(background), _metrics(specs, computing)
+    pair = Pair(str(reference), str(distorted))
+    rows = list(score_pairs([pair], metrics, background=colour, workers=workers))
+    if as_json:
+        print_json(
+            [
+                {
+                    "reference": row.reference,
+                    "distorted": row.distorted,
+                    "metric": row.metric,
+                    "resolved": str(resolve(row.metric)),
+                    "value": None if row.value is None else json_number(row.value),
+                    "higher_is_better": metrics[row.metric].higher_is_better,
+                    "error": row.error or None,
+                }
+                for row in rows
+            ]
+        )
+    else:
+        for row in rows:
+            if row.value is not None:
+                better = "higher" if metrics[row.metric].higher_is_better else "lower"
+                print(f"{row.metric}\t{row.value:.6g}\t{better} is better")
+    errors = list(dict.fromkeys(row.error for row in rows if row.error))
+    for error in errors:
+        err.print(f"[red]error[/red] {escape(error)}", soft_wrap=True)
+    if errors:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _score_table(
+    pairs: Path,
+    out: Path,
+    specs: list[str],
+    computing: dict[str, Any],
+    background: str | None,
+    workers: int | None,
+    resume: bool,
+) -> None:
+    from iqa_metrics.readahead import WINDOW
+    from iqa_metrics.resuming import Written, written
+    from iqa_metrics.tables import PairTable
+
+    with refusals():
+        table = PairTable.open(pairs)
+        colour, names = _colour(background), _names(specs)
+        total = len(table) * len(names)
+        if str(out) != "-" and out.exists() and out.samefile(pairs):
+            raise ValueError(f"--out is the table of pairs itself, {pairs}; name another file")
+        kept = written(out, table, names, WINDOW) if resume else Written()
+    failed = kept.failed
+    if not kept.finished:
+        with refusals():
+            metrics = _metrics(specs, computing)
+        try:
+            failed += _write_rest(table, metrics, out, kept, total, colour, workers)
+        except KeyboardInterrupt:
+            rest = "" if str(out) == "-" else f" {out} keeps its rows: go on with --resume"
+            err.print(f"[red]stopped[/red]{escape(rest)}", soft_wrap=True)
+            raise typer.Exit(EXIT_STOPPED) from None
+    err.print(f"{total - failed} of {total} scores written to {out}", soft_wrap=True)
+    if failed:
+        err.print(f"[red]{failed} failed[/red]; column 'error' says why")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _write_rest(
+    table: "PairTable",
+    metrics: dict[str, Any],
+    out: Path,
+    kept: "Written",
+    total: int,
+    background: tuple[float, float, float] | None,
+    workers: int | None,
+) -> int:
+    """Score the pairs that are left, and return how many rows failed."""
+    from iqa_metrics.scores import score_pairs
+    from iqa_metrics.tables import write_scores
+
+    failed = 0
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    # Rows come by the part, which may take minutes: so the speed is that of many of them.
+    bar = Progress(*columns, console=err, speed_estimate_period=600)
+    with refusals(), _writable(out, kept.size) as file, bar as progress:
+        task = progress.add_task("scores", total=total, completed=kept.pairs * len(metrics))
+        left = islice(table, kept.pairs, None)
+        scores = score_pairs(left, metrics, background=background, workers=workers)
+        with contextlib.closing(scores):
+            for row in write_scores(scores, file, table.carried, header=not kept.size):
+                failed += bool(row.error)
+                progress.advance(task)
+    return failed
+
+
+def _names(specs: list[str]) -> list[str]:
+    """Return what rows call the metrics: two spellings of one are one."""
+    from iqa_metrics.metrics import parse_spec
+
+    return list(dict.fromkeys(str(parse_spec(spec)) for spec in specs))
+
+
+def _metrics(specs: list[str], computing: dict[str, Any]) -> dict[str, Any]:
+    from iqa_metrics.devices import pick_device
+    from iqa_metrics.metrics import create_metric
+
+    chosen = {**computing, "device": pick_device(computing["device"])}
+    return {name: create_metric(name, **chosen) for name in _names(specs)}
+
+
+def _colour(name: str | None) -> tuple[float, float, float] | None:
+    from PIL import ImageColor
+
+    if name is None:
+        return None
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError as error:
+        raise ValueError(f"--background: {error}; expected a name or #rrggbb") from error
+    return red / 255, green / 255, blue / 255
+
+
+@contextlib.contextmanager
+def _writable(out: Path, keep: int = 0) -> Iterator[TextIO]:
+    """Open the output, behind as many bytes as are to be kept of it."""
+    if str(out) == "-":
+        yield sys.stdout
+        return
+    try:
+        if keep:
+            os.truncate(out, keep)
+        file = out.open("a" if keep else "w", newline="", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"--out {out}: can't be written ({error.strerror})") from error
+    try:
+        with file:
+            yield file
+    except OSError as error:  # the last of it is written on closing
+        raise ValueError(f"--out {out}: writing failed ({error.strerror})") from error

@@ -1,0 +1,237 @@
+"""Bring weights to this machine: download what has an address, or take a file that is here.
+
+Both end in torch's hub cache, under the published name, once the SHA-256 is right. A download goes
+to a hidden file beside it, which a later one goes on with; it becomes the real one in a single
+step. Processes that fetch the same file take turns. Proxies are those of the environment
+(``https_proxy``, ``no_proxy``), and ``IQA_OFFLINE=1`` forbids all of it.
+"""
+
+import contextlib
+import http.client
+import os
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from iqa_metrics.weights import WeightsError, WeightsFile, hub_folder
+
+OFFLINE_VARIABLE = "IQA_OFFLINE"
+Progress = Callable[[int, int | None], None]
+"""Is told how many bytes are here, and of how many, where the server says so."""
+
+_BLOCK = 1 << 18
+_ATTEMPTS = 4
+
+
+class _Refused(Exception):  # noqa: N818 - becomes a WeightsError
+    """An answer that trying again will not change."""
+
+
+def fetch(
+    weights: WeightsFile,
+    *,
+    progress: Progress | None = None,
+    timeout: float = 30.0,
+    pause: float = 0.5,
+) -> Path:
+    """Download a file of weights into torch's hub cache and return its path.
+
+    A file that is already here is checked and kept. A download that was cut off is gone on with,
+    in this call up to three times and in any later one.
+
+    Parameters
+    ----------
+    weights
+        The file.
+    progress
+        Is told how far the download is.
+    timeout
+        Longest silence of the server, in seconds.
+    pause
+        Seconds before the second attempt; doubled before each further one.
+
+    Raises
+    ------
+    WeightsError
+        If the file has no address, the download fails or is forbidden, or its SHA-256 differs.
+    """
+    if weights.find() is not None:
+        return weights.verified()
+    if weights.url is None:
+        raise WeightsError(weights.how_to_get())
+    if is_offline():
+        raise WeightsError(
+            f"{weights.filename} is not here and {OFFLINE_VARIABLE} forbids to fetch it: unset "
+            f"that, or get {weights.url} elsewhere and run 'iqa weights add {weights.filename} "
+            "FILE'"
+        )
+    target = hub_folder() / weights.filename
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(_hidden(target, "lock")):
+            if weights.find() is not None:  # another process was faster
+                return weights.verified()
+            _download(weights, target, progress, timeout, pause)
+    except (_Refused, OSError) as error:
+        raise WeightsError(
+            f"{weights.filename} could not be fetched from {weights.url}: {error}"
+        ) from error
+    return target
+
+
+def add(weights: WeightsFile, file: Path) -> Path:
+    """Copy a file that was got elsewhere into torch's hub cache and return the copy's path.
+
+    Raises
+    ------
+    WeightsError
+        If it is not the published file, or can't be copied.
+    """
+    if not file.is_file():
+        raise WeightsError(f"{file}: expected the file {weights.filename}, found none")
+    weights.check(file)
+    target = hub_folder() / weights.filename
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(handle)
+        try:
+            shutil.copyfile(file, name)
+            Path(name).replace(target)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise WeightsError(f"{file} could not be copied to {target}: {error.strerror}") from error
+    return target
+
+
+def is_offline() -> bool:
+    """Say whether the environment forbids downloads."""
+    return os.environ.get(OFFLINE_VARIABLE, "").strip().lower() not in ("", "0", "false", "no")
+
+
+def _hidden(target: Path, what: str) -> Path:
+    return target.with_name(f".{target.name}.{what}")
+
+
+def _download(
+    weights: WeightsFile, target: Path, progress: Progress | None, timeout: float, pause: float
+) -> None:
+    part, tag = _hidden(target, "part"), _hidden(target, "tag")
+    whole_again = True
+    while True:
+        went_on = _complete(str(weights.url), part, tag, progress, timeout, pause)
+        try:
+            weights.check(part)
+        except WeightsError as error:
+            part.unlink(missing_ok=True)
+            tag.unlink(missing_ok=True)
+            if went_on and whole_again:  # the beginning may have been another file's
+                whole_again = False
+                continue
+            said = str(error).split(": ", 1)[1].split(";")[0]
+            raise _Refused(f"what came is damaged or another file: {said}") from None
+        part.replace(target)
+        tag.unlink(missing_ok=True)
+        return
+
+
+def _complete(
+    url: str, part: Path, tag: Path, progress: Progress | None, timeout: float, pause: float
+) -> bool:
+    """Download until the file is all there, and say whether a beginning was gone on with."""
+    went_on = False
+    for attempt in range(1, _ATTEMPTS + 1):
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            went_on |= _request(url, part, tag, progress, timeout)
+            return went_on
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 416:  # what is here is longer than the file is now
+                part.unlink(missing_ok=True)
+            elif error.code < 500 and error.code not in (408, 429):
+                raise _Refused(f"the server answered {error.code} {error.reason}") from None
+            complaint: Exception = error
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            complaint = error
+        except http.client.HTTPException as error:
+            complaint = error
+        if attempt == _ATTEMPTS:
+            break
+        arrived = part.stat().st_size if part.exists() else 0
+        time.sleep(0 if arrived > before else pause * 2 ** (attempt - 1))
+    here = part.stat().st_size if part.exists() else 0
+    kept = f"; {here} bytes are kept, and the same command goes on with them" if here else ""
+    reason = getattr(complaint, "reason", None) or complaint
+    raise _Refused(f"{reason}, after {_ATTEMPTS} attempts{kept}")
+
+
+def _request(url: str, part: Path, tag: Path, progress: Progress | None, timeout: float) -> bool:
+    """Make one request, and say whether it went on with what was here."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise _Refused("expected an address that begins with http:// or https://")
+    headers = {"User-Agent": "iqa-metrics", "Accept-Encoding": "identity"}
+    here = part.stat().st_size if part.exists() else 0
+    if here:
+        headers["Range"] = f"bytes={here}-"
+        if tag.exists():  # else the server would send the end of what may be a newer file
+            headers["If-Range"] = tag.read_text(encoding="latin-1")
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
+    # An opener of its own: the shared one keeps the proxies of the day it was made.
+    with urllib.request.build_opener().open(request, timeout=timeout) as answer:
+        goes_on = here > 0 and answer.status == 206
+        if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
+            part.unlink()
+            raise ConnectionError("the server went on at another place than it was asked to")
+        here = here if goes_on else 0
+        length = answer.headers.get("Content-Length")
+        total = None if length is None else here + int(length)
+        free = shutil.disk_usage(part.parent).free
+        if total is not None and total - here > free:
+            raise _Refused(f"it needs {total - here} bytes, and {part.parent} has {free} left")
+        validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        if validator and not validator.startswith("W/"):
+            tag.write_text(validator, encoding="latin-1")
+        elif not goes_on:
+            tag.unlink(missing_ok=True)
+        with _writable(part, append=goes_on) as write:
+            while block := answer.read(_BLOCK):
+                write(block)
+                here += len(block)
+                if progress is not None:
+                    progress(here, total)
+    if total is not None and here < total:
+        raise ConnectionError(f"the connection ended after {here} of {total} bytes")
+    return goes_on
+
+
+@contextlib.contextmanager
+def _writable(path: Path, *, append: bool):  # type: ignore[no-untyped-def]
+    """Yield a function that writes, whose failures are told from the network's."""
+
+    def refuse(error: OSError) -> _Refused:
+        return _Refused(f"{path.parent} can't be written to: {error.strerror}")
+
+    try:
+        file = path.open("ab" if append else "wb", buffering=0)
+    except OSError as error:
+        raise refuse(error) from error
+
+    def write(block: bytes) -> None:
+        view = memoryview(block)
+        while view:
+            try:
+                view = view[file.write(view) :]
+            except OSError as error:
+                raise refuse(error) from error
+
+    with file:
+        yield write
