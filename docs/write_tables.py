@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from iqa_metrics import BACKBONES, METRICS, READOUTS
+from iqa_metrics import BACKBONES, METRICS, READOUTS, comparisons
+from iqa_metrics.backbones import FACTORS
 
 FOLDER = Path(__file__).parent
 
@@ -35,20 +36,36 @@ def readouts() -> Iterable[list[str]]:
 
 
 def backbones() -> Iterable[list[str]]:
-    """The networks."""
-    yield ["backbone", "architecture", "goal", "data", "layers", "weights", "licence"]
-    for record in BACKBONES:
-        layers = f"{len(record.layers)}: `{record.layers[0].name}` to `{record.layers[-1].name}`"
-        weights = record.weights
-        where = "embedded" if weights.package else "fetched" if weights.url else "by hand"
-        factors = [record.architecture, record.goal, record.data]
-        yield [f"`{record.name}`", *factors, layers, where, weights.licence]
+    """The trained networks, by goal."""
+    yield ["goal", "backbone", "architecture", "data", "trained by", "score", "licence"]
+    trained = [record for record in BACKBONES if record.weights is not None]
+    goals = list(dict.fromkeys(map(FACTORS["goal"], trained)))
+    for record in sorted(trained, key=lambda r: goals.index(FACTORS["goal"](r))):
+        who = ", ".join(filter(None, (record.environment, record.recipe.replace("_", " "))))
+        score = "" if record.score is None else f"{record.score:.1f}"
+        factors = [record.architecture, record.data, who, score, record.weights.licence]
+        yield [FACTORS["goal"](record), f"`{record.name}`", *factors]
+
+
+def compared() -> Iterable[list[str]]:
+    """What can be compared by a factor."""
+    yield ["factor", "comparisons", "strict ones", "the largest"]
+    for factor in FACTORS:
+        found = comparisons(factor, among=BACKBONES)
+        largest = max(found, key=lambda c: (len(c.sets), c.agreed.get("data", "")))
+        agreed = ", ".join(filter(None, largest.agreed.values()))
+        values = (
+            ", ".join(largest.sets) if len(largest.sets) < 12 else f"{len(largest.sets)} values"
+        )
+        strict = len(comparisons(factor, among=BACKBONES, strict=True))
+        yield [f"`{factor}`", str(len(found)), str(strict), f"{agreed}: {values}"]
 
 
 TABLES: dict[str, Callable[[], Iterable[list[str]]]] = {
     "metrics": metrics,
     "readouts": readouts,
     "backbones": backbones,
+    "comparisons": compared,
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from skimage import data
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -22,3 +23,28 @@ def encoded(image, kind="PNG", **options):
 def tensor(array):
     """[H, W, 3] uint8 -> [1, 3, H, W] in [0, 1]."""
     return torch.from_numpy(np.array(array)).permute(2, 0, 1)[None].float() / 255
+
+
+CATS, CUPS, ROCKETS = range(281, 288), (504, 967, 968, 969), (657, 744, 812)
+
+
+def names_what_it_sees(whole, scaling):
+    """Whether ImageNet's classes are told of scikit-image's cat, coffee cup and rocket.
+
+    The images are cut as classifiers are tested. The rocket stands at its launch tower, so its name
+    may be among the first three.
+    """
+    answers = []
+    for image, classes, count in (
+        *((data.chelsea(), CATS, 1), (data.coffee(), CUPS, 1)),
+        (data.rocket(), ROCKETS, 3),
+    ):
+        rgb = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+        rgb = torch.nn.functional.interpolate(
+            rgb, scale_factor=256 / min(rgb.shape[-2:]), mode="bilinear", antialias=True
+        )
+        top, left = ((length - 224) // 2 for length in rgb.shape[-2:])
+        with torch.no_grad():
+            scores = whole(scaling.apply(rgb[..., top : top + 224, left : left + 224]))[0]
+        answers.append(any(int(answer) in classes for answer in scores.topk(count).indices))
+    return answers == [True] * 3

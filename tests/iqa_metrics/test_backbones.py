@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from material import SHARED
+from material import SHARED, names_what_it_sees
 from torch import nn
 from torchvision import models
 from torchvision.models import detection, segmentation
@@ -506,32 +506,6 @@ def test_a_module_of_ones_own():
 
 
 # Real weights -------------------------------------------------------------------------------------
-
-CATS, CUPS, ROCKETS = range(281, 288), (504, 967, 968, 969), (657, 744, 812)
-
-
-def names_what_it_sees(whole, scaling):
-    """Whether ImageNet's classes are told of scikit-image's cat, coffee cup and rocket.
-
-    The images are cut as classifiers are tested. The rocket stands at its launch tower, so its name
-    may be among the first three.
-    """
-    from skimage import data
-
-    answers = []
-    for image, classes, count in (
-        *((data.chelsea(), CATS, 1), (data.coffee(), CUPS, 1)),
-        (data.rocket(), ROCKETS, 3),
-    ):
-        rgb = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
-        rgb = nn.functional.interpolate(
-            rgb, scale_factor=256 / min(rgb.shape[-2:]), mode="bilinear", antialias=True
-        )
-        top, left = ((length - 224) // 2 for length in rgb.shape[-2:])
-        with torch.no_grad():
-            scores = whole(scaling.apply(rgb[..., top : top + 224, left : left + 224]))[0]
-        answers.append(any(int(answer) in classes for answer in scores.topk(count).indices))
-    return answers == [True] * 3
 
 
 def whole_network(record, path):

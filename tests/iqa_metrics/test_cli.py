@@ -1,12 +1,17 @@
 """The iqa command, run as a person runs it."""
 
 import csv
+import functools
 import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import torch
 from material import encoded
 from typer.testing import CliRunner
 
@@ -187,3 +192,89 @@ def test_the_command_answers_without_torch():
     )
     assert answer.stdout.strip().endswith("False")
     assert "pretrained networks" in answer.stdout
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A record whose weights a server on this machine has, and the server's folder."""
+    folder = tmp_path / "www"
+    folder.mkdir()
+    torch.manual_seed(0)
+    torch.save(backbone("squeezenet1_1").build().state_dict(), folder / "mine.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        record = tmp_path / "mine.toml"
+        record.write_text(
+            'name = "mine"\nnetwork = "squeezenet1_1"\ngoal = "tests"\nweights = {file = '
+            f'"mine.pth", url = "http://127.0.0.1:{http.server_address[1]}/mine.pth"}}\n'
+        )
+        monkeypatch.setenv("IQA_BACKBONES", str(record))
+        yield folder
+        http.shutdown()
+        thread.join()
+
+
+def test_weights_from_fetching_to_scoring(served, files, tmp_path):
+    result = iqa("weights", "where", "mine")
+    assert result.exit_code == 1
+    for words in ("mine.pth is not here", "iqa weights fetch mine.pth", "http://127.0.0.1"):
+        assert words in result.stderr
+    result = iqa("score", *files, "-m", "mine:fire9:rmse")
+    assert result.exit_code == 2
+    assert "iqa weights fetch mine.pth" in result.stderr
+    result = iqa("weights", "fetch", "mine")
+    assert result.exit_code == 0, result.output
+    path = result.stdout.strip()
+    assert path == str(tmp_path / "torch/hub/checkpoints/mine.pth")
+    assert "states no SHA-256" in result.stderr
+    assert iqa("weights", "where", "mine").stdout.strip() == path
+    assert iqa("weights", "verify", "mine").stdout.split() == ["mine.pth", "recorded"]
+    listed = json.loads(iqa("weights", "list", "--here", "--json").stdout)
+    assert [row["for"] for row in listed if row["file"] == "mine.pth"] == [["mine"]]
+    assert "mine.pth" in iqa("weights", "list").stdout
+    assert iqa("score", *files, "-m", "mine:fire9:rmse").exit_code == 0
+    Path(path).write_bytes(Path(path).read_bytes() + b"x")
+    result = iqa("weights", "verify", "--json")
+    assert result.exit_code == 1
+    rows = {row["file"]: row for row in json.loads(result.stdout)}
+    assert "damaged or another file" in rows["mine.pth"]["error"]
+    assert rows["efficientnet-lite0-57934424.pth"]["error"] is None
+    assert rows["efficientnet-lite0-57934424.pth"]["against"] == "published"
+    Path(path).unlink()
+    result = iqa("weights", "add", "mine", tmp_path / "gone.pth")
+    assert (result.exit_code, "found none" in result.stderr) == (2, True)
+    assert iqa("weights", "add", "mine", served / "mine.pth").stdout.strip() == path
+    assert iqa("weights", "verify", "mine").exit_code == 0
+    result = iqa("weights", "add", "psnr", served / "mine.pth")
+    assert (result.exit_code, "psnr needs no weights" in result.stderr) == (2, True)
+    result = iqa("weights", "add", "lpips_alex", served / "mine.pth")
+    assert (result.exit_code, "say which of the files" in result.stderr) == (2, True)
+
+
+def test_backbones_are_listed_by_their_factors(served):
+    text = iqa("list", "backbones").stdout
+    assert "self-supervised: rotation, ImageNet-22k" in text
+    assert "resnet50.rotnet_in22k" in text
+    assert "alexnet.untrained" not in text
+    assert "alexnet.untrained" in iqa("list", "backbones", "--all").stdout
+    assert "alexnet.untrained" in iqa("list", "backbones", "--where", "goal=untrained").stdout
+    assert iqa("list", "backbones", "--where", "goal=tests").stdout.split()[:1] == ["tests"]
+    rows = json.loads(
+        iqa("list", "backbones", "--where", "goal=jigsaw", "--where=data=YFCC100M", "--json").stdout
+    )
+    assert {row["architecture"] for row in rows} == {"ResNet-50", "AlexNet (jigsaw)"}
+    assert rows[0]["url"].startswith("https://")
+    for query, words in (("goal", "expected FACTOR=VALUE"), ("goal=jigsaws", "did you mean")):
+        result = iqa("list", "backbones", "--where", query)
+        assert (result.exit_code, words in result.stderr) == (2, True)
+    every = json.loads(iqa("list", "layers", "alexnet", "--all", "--json").stdout)
+    assert [layer["name"] for layer in every] == [str(index) for index in range(13)]
+    assert "224x224" in iqa("list", "layers", "maxvit_t").stdout
+    found = json.loads(iqa("list", "comparisons", "depth", "--where=family=VGG", "--json").stdout)
+    assert list(found[0]["sets"]) == ["11", "13", "16", "19"]
+    assert "vgg19_bn" in iqa("list", "comparisons", "depth", "--where=family=VGG").stdout
+    result = iqa("list", "comparisons", "colour")
+    assert (result.exit_code, "unknown factor" in result.stderr) == (2, True)

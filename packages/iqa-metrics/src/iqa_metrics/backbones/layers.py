@@ -137,8 +137,10 @@ def _parts(module: nn.Module, path: str, *, root: bool = False) -> Iterator[tupl
         not isinstance(child, nn.Conv2d) and any(True for _ in child.children())
         for _, child in children
     )
-    # A module around a list of others is a stage of a network.
-    is_stage = bool(children) and all(isinstance(child, nn.ModuleList) for _, child in children)
+    # A module around a list of others is a stage of a network, and so is what calls itself that.
+    is_stage = type(module).__name__.endswith("Stage") or (
+        bool(children) and all(isinstance(child, nn.ModuleList) for _, child in children)
+    )
     if children and (root or of_blocks or is_stage):
         for name, child in children:
             yield from _parts(child, f"{path}.{name}" if path else name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -17,7 +18,8 @@ EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-out = Console(emoji=False)
+# A file or a pipe is as wide as need be: nothing is cut there.
+out = Console(emoji=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, emoji=False)
 
 

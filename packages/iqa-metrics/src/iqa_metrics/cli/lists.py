@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+from rich.markup import escape
 
 from iqa_metrics.cli.console import JsonOption, out, print_json, refusals, table, where
 
@@ -109,26 +110,38 @@ def list_backbones(
         return
     controls = [record for record in chosen if record.goal == UNTRAINED]
     shown = chosen if everything or len(controls) == len(chosen) else _without(chosen, controls)
-    listing = table(
-        *("backbone", "architecture", "data", "params", "score", "weights"), folded=("data",)
-    )
-    # As a reader looks: by goal, then as catalogued.
-    for goal in dict.fromkeys(map(FACTORS["goal"], shown)):
-        if listing.row_count:
-            listing.add_row()
-        listing.add_row(f"[bold cyan]{goal or 'no goal stated'}[/bold cyan]")
-        for record in shown:
-            if FACTORS["goal"](record) != goal:
-                continue
-            listing.add_row(
-                f"  {record.name}",
-                record.architecture,
-                record.data,
-                "" if record.parameters is None else f"{record.parameters / 1e6:.1f} M",
-                "" if record.score is None else f"{record.score:g}",
-                "none" if record.weights is None else where([record.weights]),
-            )
-    out.print(listing)
+    rows = {
+        record.name: (
+            record.name,
+            record.architecture,
+            "" if record.parameters is None else f"{record.parameters / 1e6:.1f} M",
+            "" if record.score is None else f"{record.score:.1f}",
+            "none" if record.weights is None else where([record.weights]),
+        )
+        for record in shown
+    }
+    titles = ("backbone", "architecture", "params", "score", "weights")
+    widths = [max(map(len, column)) for column in zip(titles, *rows.values(), strict=True)]
+    # A narrow window has the names; they say the architecture as well.
+    left_out = 1 if sum(widths) + 2 * len(widths) > out.width else None
+    # As a reader looks: by goal and data, then as catalogued.
+    sections: dict[str, list[str]] = {}
+    for record in shown:
+        heading = ", ".join(filter(None, (FACTORS["goal"](record), record.data)))
+        sections.setdefault(heading or "no goal stated", []).append(record.name)
+    for heading, names in sections.items():
+        listing = table(*(title for i, title in enumerate(titles) if i != left_out))
+        for column, width in zip(
+            listing.columns, [w for i, w in enumerate(widths) if i != left_out], strict=True
+        ):
+            column.min_width = width
+            column.justify = "right" if column.header in ("params", "score") else "left"
+        listing.show_header = heading == next(iter(sections))
+        for name in names:
+            listing.add_row(*(cell for i, cell in enumerate(rows[name]) if i != left_out))
+        out.print(f"\n[bold cyan]{escape(heading)}[/bold cyan]")
+        out.print(listing)
+    out.print()
     out.print(
         f"{len(shown)} backbones. Score: on its own task, as published; --json says which. "
         "Layers: iqa list layers BACKBONE. To fetch weights: iqa weights fetch BACKBONE.",
@@ -210,15 +223,15 @@ def list_comparisons(
             ]
         )
         return
-    listing = table(factor, "backbones", folded=("backbones",))
     for comparison in found:
-        if comparison is not found[0]:
-            listing.add_row()
         agreed = ", ".join(value for value in comparison.agreed.values() if value)
-        listing.add_row(f"[bold cyan]{agreed}[/bold cyan]")
+        listing = table(factor, "backbones", folded=("backbones",))
+        listing.show_header = False
         for value, records in comparison.sets.items():
-            listing.add_row(f"  {value}", ", ".join(record.name for record in records))
-    out.print(listing)
+            listing.add_row(value, ", ".join(record.name for record in records))
+        out.print(f"\n[bold cyan]{escape(agreed)}[/bold cyan]")
+        out.print(listing)
+    out.print()
     out.print(f"{len(found)} comparisons.")
 
 
