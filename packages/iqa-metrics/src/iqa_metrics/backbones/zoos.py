@@ -431,10 +431,11 @@ def _file(row: _Training) -> WeightsFile:
         digits = filename.removesuffix(".pth").rsplit("-", 1)[1]
         return WeightsFile(filename, digits, "BSD-3-Clause", "torchvision", row.url)
     of_places = row.url.startswith(_PLACES)
-    ending = re.search(r"(\.pth)?\.\w+$", row.url)
+    filename = row.url.rsplit("/", 1)[1]
+    if filename.startswith("model_final_checkpoint"):  # which many of VISSL's are called
+        filename = f"{row.name}.torch"
     return WeightsFile(
-        # Many files of the zoo share a name.
-        filename=f"{row.name}{ending[0] if ending else ''}",
+        filename=filename,
         sha256="",
         licence="CC-BY" if of_places else "MIT",
         source="Places365" if of_places else "VISSL's model zoo",
