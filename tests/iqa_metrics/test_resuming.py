@@ -283,7 +283,7 @@ class Run:
 
 
 def test_a_run_that_is_killed_goes_on_to_the_byte(tmp_path):
-    run = Run(tmp_path, 1500, 48)  # enough that a signal comes in time
+    run = Run(tmp_path, 600, 48)  # enough that a signal comes in time
     finished = run.whole()
     status, message = run.go_on(signal.SIGINT, len(finished) // 4)
     assert status == 130, message
