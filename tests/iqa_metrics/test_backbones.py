@@ -2,11 +2,12 @@
 
 import csv
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 
 import pytest
 import torch
 from material import SHARED, names_what_it_sees
+from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from torchvision.models import detection, segmentation
@@ -16,10 +17,12 @@ from iqa_metrics import (
     Backbone,
     DeepDistance,
     FeatureExtractor,
+    FeatureReadouts,
     ImageError,
     InputScaling,
     UnknownNameError,
     WeightsError,
+    WeightsFile,
     backbone,
     create_metric,
     parse_spec,
@@ -344,6 +347,60 @@ def test_a_checkpoint_in_its_publishers_layout_gives_the_same_responses(
         record.network()
 
 
+def of_an_older_release(name, state):
+    """Call parameters as torchvision's published files of a network do, which are older."""
+    renamed = OrderedDict()
+    for key, value in state.items():
+        for now, then in (
+            (r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2"),
+            (r"mlp\.0\.", "mlp.linear_1."),
+            (r"mlp\.3\.", "mlp.linear_2."),
+            (r"(inner_blocks|layer_blocks)\.(\d)\.0\.", r"\1.\2."),
+            (r"rpn\.head\.conv\.0\.0\.", "rpn.head.conv."),
+        ):
+            key = re.sub(now, then, key)
+        if "backbone.body" not in key or "num_batches_tracked" not in key:
+            renamed[key] = value
+    return renamed
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["densenet121", "vit_b_32", "fasterrcnn_resnet50_fpn", "mnasnet0_5", "googlenet", "swin_t"],
+)
+def test_published_files_of_older_releases_load(name, tmp_path, monkeypatch):
+    record = backbone(name)
+    monkeypatch.setenv("IQA_WEIGHTS", str(tmp_path))
+    torch.manual_seed(1)
+    whole = record.build().eval()
+    today = whole.state_dict()
+    state = today if name in ("swin_t", "mnasnet0_5") else of_an_older_release(name, today)
+    if name not in ("swin_t", "mnasnet0_5"):
+        state._metadata = OrderedDict({"": {"version": 1}})
+    torch.save(state, tmp_path / record.weights.filename)
+    monkeypatch.setattr(WeightsFile, "check", lambda *_: None)  # it is not the published one
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(record.network()(images), record.trunk(whole)(images))
+    state.pop(next(key for key in state if key.endswith("weight")))
+    torch.save(state, tmp_path / record.weights.filename)
+    with pytest.raises(WeightsError, match="Missing key") as caught:
+        record.network()
+    assert "num_batches" not in str(caught.value)
+
+
+def test_a_file_that_says_no_release_has_todays_keys(tmp_path):
+    record = backbone("mnasnet0_5")
+    torch.manual_seed(1)
+    trunk = record.trunk(record.build()).eval()
+    save_file(trunk.state_dict(), tmp_path / "x.safetensors")
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            record.network(tmp_path / "x.safetensors")(images), trunk(images)
+        )
+
+
 ALEXNET_BLOCKS = ("conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5", "pool5")
 
 
@@ -400,6 +457,31 @@ def test_every_module_can_be_read_out():
     assert record.in_order(["layer2", "conv1", "layer1.0.conv2"]) == (
         *("conv1", "layer1.0.conv2", "layer2"),
     )
+
+
+def test_layers_and_modules_stand_in_the_order_in_which_they_run():
+    record = backbone("mobilenet_v2")
+    assert record.in_order(["block3", "3.conv.3"]) == ("3.conv.3", "block3")
+    trunk = record.build()
+    x, y = torch.rand(2, 1, 3, 64, 64)
+    together = FeatureReadouts(record, {"block3": ["rmse"], "3.conv.3": ["rmse"]}, trunk=trunk)
+    for name, values in together(x, y).items():
+        alone = DeepDistance(record, name, "rmse", trunk=trunk)(x, y)
+        torch.testing.assert_close(values["rmse"], alone)
+
+
+def test_threads_measure_the_same():
+    from concurrent.futures import ThreadPoolExecutor
+    from dataclasses import replace
+
+    expected = {layer.name: layer.smallest_input for layer in backbone("squeezenet1_0").layers}
+    fresh = replace(backbone("squeezenet1_0"), note="measured anew")
+    assert fresh.layers
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(
+            lambda _: {layer.name: layer.smallest_input for layer in fresh.layers}, range(4)
+        )
+        assert list(found) == [expected] * 4
 
 
 def test_the_network_is_frozen_and_in_eval_mode():
@@ -499,6 +581,8 @@ def test_a_module_of_ones_own():
         *("conv1", "relu", "maxpool"),
         *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)),
     ]
+    with pytest.raises(ValueError, match="can't be built anew"):
+        record.untrained()
     with pytest.raises(UnknownNameError, match="module"):
         Backbone.from_module(network, {"relu": "7"})
     with pytest.raises(ValueError, match="name"):

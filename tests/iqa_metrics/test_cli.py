@@ -228,7 +228,7 @@ def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     result = iqa("weights", "fetch", "mine")
     assert result.exit_code == 0, result.output
     path = result.stdout.strip()
-    assert path == str(tmp_path / "torch/hub/checkpoints/mine.pth")
+    assert path == str(tmp_path / "mine.pth")
     assert "states no SHA-256" in result.stderr
     assert iqa("weights", "where", "mine").stdout.strip() == path
     assert iqa("weights", "verify", "mine").stdout.split() == ["mine.pth", "recorded"]
@@ -267,8 +267,11 @@ def test_backbones_are_listed_by_their_factors(served):
     )
     assert {row["architecture"] for row in rows} == {"ResNet-50", "AlexNet (jigsaw)"}
     assert rows[0]["url"].startswith("https://")
-    for query, words in (("goal", "expected FACTOR=VALUE"), ("goal=jigsaws", "did you mean")):
-        result = iqa("list", "backbones", "--where", query)
+    for query, words in (
+        *(("goal", "expected FACTOR=VALUE"), ("family=ResNets", "did you mean")),
+        *(("among=x", "unknown factor 'among'"), ("goal=rotation", "two things at once")),
+    ):
+        result = iqa("list", "backbones", "--where", query, "--where", "goal=jigsaw")
         assert (result.exit_code, words in result.stderr) == (2, True)
     every = json.loads(iqa("list", "layers", "alexnet", "--all", "--json").stdout)
     assert [layer["name"] for layer in every] == [str(index) for index in range(13)]

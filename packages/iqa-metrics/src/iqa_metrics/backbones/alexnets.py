@@ -16,8 +16,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from iqa_metrics.checkpoints import State
@@ -69,8 +70,10 @@ def alexnet(variant: str) -> nn.Module:
     facts = VARIANTS[variant]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if facts.sobel:
-        layers["grey"] = nn.Conv2d(3, 1, 1)
-        layers["sobel"] = nn.Conv2d(1, 2, 3, padding=1)
+        layers["grey"] = _fixed(nn.Conv2d(3, 1, 1), [[[[1 / 3]]] * 3])
+        across = [[1, 0, -1], [2, 0, -2], [1, 0, -1]]
+        down = [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
+        layers["sobel"] = _fixed(nn.Conv2d(1, 2, 3, padding=1), [[across], [down]])
     channels = facts.inputs
     kernels = (11, 5, 3, 3, 3)
     for number, (width, kernel) in enumerate(zip(facts.widths, kernels, strict=True), start=1):
@@ -94,6 +97,14 @@ def alexnet(variant: str) -> nn.Module:
                 layers[f"norm{number}"] = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
         channels = width
     return nn.Sequential(layers)
+
+
+def _fixed(filters: nn.Conv2d, weights: list[Any]) -> nn.Conv2d:
+    with torch.no_grad():
+        filters.weight.copy_(torch.tensor(weights, dtype=torch.float32))
+        if filters.bias is not None:
+            filters.bias.zero_()
+    return filters
 
 
 def keys_in_blocks(layers: Iterable[str], *, sobel: bool = False) -> dict[str, str]:

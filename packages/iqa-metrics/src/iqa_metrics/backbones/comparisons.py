@@ -141,7 +141,7 @@ _QUERIED: Mapping[str, Callable[[Backbone], Iterable[str]]] = {
 }
 
 
-def select(among: Iterable[Backbone] | None = None, **factors: str) -> tuple[Backbone, ...]:
+def select(among: Iterable[Backbone] | None = None, /, **factors: str) -> tuple[Backbone, ...]:
     """Return the backbones that have all those factors.
 
     Parameters

@@ -12,8 +12,9 @@ networks share an axis.
 """
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ _LARGER_SIDES = (1280, 960)
 _FIXED_SIDES = (224, 384, 512, 299, 518, 336, 448, 256, 192, 160, 128, 96, 64, 32)
 """Sides to try where a network takes one size alone."""
 _LARGEST = 1024
+_MEASURING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,6 @@ class Layer:
         How far through the network it lies, in (0, 1].
     form
         How the module lays its response out; what is read out is ``[N, C, h, w]`` always.
-    order
-        Its rank among layers of one depth.
     limits
         Names of the network's layers to the least height and width, in pixels, that reach them.
     """
@@ -95,7 +95,6 @@ class Layer:
     stride: int
     depth: float = 1.0
     form: Form = CHANNELS_FIRST
-    order: int = 0
     limits: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -271,7 +270,7 @@ def measured(
         Layer(name, names[name], c, stride, response.ran / total, form, limits=limits)
         for name, (response, form, c, stride) in found.items()
     ]
-    return fixed, tuple(replace(layer, order=rank) for rank, layer in enumerate(layers))
+    return fixed, tuple(layers)
 
 
 class _Limits(Mapping[str, int]):
@@ -333,20 +332,22 @@ def _passed(
         if len(seen) == len(names):
             raise _TooFew
 
-    handles = [module.register_forward_hook(hook) for module in modules.values()]
     parameter = next(network.parameters(), None)
     dtype = torch.float32 if parameter is None else parameter.dtype
     image = torch.empty(1, channels, height, width, dtype=dtype, device="meta")
-    try:
-        with torch.no_grad():
-            network(image)
-    except _TooFew:
-        pass
-    except Exception as error:  # whatever a network has against an input of that size
-        return seen, error
-    finally:
-        for handle in handles:
-            handle.remove()
+    # Another thread's pass through the same network would fire these hooks too.
+    with _MEASURING:
+        handles = [module.register_forward_hook(hook) for module in modules.values()]
+        try:
+            with torch.no_grad():
+                network(image)
+        except _TooFew:
+            pass
+        except Exception as error:  # whatever a network has against an input of that size
+            return seen, error
+        finally:
+            for handle in handles:
+                handle.remove()
     return seen, None
 
 

@@ -48,7 +48,7 @@ else:
 FILES_VARIABLE = "IQA_BACKBONES"
 
 _TEXTS = ("method", "data", "start", "environment", "recipe", "paper", "note")
-_KNOWN: Mapping[str, tuple[type | tuple[type, ...], bool]] = {
+_KNOWN: Mapping[str, tuple[type, bool]] = {
     "name": (str, True),
     "network": (str, True),
     "goal": (str, True),
@@ -126,13 +126,17 @@ def _record(facts: Mapping[str, Any], folder: Path, base: Callable[[str], Backbo
     _check(facts, {key: needed for key, (_, needed) in _KNOWN.items()}, "the record")
     for key, value in facts.items():
         if not isinstance(value, _KNOWN[key][0]):
-            raise ValueError(f"{key}: expected {_KNOWN[key][0]}, got {value!r}")
+            kind = "text" if _KNOWN[key][0] is str else "a table"
+            raise ValueError(f"{key}: expected {kind}, got {value!r}")
     name = facts["name"]
     if not name or any(character in name for character in ":+* "):
         raise ValueError(f"name: expected one without ':', '+', '*' and blanks, got {name!r}")
     network = base(facts["network"])
     of_weights = facts["weights"]
     _check(of_weights, _OF_WEIGHTS, "[weights]")
+    for key, value in of_weights.items():
+        if not isinstance(value, str) or (key == "file" and Path(value).name in ("", "..")):
+            raise ValueError(f"[weights] {key}: expected text, got {value!r}")
     # Whatever the base was trained for is not what this one was.
     others = {key: facts.get(key, "") for key in _TEXTS}
     record = replace(
@@ -172,6 +176,9 @@ def _check(facts: Mapping[str, Any], known: Mapping[str, bool], where: str) -> N
 
 def _scaling(facts: Mapping[str, Any]) -> InputScaling:
     _check(facts, _OF_SCALING, "[scaling]")
+    for key in ("mean", "std"):
+        if not isinstance(facts[key], list):
+            raise ValueError(f"[scaling] {key}: expected a list of numbers, got {facts[key]!r}")
     mean, std = (tuple(float(value) for value in facts[key]) for key in ("mean", "std"))
     return InputScaling(float(facts["peak"]), mean, std, facts.get("order", "RGB"))
 
@@ -183,6 +190,11 @@ def _without_prefix(prefix: str, state: State) -> State:
 def _until(record: Backbone, last: str) -> Backbone:
     """Return a record whose trunk ends with a layer, since its file ends there."""
     path = record.layer(last).module
+    if "." in path and any(
+        layer.module.startswith(f"{path.rpartition('.')[0]}.")
+        for layer in record.layers[[x.name for x in record.layers].index(last) + 1 :]
+    ):
+        raise ValueError(f"until: {last} lies inside a stage, which can't end early")
     whole, names = record.trunk, record.names
 
     def trunk(network: nn.Module) -> nn.Module:

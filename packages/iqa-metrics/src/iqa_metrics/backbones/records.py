@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from iqa_metrics.backbones.layers import Layer, Names, every_module, measured, unknown_layer
+from iqa_metrics.backbones.layers import Layer, Names, blocks, every_module, measured, unknown_layer
 from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
 from iqa_metrics.checkpoints import State, Unfilled, load
 from iqa_metrics.names import lookup
@@ -31,7 +31,7 @@ class Backbone:
     name
         What specs call it.
     architecture
-        Published name of the network; backbones that share it have the same layers.
+        Published name of the network.
     family
         Architecture without its size, such as ``"ResNet"``.
     kind
@@ -72,6 +72,8 @@ class Backbone:
         Finds the state dict in its checkpoint, in the network's own keys.
     seed
         Of the random weights, where untrained.
+    own
+        Whether it was made from a module of the caller's.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Backbone:
     note: str = ""
     unpack: Callable[[State], State] | None = field(default=None, repr=False)
     seed: int | None = None
+    own: bool = False
 
     @classmethod
     def from_module(
@@ -152,7 +155,8 @@ class Backbone:
             weights=None,
             build=lambda: kept,
             trunk=lambda network: network,
-            names=(lambda _: dict(layers)) if layers is not None else _path_names,
+            names=(lambda _: dict(layers)) if layers is not None else blocks,
+            own=True,
             **factors,  # type: ignore[arg-type]
         )
 
@@ -214,21 +218,46 @@ class Backbone:
             load(trunk, weights)
         elif self.weights is not None:
             load(whole, self.weights.verified(), part=trunk, unpack=self.unpack)
-        return trunk.eval().requires_grad_(False)
+            trunk = self.trunk(whole)  # what it holds itself was replaced
+        return self._completed(trunk).eval().requires_grad_(False)
+
+    def _completed(self, trunk: nn.Module) -> nn.Module:
+        """Compute what no file holds, such as tables of positions."""
+        empty = [name for name, buffer in trunk.named_buffers() if buffer.is_meta]
+        if empty:
+            plain = dict(self.trunk(self.build()).named_buffers())
+            for name in empty:
+                owner, _, key = name.rpartition(".")
+                trunk.get_submodule(owner)._buffers[key] = plain[name]
+        return trunk
 
     def _from_scratch(self) -> nn.Module:
         if self.seed is None:
             return copy.deepcopy(self.trunk(self.build()))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        # Not torch.manual_seed, which would reseed GPUs as well.
+        before = torch.default_generator.get_state()
+        try:
+            torch.default_generator.manual_seed(self.seed)
             return self.trunk(self.build())
+        finally:
+            torch.default_generator.set_state(before)
 
     def untrained(self, seed: int = 0) -> "Backbone":
         """Return the same network with random weights: the control that training is compared with.
 
         The weights are drawn as the architecture's authors start training, by torch's generator
         from that seed, so they are the same wherever torch and torchvision are.
+
+        Raises
+        ------
+        ValueError
+            If it is a module of the caller's own, which can't be built anew.
         """
+        if self.own:
+            raise ValueError(
+                f"{self.name} is a module of your own, which can't be built anew; give "
+                "from_module another one"
+            )
         suffix = UNTRAINED if seed == 0 else f"{UNTRAINED}{seed}"
         return replace(
             self,
@@ -266,10 +295,8 @@ class Backbone:
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return known layer names from input to output, each once."""
         wanted = {layer.name: layer for layer in map(self.layer, names)}
-        return tuple(sorted(wanted, key=lambda name: (wanted[name].depth, wanted[name].order)))
-
-
-def _path_names(network: nn.Module) -> Mapping[str, str]:
-    from iqa_metrics.backbones.layers import blocks
-
-    return blocks(network)
+        running = self.layers
+        if not set(wanted) <= {layer.name for layer in running}:
+            running = self.modules  # where the named ones are too, by their paths
+        ranks = {layer.module: rank for rank, layer in enumerate(running)}
+        return tuple(sorted(wanted, key=lambda name: ranks[wanted[name].module]))

@@ -20,16 +20,20 @@ from iqa_metrics.weights import WeightsFile
 PREFIX = "timm:"
 
 _METHODS = (
-    # What tags contain, the goal and its method.
+    # What names and tags contain, the goal and its method.
     ("dino", "self-supervised", "self-distillation"),
     ("ijepa", "self-supervised", "self-distillation"),
     ("mae", "self-supervised", "masked images"),
+    ("mim", "self-supervised", "masked images"),
+    ("beit", "self-supervised", "masked images"),
     ("moco", "self-supervised", "contrastive"),
     ("clip", "image and text", "contrastive"),
     ("siglip", "image and text", "contrastive"),
     ("openai", "image and text", "contrastive"),
     ("laion", "image and text", "contrastive"),
+    ("datacomp", "image and text", "contrastive"),
 )
+_LABELLED = {"in1k", "in12k", "in21k", "in22k"}
 _DATA = {
     **{"in1k": "ImageNet-1k", "in12k": "ImageNet-12k", "in21k": "ImageNet-22k"},
     **{"in22k": "ImageNet-22k", "yfcc100m": "YFCC100M", "yfcc15m": "YFCC15M"},
@@ -64,7 +68,7 @@ def timm_backbone(name: str) -> Backbone:
     if tag and network not in tags:
         raise UnknownNameError(f"timm has no weights {network!r}; {nearest(network, tags)}")
     published: Any = timm.get_pretrained_cfg(network)
-    goal, method, data = _factors(published.tag or "")
+    goal, method, data = _factors(architecture, published.tag or "")
     return Backbone(
         name=name,
         architecture=architecture,
@@ -84,14 +88,16 @@ def timm_backbone(name: str) -> Backbone:
     )
 
 
-def _factors(tag: str) -> tuple[str, str, str]:
-    """Return goal, method and data that a tag says."""
-    goal, method = next(
-        ((goal, method) for part, goal, method in _METHODS if part in tag), ("classification", "")
-    )
-    found = [_DATA[part] for part in re.split(r"[_.]", tag) if part in _DATA]
-    if "_ft_" in tag and goal != "classification":
+def _factors(architecture: str, tag: str) -> tuple[str, str, str]:
+    """Return goal, method and data that a name and its tag say; empty where they do not."""
+    parts = re.split(r"[_.]", tag)
+    whole = f"{architecture}.{tag}"
+    goal, method = next(((g, m) for part, g, m in _METHODS if part in whole), ("", ""))
+    if not goal and _LABELLED & set(parts):
+        goal = "classification"
+    elif goal and "ft" in parts:
         goal, method = "classification", f"{method}, then fine-tuned"
+    found = [_DATA[part] for part in parts if part in _DATA]
     return goal, method, " + ".join(dict.fromkeys(found))
 
 

@@ -23,6 +23,7 @@ from iqa_metrics.backbones.layers import Names, blocks, counted, residual, stage
 from iqa_metrics.backbones.records import Backbone
 from iqa_metrics.backbones.scaling import HALVES, IMAGENET, InputScaling
 from iqa_metrics.backbones.vision_transformers import any_size
+from iqa_metrics.checkpoints import State
 from iqa_metrics.weights import WeightsFile
 
 
@@ -109,11 +110,11 @@ def torchvision_backbones() -> Iterator[Backbone]:
     for record in trained:
         of_architecture.setdefault(record.name.split(".")[0], record)
     for name, record in of_architecture.items():
-        yield _with_name(record, name).untrained()
-
-
-def _with_name(record: Backbone, name: str) -> Backbone:
-    return record if record.name == name else replace(record, name=name)
+        build = record.build
+        if isinstance(build, partial) and "init_weights" in build.keywords:
+            # Left out where a file's weights replace them at once.
+            build = partial(build, init_weights=True)
+        yield replace(record, name=name, build=build).untrained()
 
 
 def _weights_of(name: str) -> list[Any]:
@@ -139,7 +140,7 @@ def _classifiers(name: str) -> Iterator[Backbone]:
             name,
             weights,
             build=partial(models.get_model_builder(name), weights=None, **options),
-            trunk=_features_of,
+            trunk=features_of,
             scaling=scaling,
             goal="classification",
             method=method,
@@ -188,12 +189,19 @@ def _dense(name: str) -> Iterator[Backbone]:
             goal=goal,
             method="",
             data="COCO",
-            start="ImageNet-1k",
+            start="" if prefix == "ssdlite" else "ImageNet-1k",
             score=max(values, default=None),
             score_of="mean IoU, %" if goal == "segmentation" else "COCO mAP",
             paper=paper,
-            note="output stride 8" if prefix in ("fcn", "deeplabv3") else "",
+            note=_note(goal, inside),
         )
+
+
+def _note(goal: str, inside: str) -> str:
+    """Say what segmentation changes about a classifier."""
+    if goal != "segmentation":
+        return ""
+    return f"dilated: output stride {16 if 'mobilenet' in inside else 8}"
 
 
 def _record(name: str, network: str, weights: Any, **factors: Any) -> Backbone:
@@ -207,12 +215,14 @@ def _record(name: str, network: str, weights: Any, **factors: Any) -> Backbone:
         names = _STAGES
     elif factors["trunk"] is _ssdlite_trunk:
         names = blocks
+    # Detection on a single pass changes the last layers themselves.
+    changed = {_ssd_trunk: " (SSD)", _ssdlite_trunk: " (SSDLite)"}.get(factors["trunk"], "")
     filename = weights.url.rsplit("/", 1)[1]
     digits = re.search(r"-([0-9a-f]{8,})\.pth$", filename)
     counts = bool(family and family.counts_layers)
     return Backbone(
         name=_name(name, weights.name),
-        architecture=family.architecture.format(*shown) if family else network,
+        architecture=f"{family.architecture.format(*shown) if family else network}{changed}",
         family=family.family if family else network,
         kind=(family.kind or " ".join(shown[counts:])) if family else "",
         depth=(int(groups[0]) if counts else family.depth) if family else None,
@@ -221,6 +231,7 @@ def _record(name: str, network: str, weights: Any, **factors: Any) -> Backbone:
         parameters=weights.meta.get("num_params"),
         paper=paper,
         names=names,
+        unpack=older_densenet_keys if network.startswith("densenet") else None,
         weights=WeightsFile(
             filename=filename,
             # torchvision ends each file name in the first digits of the file's SHA-256.
@@ -252,7 +263,7 @@ def _data(weights: str) -> tuple[str, str]:
 # Trunks -----------------------------------------------------------------------------------------
 
 
-def _features_of(network: nn.Module) -> nn.Module:
+def features_of(network: nn.Module) -> nn.Module:
     """Return the part of a classifier that holds its layers, without the head."""
     kind = type(network).__name__
     if kind == "VisionTransformer":
@@ -297,6 +308,12 @@ def _without_epsilon(build: Callable[[], nn.Module]) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 0.0
     return network
+
+
+def older_densenet_keys(state: State) -> State:
+    """Return DenseNet's keys as its modules are called now: ``norm.1`` became ``norm1``."""
+    pattern = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
+    return {pattern.sub(r"\1\2", key): value for key, value in state.items()}
 
 
 def options_of(record: Backbone) -> Mapping[str, Any]:

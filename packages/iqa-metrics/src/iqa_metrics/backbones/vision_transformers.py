@@ -77,7 +77,7 @@ def any_size(network: nn.Module) -> nn.Module:
 
 _FROM_TIMM = (
     (r"^cls_token$", "class_token"),
-    (r"^pos_embed$", "encoder.pos_embedding"),
+    (r"^pos_embed(ding)?$", "encoder.pos_embedding"),
     (r"^patch_embed\.proj\.", "conv_proj."),
     (r"^norm\.", "encoder.ln."),
     (r"^blocks\.(\d+)\.norm(\d)\.", r"encoder.layers.encoder_layer_\1.ln_\2."),

@@ -22,7 +22,7 @@ from iqa_metrics.backbones.alexnets import alexnet, from_blocks
 from iqa_metrics.backbones.layers import Names, blocks, counted, residual
 from iqa_metrics.backbones.records import Backbone
 from iqa_metrics.backbones.scaling import IMAGENET, InputScaling
-from iqa_metrics.backbones.torchvision_models import _features_of
+from iqa_metrics.backbones.torchvision_models import features_of, older_densenet_keys
 from iqa_metrics.backbones.vision_transformers import any_size, from_timm_keys
 from iqa_metrics.checkpoints import State
 from iqa_metrics.weights import WeightsFile
@@ -448,7 +448,7 @@ def _network(row: _Training) -> _Network:
         name = row.name.removesuffix(".places365")
         return _Network(
             partial(models.get_model_builder(name), weights=None, num_classes=365),
-            _features_of,
+            features_of,
             *_of_torchvision(name),
         )
     variant = re.fullmatch(r"AlexNet \((\w+)\)", row.network)
@@ -470,6 +470,7 @@ def _network(row: _Training) -> _Network:
             num_heads=6 if small else 12,
             hidden_dim=384 if small else 768,
             mlp_dim=4 * (384 if small else 768),
+            norm_layer=partial(nn.LayerNorm, eps=1e-5 if row.environment == "VISSL" else 1e-6),
         )
         return _Network(
             *(build, any_size, blocks, _of_transformer, IMAGENET, "ViT", row.network[4:]),
@@ -479,7 +480,7 @@ def _network(row: _Training) -> _Network:
     lightness = "lightness" in row.network
     return _Network(
         _resnet50_of_lightness if lightness else models.get_model_builder(f"resnet{depth}"),
-        _features_of,
+        features_of,
         residual,
         _of_resnet,
         _LIGHTNESS if lightness else IMAGENET,
@@ -572,9 +573,6 @@ def _of_alexnet(variant: str, state: State) -> State:
 
 
 def _of_places(state: State) -> State:
-    """Return torchvision's keys: ``features.module.0.weight`` and older DenseNet names."""
-    renamed = {}
-    for key, value in _inside(state).items():
-        key = key.replace("module.", "")
-        renamed[re.sub(r"\b(norm|conv|relu)\.(\d)\.", r"\1\2.", key)] = value
-    return renamed
+    """Return torchvision's keys, given such as ``features.module.0.weight``."""
+    flat = {key.replace("module.", ""): value for key, value in _inside(state).items()}
+    return older_densenet_keys(flat)

@@ -236,12 +236,13 @@ def list_comparisons(
 
 
 def _factors(queries: list[str] | None) -> dict[str, str]:
-    factors = {}
+    factors: dict[str, str] = {}
     for query in queries or ():
         name, equals, value = query.partition("=")
         if not equals:
             raise ValueError(f"--where: expected FACTOR=VALUE, got {query!r}")
-        factors[name.strip()] = value.strip()
+        if factors.setdefault(name.strip(), value.strip()) != value.strip():
+            raise ValueError(f"--where: {name.strip()} can't be two things at once")
     return factors
 
 
