@@ -13,6 +13,7 @@ from pathlib import Path
 
 from iqa_metrics import BACKBONES, METRICS, READOUTS, comparisons
 from iqa_metrics.backbones import FACTORS
+from iqa_metrics.datasets import READERS
 
 FOLDER = Path(__file__).parent
 
@@ -61,11 +62,21 @@ def compared() -> Iterable[list[str]]:
         yield [f"`{factor}`", str(len(found)), str(strict), f"{agreed}: {values}"]
 
 
+def databases() -> Iterable[list[str]]:
+    """Databases of opinions."""
+    yield ["name", "database", "references", "pairs", "higher is", "files", "source"]
+    for reader in READERS.values():
+        facts = reader.facts
+        counts = [str(facts.references), str(facts.pairs)]
+        yield [f"`{facts.name}`", facts.title, *counts, facts.higher_is, facts.layout, facts.source]
+
+
 TABLES: dict[str, Callable[[], Iterable[list[str]]]] = {
     "metrics": metrics,
     "readouts": readouts,
     "backbones": backbones,
     "comparisons": compared,
+    "databases": databases,
 }
 
 

@@ -2,6 +2,7 @@
 
 import typer
 
+from iqa_metrics.cli.datasets import datasets_app
 from iqa_metrics.cli.lists import list_app
 from iqa_metrics.cli.score import score
 from iqa_metrics.cli.weights import weights_app
@@ -15,3 +16,4 @@ app = typer.Typer(
 app.command()(score)
 app.add_typer(list_app, name="list")
 app.add_typer(weights_app, name="weights")
+app.add_typer(datasets_app, name="datasets")

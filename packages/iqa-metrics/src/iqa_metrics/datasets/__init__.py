@@ -1,0 +1,15 @@
+"""Opinion databases: read as their owners publish them, checked, with direction and licence."""
+
+from iqa_metrics.datasets.bapps import read_choices as read_choices
+from iqa_metrics.datasets.bapps import read_samenesses as read_samenesses
+from iqa_metrics.datasets.checking import check_database as check_database
+from iqa_metrics.datasets.readers import READERS as READERS
+from iqa_metrics.datasets.readers import read_database as read_database
+from iqa_metrics.datasets.readers import read_opinions as read_opinions
+from iqa_metrics.datasets.records import Choice as Choice
+from iqa_metrics.datasets.records import DatabaseFacts as DatabaseFacts
+from iqa_metrics.datasets.records import DatasetError as DatasetError
+from iqa_metrics.datasets.records import OpinionDatabase as OpinionDatabase
+from iqa_metrics.datasets.records import OpinionPair as OpinionPair
+from iqa_metrics.datasets.records import Problem as Problem
+from iqa_metrics.datasets.records import Sameness as Sameness

@@ -1,0 +1,66 @@
+"""Look at a database before a study does: all of it has to be there, and be what was published."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from iqa_metrics.datasets.readers import read_database
+from iqa_metrics.datasets.records import OpinionDatabase, Problem
+from iqa_metrics.decoding import ImageError
+
+
+def check_database(
+    name: str, folder: str | Path, progress: Callable[[int, int], None] | None = None
+) -> OpinionDatabase:
+    """Read a database and decode each of its images.
+
+    Parameters
+    ----------
+    name, folder
+        As for :func:`iqa_metrics.datasets.read_database`.
+    progress
+        Is told how many images were looked at, and of how many.
+
+    Returns
+    -------
+    OpinionDatabase
+        With all that is wrong in ``problems``: what is missing, can't be decoded, or differs in
+        size from its reference.
+
+    Raises
+    ------
+    UnknownNameError, DatasetError
+        If there is no such database, or nothing of it can be read.
+    """
+    found = read_database(name, folder, complete=False)
+    images = list(
+        dict.fromkeys(file for pair in found.pairs for file in (pair.reference, pair.distorted))
+    )
+    sizes: dict[Path, tuple[int, ...]] = {}
+    problems = list(found.problems)
+    with ThreadPoolExecutor() as pool:
+        for index, (file, size) in enumerate(
+            zip(images, pool.map(_size, images), strict=True), start=1
+        ):
+            if isinstance(size, str):
+                problems.append(Problem("unreadable", str(file), size))
+            else:
+                sizes[file] = size
+            if progress is not None:
+                progress(index, len(images))
+    for pair in found.pairs:
+        expected, got = sizes.get(pair.reference), sizes.get(pair.distorted)
+        if expected and got and expected != got:
+            why = "{1}x{0}; its reference is {3}x{2}".format(*got, *expected)
+            problems.append(Problem("size", str(pair.distorted), why))
+    return OpinionDatabase(found.facts, found.pairs, tuple(problems))
+
+
+def _size(file: Path) -> tuple[int, ...] | str:
+    """Return height and width of an image that can be decoded, or why it can't."""
+    from iqa_metrics.images import read_image
+
+    try:
+        return tuple(read_image(file).shape[-2:])
+    except (ImageError, OSError) as error:
+        return str(error)

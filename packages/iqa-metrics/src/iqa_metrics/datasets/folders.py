@@ -1,0 +1,95 @@
+"""A folder as downloaded: files found whatever the letter case of their names."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from iqa_metrics.datasets.records import DatasetError, Problem
+
+_DEEPEST = 3
+
+
+class Folder:
+    """The files of a database, by their lower-case paths.
+
+    Copies of one database differ in the letter case of names, and archives unpack into a folder of
+    their own or not. So files are found in any letter case, from whichever folder holds the one
+    that marks the database.
+
+    Parameters
+    ----------
+    root
+        The folder that the user names.
+    markers
+        Paths of which the database has one at least, such as its file of opinions.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder, or no marker in it.
+    """
+
+    def __init__(self, root: Path, markers: Iterable[str]) -> None:
+        if not root.is_dir():
+            raise DatasetError(f"{root} is no folder")
+        wanted = [marker.lower() for marker in markers]
+        for depth in range(_DEEPEST):
+            for folder in sorted(_folders(root, depth)):
+                files = _files(folder)
+                if any(marker in files or _has_folder(files, marker) for marker in wanted):
+                    self.path, self._files = folder, files
+                    self.missing: list[Problem] = []
+                    return
+        raise DatasetError(
+            f"{root} holds no {' or '.join(markers)}; expected the folder as downloaded, unpacked"
+        )
+
+    def find(self, *paths: str) -> Path | None:
+        """Return the file that has one of those paths; note it as missing if none is there."""
+        for path in paths:
+            found = self._files.get(path.lower())
+            if found is not None:
+                return found
+        self.missing.append(Problem("missing", paths[0]))
+        return None
+
+    def need(self, *paths: str) -> Path:
+        """Return a file without which nothing can be read.
+
+        Raises
+        ------
+        DatasetError
+            If it is not there.
+        """
+        found = self.find(*paths)
+        if found is None:
+            raise DatasetError(f"{self.path} is incomplete", self.missing[-1:])
+        return found
+
+    def under(self, folder: str, ending: str) -> list[str]:
+        """Return the lower-case paths of files in a folder, sorted."""
+        prefix = f"{folder.lower()}/"
+        return sorted(p for p in self._files if p.startswith(prefix) and p.endswith(ending))
+
+
+def _folders(root: Path, depth: int) -> Iterator[Path]:
+    if depth == 0:
+        yield root
+        return
+    for child in root.iterdir():
+        if child.is_dir():
+            yield from _folders(child, depth - 1)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    found = {}
+    for where, _, names in os.walk(folder):
+        below = os.path.relpath(where, folder)
+        for name in names:
+            path = name if below == "." else f"{Path(below).as_posix()}/{name}"
+            found[path.lower()] = Path(where) / name
+    return found
+
+
+def _has_folder(files: dict[str, Path], marker: str) -> bool:
+    return marker.endswith("/") and any(path.startswith(marker) for path in files)
