@@ -259,7 +259,9 @@ class Run:
         rows = [[f"{n // 50 % 6}.png", f"{n * n % 12}.png", n] for n in range(count)]
         rows[count // 2][1] = "damaged.png"
         write_pairs(folder / "pairs.csv", rows, ["n"])
-        code = "from iqa_metrics.cli import app; app()"
+        # Where tests run in the background, children would be deaf to Ctrl-C.
+        listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        code = f"{listening}from iqa_metrics.cli import app; app()"
         self.command = [sys.executable, "-c", code, "score", "--pairs", str(folder / "pairs.csv")]
         self.command += ["-m", "default", "-m", "psnr", "--workers", "3"]
 
@@ -283,7 +285,7 @@ class Run:
 
 
 def test_a_run_that_is_killed_goes_on_to_the_byte(tmp_path):
-    run = Run(tmp_path, 600, 48)  # enough that a signal comes in time
+    run = Run(tmp_path, 300, 48)
     finished = run.whole()
     status, message = run.go_on(signal.SIGINT, len(finished) // 4)
     assert status == 130, message
