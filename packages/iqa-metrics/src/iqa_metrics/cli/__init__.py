@@ -2,6 +2,7 @@
 
 import typer
 
+from iqa_metrics.cli.calibrate import calibrate
 from iqa_metrics.cli.datasets import datasets_app
 from iqa_metrics.cli.lists import list_app
 from iqa_metrics.cli.score import score
@@ -14,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(score)
+app.command()(calibrate)
 app.add_typer(list_app, name="list")
 app.add_typer(weights_app, name="weights")
 app.add_typer(datasets_app, name="datasets")

@@ -1,0 +1,125 @@
+"""Channel relevance from opinion: what it finds, and what it does not find."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+from iqa_metrics.calibration import by_layer, calibrate, fit_weights
+from iqa_metrics.statistics import srocc
+
+
+def synthetic(channels=12, references=12, each=15, noise=0.2, seed=0):
+    """Squares of channels that vary apart, and opinion by weights that are known."""
+    stream = np.random.default_rng(seed)
+    n = references * each
+    squares = stream.gamma(0.7, 1.0, (n, channels)) * stream.uniform(0.5, 2, channels)
+    weights = np.where(np.arange(channels) % 3 == 0, 0.0, stream.uniform(0.2, 3, channels))
+    clean = squares @ weights
+    opinion = 20 + 3 * (clean + noise * clean.std() * stream.normal(size=n))
+    return squares, opinion, np.repeat([f"r{i}" for i in range(references)], each), weights
+
+
+def test_known_weights_are_recovered():
+    squares, opinion, references, weights = synthetic(noise=0.0)
+    found = fit_weights(squares, opinion, 1e-6)
+    np.testing.assert_allclose(found, weights / weights.mean(), rtol=0.01, atol=0.01)
+    noisy, opinion, references, weights = synthetic(noise=0.3, references=60)
+    learned = calibrate(noisy, opinion, references, draws=300)
+    assert np.corrcoef(learned.weights, weights)[0, 1] > 0.95
+    assert learned.weights.mean() == pytest.approx(1)
+    assert (learned.weights >= 0).all()
+    assert learned.gain.value > 0
+    assert learned.gain.low > 0
+    np.testing.assert_allclose(learned.uniform, np.sqrt(noisy.sum(1)))
+    gained = srocc(learned.held_out, opinion) - srocc(learned.uniform, opinion)
+    assert learned.gain.value == pytest.approx(gained)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shuffled_opinion_gains_nothing(seed):
+    squares, opinion, references, _ = synthetic(seed=seed)
+    shuffled = np.random.default_rng(seed).permutation(opinion)
+    learned = calibrate(squares, shuffled, references, draws=300)
+    # Not distinguishable from nothing, of four tries together at one in a hundred.
+    assert learned.gain.p > 0.01 / 4 or learned.gain.value < 0
+
+
+def test_the_fit_is_the_minimum():
+    """Of the penalised least squares with weights of at least 0, as scipy finds it."""
+    squares, opinion, _, _ = synthetic(channels=6)
+    strength, count = 0.1, 6
+    found = fit_weights(squares, opinion, strength)
+    unit = squares.sum(1).std()
+    centred = (squares - squares.mean(0)) / unit
+    uniform = (centred.T @ (opinion - opinion.mean()) / len(opinion)).sum()
+    penalty = strength * np.trace(centred.T @ centred / len(opinion)) / count
+    rows = np.concatenate([centred / np.sqrt(len(opinion)), np.sqrt(penalty) * np.eye(count)])
+    moved = (opinion - opinion.mean()) / np.sqrt(len(opinion))
+    wanted = np.concatenate([moved, np.full(count, np.sqrt(penalty) * uniform)])
+    best, _ = scipy.optimize.nnls(rows, wanted)
+    np.testing.assert_allclose(found, best / best.mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_strong_penalties_mean_equal_weights_and_weak_ones_do_not():
+    squares, opinion, _, _ = synthetic()
+    np.testing.assert_allclose(fit_weights(squares, opinion, 1e9), 1, rtol=1e-6)
+    assert np.ptp(fit_weights(squares, opinion, 1e-6)) > 1
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e-6, 0), (1e6, -3e6), (7.0, 100)])
+def test_units_of_opinion_and_of_differences_do_not_matter(scale, shift):
+    squares, opinion, _, _ = synthetic()
+    expected = fit_weights(squares, opinion, 0.1)
+    found = fit_weights(scale * squares, scale * opinion + shift, 0.1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_opinion_the_wrong_way_round_teaches_nothing():
+    squares, opinion, references, _ = synthetic()
+    np.testing.assert_array_equal(fit_weights(squares, -opinion, 0.1), 1)
+    learned = calibrate(squares, -opinion, references, draws=20)
+    assert (learned.weights == 1).all()
+    np.testing.assert_allclose(learned.held_out, learned.uniform)
+
+
+def test_no_reference_is_on_both_sides():
+    """An opinion that only memory of a reference could tell is not told."""
+    stream = np.random.default_rng(0)
+    references = np.repeat([f"r{i}" for i in range(8)], 30)
+    squares = np.zeros((240, 8))
+    squares[np.arange(240), np.repeat(np.arange(8), 30)] = stream.gamma(1, 1, 240)
+    # Each reference moves a channel of its own, which counts by a number of its own.
+    opinion = squares @ stream.uniform(0, 5, 8)
+    learned = calibrate(squares, opinion, references, draws=50, folds=8)
+    assert len(learned.strengths) == 8
+    seen = np.sqrt(squares @ fit_weights(squares, opinion, 1e-6))
+    assert srocc(seen, opinion) > 0.99
+    assert srocc(learned.held_out, opinion) < 0.9
+    again = calibrate(squares, opinion, references, draws=50, folds=8)
+    np.testing.assert_array_equal(again.held_out, learned.held_out)
+
+
+def test_weights_by_layer():
+    assert by_layer(np.arange(5.0), {"a": 2, "b": 3}) == {"a": [0, 1], "b": [2, 3, 4]}
+    with pytest.raises(ValueError, match="expected 4 weights, got 5"):
+        by_layer(np.arange(5.0), {"a": 2, "b": 2})
+
+
+def test_what_does_not_fit_is_refused():
+    squares, opinion, references, _ = synthetic()
+    for x, y, words in (
+        (squares[0], opinion, "expected squares"),
+        (squares, opinion[1:], "expected squares"),
+        (-squares, opinion, "at least 0"),
+        (squares, opinion * np.nan, "finite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fit_weights(x, y, 1.0)
+    with pytest.raises(ValueError, match="strength"):
+        fit_weights(squares, opinion, 0)
+    with pytest.raises(ValueError, match="at least 3 references, got 2"):
+        calibrate(squares, opinion, np.where(np.arange(len(opinion)) < 9, "a", "b"))
+    with pytest.raises(ValueError, match="expected one a pair"):
+        calibrate(squares, opinion, references[1:])
+    with pytest.raises(ValueError, match="folds"):
+        calibrate(squares, opinion, references, folds=1)

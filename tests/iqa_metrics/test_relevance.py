@@ -1,0 +1,163 @@
+"""From images and opinions to a metric with channel weights, its file, and the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from seeded import trunk
+from skimage import data
+from typer.testing import CliRunner
+
+from iqa_metrics import DeepDistance, WeightsError, backbone, read_image
+from iqa_metrics.calibration import by_layer
+from iqa_metrics.cli import app
+from iqa_metrics.datasets import DatasetError, read_opinions
+from iqa_metrics.relevance import (
+    channel_squares,
+    learn_relevance,
+    read_relevance,
+    save_relevance,
+)
+
+LAYERS = {"stem": 32, "block2": 24}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four photographs, each with noise and blur of three strengths; the worse, the higher."""
+    from PIL import Image, ImageFilter
+
+    folder = tmp_path_factory.mktemp("opinions")
+    stream = np.random.default_rng(0)
+    rows = ["reference,distorted,dmos"]
+    crops = [data.astronaut()[:64, :64], data.astronaut()[90:154, 180:244]]
+    crops += [data.coffee()[100:164, 200:264], data.chelsea()[60:124, 120:184]]
+    for number, crop in enumerate(crops):
+        picture = Image.fromarray(crop)
+        picture.save(folder / f"{number}.png")
+        for level in (1, 2, 3):
+            noisy = crop + stream.normal(0, 6 * level, crop.shape)
+            noise = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+            for name, worse in (
+                ("noise", noise),
+                ("blur", picture.filter(ImageFilter.GaussianBlur(0.5 * level))),
+            ):
+                worse.save(folder / f"{number}_{name}_{level}.png")
+                rows.append(f"{number}.png,{number}_{name}_{level}.png,{10 * level + number / 10}")
+    (folder / "pairs.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opinions(folder):
+    return read_opinions(folder / "pairs.csv", "worse", "dmos")
+
+
+def weighted(weights):
+    return DeepDistance(
+        "efficientnet_lite0", list(LAYERS), "weighted_euclidean", channel_weights=weights
+    )
+
+
+def test_squares_by_channel_are_those_of_the_responses(opinions):
+    ones = {name: torch.ones(count) for name, count in LAYERS.items()}
+    metric = weighted(ones)
+    told = []
+    found = channel_squares(metric, opinions, progress=lambda *state: told.append(state))
+    assert found.shape == (24, 56)
+    assert told[-1] == (24, 24)
+    pair = opinions.pairs[7]
+    x, y = (read_image(file) for file in (pair.reference, pair.distorted))
+    a, b = (metric.extractor.responses(image, LAYERS) for image in (x, y))
+    expected = [(a[n] - b[n]).double().square().sum(dim=(0, 2, 3)) for n in LAYERS]
+    np.testing.assert_allclose(found[7], torch.cat(expected).numpy(), rtol=1e-5, atol=1e-9)
+    # What weights make of them is what the metric says.
+    weights = np.random.default_rng(0).uniform(0, 2, 56)
+    value = weighted(by_layer(weights, LAYERS))(x, y)
+    assert value.item() == pytest.approx(np.sqrt(found[7] @ weights), rel=1e-5)
+
+
+def test_a_metric_is_learned_saved_and_read_again(opinions, tmp_path):
+    learned = learn_relevance("efficientnet_lite0", list(LAYERS), opinions, draws=50)
+    calibration, provenance = learned.calibration, learned.provenance
+    assert provenance["spec"] == "efficientnet_lite0:stem+block2:weighted_euclidean:joint"
+    assert (provenance["pairs"], provenance["references"]) == (24, 4)
+    low, high = provenance["held_out_gain_interval"]
+    assert low <= provenance["held_out_gain"] <= high
+    path = tmp_path / "weights.safetensors"
+    save_relevance(learned, path)
+    again = read_relevance(path)
+    assert again.provenance == provenance
+    assert again.metric.name == learned.metric.name
+    pair = opinions.pairs[3]
+    x, y = (read_image(file) for file in (pair.reference, pair.distorted))
+    assert torch.equal(again.metric(x, y), learned.metric(x, y))
+    first = again.metric.channel_weights.of("stem").numpy()
+    np.testing.assert_allclose(first, calibration.weights[:32], rtol=1e-6)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+def test_where_higher_is_better_opinion_is_turned_around(folder, opinions):
+    from dataclasses import replace
+
+    turned = replace(
+        opinions,
+        facts=replace(opinions.facts, higher_is="better"),
+        pairs=tuple(replace(pair, opinion=-pair.opinion) for pair in opinions.pairs),
+    )
+    found = [learn_relevance("efficientnet_lite0", "stem", o, draws=5) for o in (opinions, turned)]
+    np.testing.assert_array_equal(*(f.calibration.weights for f in found))
+    assert found[0].provenance["opinions"] != found[1].provenance["opinions"]
+
+
+def test_weights_of_another_network_are_refused(opinions, tmp_path):
+    network = trunk("squeezenet1_1")
+    learned = learn_relevance("squeezenet1_1", "fire3", opinions, trunk=network, draws=5)
+    path = tmp_path / "weights.safetensors"
+    save_relevance(learned, path)
+    assert read_relevance(path, trunk=network).metric.layers == ("fire3",)
+    with pytest.raises(WeightsError, match="learned in a squeezenet1_1 of other values"):
+        read_relevance(path, trunk=backbone("squeezenet1_1").build())
+    path.write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="can't be read as channel weights"):
+        read_relevance(path)
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.ones(1)}, path)
+    with pytest.raises(WeightsError, match="holds no channel weights"):
+        read_relevance(path)
+
+
+def test_images_that_can_not_be_used_are_named(folder, opinions, tmp_path):
+    from dataclasses import replace
+
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    pairs = (replace(opinions.pairs[0], distorted=broken), *opinions.pairs[1:])
+    with pytest.raises(DatasetError, match=r"can't be used: unreadable: .*broken\.png"):
+        learn_relevance("efficientnet_lite0", "stem", replace(opinions, pairs=pairs))
+
+
+def test_the_command_line(folder, tmp_path):
+    out = tmp_path / "w.safetensors"
+    command = ["calibrate", "--backbone", "efficientnet_lite0", "--layer", "block2", "--out", out]
+    table = ["--pairs", folder / "pairs.csv", "--opinion", "dmos", "--higher-is", "worse"]
+    result = run(*command, *table, "--draws", 20)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == ["efficientnet_lite0:block2:weighted_euclidean", str(out)]
+    assert "held-out SROCC over equal weights" in result.stderr
+    result = run(*command, *table, "--draws", 20, "--json")
+    assert json.loads(result.stdout) == dict(read_relevance(out).provenance)
+    for arguments, words in (
+        ([], "give either --pairs"),
+        (["--pairs", folder / "pairs.csv"], "needs --higher-is"),
+        (["--database", "csiq"], "--database needs --folder"),
+        ([*table, "--database", "csiq"], "give either --pairs"),
+    ):
+        result = run(*command, *arguments)
+        assert (result.exit_code, words in result.stderr) == (2, True)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
