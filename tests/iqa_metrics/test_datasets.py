@@ -17,6 +17,7 @@ from iqa_metrics.datasets import (
     READERS,
     DatasetError,
     check_database,
+    make_ladder,
     read_choices,
     read_database,
     read_opinions,
@@ -336,6 +337,48 @@ def test_a_table_of_ones_own(tmp_path):
 def test_real_opinions_agree_with_a_real_metric(live):
     found = read_opinions(live / "pairs.csv", "worse", "dmos")
     assert (len(found.pairs), found.facts.references) == (76, 4)
+
+
+# The ladder -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory):
+    return make_ladder(tmp_path_factory.mktemp("ladder"))
+
+
+def test_the_ladder_is_a_database_like_others(ladder):
+    assert (len(ladder.pairs), len({pair.reference for pair in ladder.pairs})) == (160, 4)
+    assert "no opinion" in ladder.facts.title
+    for pair in ladder.pairs:
+        with Image.open(pair.reference) as reference, Image.open(pair.distorted) as distorted:
+            assert reference.size == distorted.size
+            assert reference.mode == distorted.mode == "RGB"
+
+
+def test_each_ladder_is_climbed_rung_by_rung(ladder):
+    """The mean squared error rises with the rung, of each photograph in each way."""
+    errors = {}
+    for pair in ladder.pairs:
+        x, y = (np.asarray(Image.open(p), dtype=float) for p in (pair.reference, pair.distorted))
+        errors.setdefault((pair.reference, pair.distortion), []).append(np.square(x - y).mean())
+    assert len(errors) == 32
+    for rungs in errors.values():
+        assert rungs[0] > 0
+        assert rungs == sorted(rungs)
+
+
+def test_the_ladder_is_made_once_and_the_same_everywhere(ladder, tmp_path):
+    folder = ladder.pairs[0].reference.parent
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert make_ladder(folder) == ladder
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    again = make_ladder(tmp_path / "other")
+    for here, there in zip(ladder.pairs, again.pairs, strict=True):
+        assert here.distorted.read_bytes() == there.distorted.read_bytes()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatasetError, match="can't be written to"):
+        make_ladder(tmp_path / "file")
 
 
 # BAPPS --------------------------------------------------------------------------------------------

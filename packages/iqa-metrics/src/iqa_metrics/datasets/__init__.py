@@ -3,6 +3,7 @@
 from iqa_metrics.datasets.bapps import read_choices as read_choices
 from iqa_metrics.datasets.bapps import read_samenesses as read_samenesses
 from iqa_metrics.datasets.checking import check_database as check_database
+from iqa_metrics.datasets.ladder import make_ladder as make_ladder
 from iqa_metrics.datasets.readers import READERS as READERS
 from iqa_metrics.datasets.readers import read_database as read_database
 from iqa_metrics.datasets.readers import read_opinions as read_opinions

@@ -1,0 +1,139 @@
+"""A set that needs no download: photographs under graded degradations, scored by severity.
+
+Severity is the rung of a ladder, 1 to 5, and **no opinion**: nobody was asked. It tells whether a
+metric rises as a photograph gets worse in one way, and shows a study at work. It does not tell
+which of two kinds of degradation looks worse, so correlations over several kinds together say
+little, and those within one kind too much: most metrics climb a ladder.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageFilter
+
+from iqa_metrics.datasets.records import (
+    DatabaseFacts,
+    DatasetError,
+    OpinionDatabase,
+    OpinionPair,
+)
+from iqa_metrics.weights import written_at_once
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
+"""The colour photographs that come with scikit-image."""
+RUNGS = 5
+
+_SIDE = 384
+"""Longest side; strengths are made for about this size."""
+
+
+def _noisy(picture: Image.Image, rung: int, seed: int, *, colour: bool) -> Image.Image:
+    pixels = np.asarray(picture, dtype=np.float64)
+    shape = pixels.shape if colour else (*pixels.shape[:2], 1)
+    noise = np.random.default_rng(seed).normal(0, 4.0 * 1.7 ** (rung - 1), shape)
+    return _image(pixels + noise)
+
+
+def _encoded(picture: Image.Image, kind: str, **options: object) -> Image.Image:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return Image.open(file).convert("RGB")
+
+
+def _shifted(picture: Image.Image, rung: int) -> Image.Image:
+    step = 2 ** (rung - 1)
+    pixels = np.asarray(picture)
+    padded = np.pad(pixels, ((0, 0), (step, 0), (0, 0)), mode="edge")
+    return Image.fromarray(padded[:, : pixels.shape[1]].copy())
+
+
+def _quantised(picture: Image.Image, rung: int) -> Image.Image:
+    levels = (32, 16, 8, 5, 3)[rung - 1]
+    pixels = np.asarray(picture, dtype=np.float64) / 255
+    return _image(np.round(pixels * (levels - 1)) / (levels - 1) * 255)
+
+
+def _image(pixels: NDArray[np.float64]) -> Image.Image:
+    return Image.fromarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))
+
+
+LADDERS: Mapping[str, Callable[[Image.Image, int, int], Image.Image]] = {
+    "jpeg": lambda p, rung, _: _encoded(p, "JPEG", quality=(50, 30, 18, 10, 5)[rung - 1]),
+    "jpeg2000": lambda p, rung, _: _encoded(
+        p, "JPEG2000", quality_mode="rates", quality_layers=[(16, 32, 64, 128, 256)[rung - 1]]
+    ),
+    "blur": lambda p, rung, _: p.filter(ImageFilter.GaussianBlur(0.6 * 1.6 ** (rung - 1))),
+    "white noise": lambda p, rung, seed: _noisy(p, rung, seed, colour=False),
+    "colour noise": lambda p, rung, seed: _noisy(p, rung, seed, colour=True),
+    "contrast": lambda p, rung, _: ImageEnhance.Contrast(p).enhance(1 - 0.17 * rung),
+    "quantisation": lambda p, rung, _: _quantised(p, rung),
+    "shift": lambda p, rung, _: _shifted(p, rung),
+}
+"""Degradations: ``(photograph, rung from 1, seed) -> photograph``."""
+
+
+def make_ladder(folder: str | Path) -> OpinionDatabase:
+    """Write the set into a folder, or find it there, and return it.
+
+    Parameters
+    ----------
+    folder
+        Where images lie as PNG; 4 references and 160 distorted images, some 40 MB.
+
+    Returns
+    -------
+    OpinionDatabase
+        Its ``opinion`` is the rung, 1 to 5, higher for stronger degradations: severity and no
+        opinion, as its title says.
+
+    Raises
+    ------
+    DatasetError
+        If scikit-image is not installed, or the folder can't be written to.
+    """
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise DatasetError(
+            "the ladder needs scikit-image: pip install 'iqa-metrics[study]'"
+        ) from error
+    root = Path(folder)
+    pairs = []
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for number, name in enumerate(PHOTOGRAPHS):
+            picture = Image.fromarray(getattr(data, name)())
+            picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+            reference = _kept(root / f"{name}.png", partial(Image.Image.copy, picture))
+            for kind, (distortion, degrade) in enumerate(LADDERS.items()):
+                for rung in range(1, RUNGS + 1):
+                    seed = 100 * number + 10 * kind + rung
+                    distorted = _kept(
+                        root / f"{name}_{distortion.replace(' ', '_')}_{rung}.png",
+                        partial(degrade, picture, rung, seed),
+                    )
+                    pairs.append(OpinionPair(reference, distorted, rung, distortion, rung))
+    except OSError as error:
+        raise DatasetError(f"{root} can't be written to: {error}") from error
+    return OpinionDatabase(_FACTS, tuple(pairs))
+
+
+_FACTS = DatabaseFacts(
+    *("ladder", "Ladder (severity, no opinion)", "worse", (1.0, float(RUNGS))),
+    *(len(PHOTOGRAPHS), len(PHOTOGRAPHS) * len(LADDERS) * RUNGS),
+    "photographs of scikit-image under graded degradations",
+    "the photographs' own, see scikit-image",
+    "made by iqa_metrics.datasets.make_ladder",
+)
+
+
+def _kept(path: Path, make: Callable[[], Image.Image]) -> Path:
+    """Write an image unless it is there; one that is there is whole."""
+    if not path.exists():
+        with written_at_once(path) as file:
+            make().save(file, "PNG")
+    return path
