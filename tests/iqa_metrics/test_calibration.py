@@ -75,9 +75,10 @@ def test_units_of_opinion_and_of_differences_do_not_matter(scale, shift):
 
 
 def test_opinion_the_wrong_way_round_teaches_nothing():
-    squares, opinion, references, _ = synthetic()
-    np.testing.assert_array_equal(fit_weights(squares, -opinion, 0.1), 1)
-    learned = calibrate(squares, -opinion, references, draws=20)
+    squares, _, references, _ = synthetic()
+    opinion = -squares.sum(1)
+    np.testing.assert_array_equal(fit_weights(squares, opinion, 0.1), 1)
+    learned = calibrate(squares, opinion, references, draws=20)
     assert (learned.weights == 1).all()
     np.testing.assert_allclose(learned.held_out, learned.uniform)
 
@@ -97,6 +98,31 @@ def test_no_reference_is_on_both_sides():
     assert srocc(learned.held_out, opinion) < 0.9
     again = calibrate(squares, opinion, references, draws=50, folds=8)
     np.testing.assert_array_equal(again.held_out, learned.held_out)
+
+
+def test_folds_are_brought_to_one_scale():
+    """Channels of very different energy: weights of unlike folds have unlike scales."""
+    stream = np.random.default_rng(20)
+    references = np.repeat([f"r{i}" for i in range(6)], 15)
+    factors = stream.gamma(1, 1, (90, 3))
+    mixing = stream.gamma(0.3, 1, (3, 40)) * stream.lognormal(0, 2, 40)
+    squares = factors @ mixing * stream.gamma(4, 0.25, (90, 40))
+    opinion = factors @ np.array([3.0, 1.0, 0.2]) + 0.3 * stream.normal(size=90)
+    learned = calibrate(squares, opinion, references, draws=50)
+    gains = [
+        srocc(learned.held_out[part], opinion[part]) - srocc(learned.uniform[part], opinion[part])
+        for part in (references == name for name in np.unique(references))
+    ]
+    # Within a reference, and so within a fold, scales do not count.
+    assert np.mean(gains) > 0.05
+    assert learned.gain.value > 0.05
+
+
+def test_a_single_telling_channel_is_found_whatever_the_others_do():
+    stream = np.random.default_rng(0)
+    told = stream.uniform(0, 1, 100)
+    squares = np.stack([told, 10 * (1 - told)], axis=1)
+    np.testing.assert_allclose(fit_weights(squares, told, 1e-4), [2, 0], atol=1e-6)
 
 
 def test_weights_by_layer():

@@ -168,8 +168,6 @@ def test_a_whole_database_is_read_whole(databases, name):
     assert len({pair.distorted for pair in found.pairs}) == facts.pairs
     assert found.problems == ()
     assert all(pair.distortion for pair in found.pairs)
-    # From a folder around it as well.
-    assert read_database("tid2008", databases("tid2008").parent / "tid2008").pairs
 
 
 def test_values_belong_to_their_files(databases):
@@ -230,6 +228,21 @@ def test_letter_case_and_a_folder_around_it_do_not_matter(broken):
     assert len(read_database("tid2008", broken.parent).pairs) == 1700
 
 
+def test_linked_folders_are_looked_into(broken, tmp_path):
+    (broken / "distorted_images").rename(tmp_path / "elsewhere")
+    (broken / "distorted_images").symlink_to(tmp_path / "elsewhere")
+    (broken / "distorted_images" / "back").symlink_to(broken)
+    assert len(read_database("tid2008", broken).pairs) == 1700
+
+
+def test_two_databases_side_by_side_must_be_told_apart(databases, broken):
+    other = broken.parent / "TID2013"
+    other.symlink_to(databases("tid2013"))
+    with pytest.raises(DatasetError, match=r"more than one such database: name one of .*TID2008, "):
+        read_database("tid2013", broken.parent)
+    assert len(read_database("tid2013", other).pairs) == 3000
+
+
 def test_damaged_images_are_found(broken):
     target = broken / "distorted_images" / "i03_05_2.bmp"
     target.unlink()
@@ -284,6 +297,12 @@ def test_files_that_are_no_such_files_are_refused(tmp_path):
     book.active.title = "all_by_image"
     book.save(tmp_path / "csiq" / "csiq.DMOS.xlsx")
     with pytest.raises(DatasetError, match="no line with the titles"):
+        read_database("csiq", tmp_path / "csiq")
+    content = bytearray((tmp_path / "csiq" / "csiq.DMOS.xlsx").read_bytes())
+    place = content.index(b"xl/worksheets/sheet1.xml") + 40
+    content[place : place + 60] = bytes(60)
+    (tmp_path / "csiq" / "csiq.DMOS.xlsx").write_bytes(content)
+    with pytest.raises(DatasetError, match="can't be read as a spreadsheet"):
         read_database("csiq", tmp_path / "csiq")
     scipy.io.savemat(tmp_path / "live" / "dmos_realigned.mat", {"dmos": np.ones(3)})
     with pytest.raises(DatasetError, match="no matrix dmos_new, orgs"):
@@ -405,8 +424,10 @@ def bapps(tmp_path):
 
 
 def test_choices_and_samenesses(bapps):
-    choices = read_choices(bapps)
+    choices = read_choices(bapps, complete=False)
     assert len(choices) == 18
+    with pytest.raises(DatasetError, match="expected 36344, got 18"):
+        read_choices(bapps)
     assert (choices[1].chose_second, choices[1].distortion) == (0.25, "traditional")
     assert choices[1].second == bapps / "2afc/val/traditional/p1/000001.png"
     same = read_samenesses(bapps)
@@ -415,14 +436,16 @@ def test_choices_and_samenesses(bapps):
 
 def test_a_broken_bapps_says_what_is_wrong(bapps):
     (bapps / "2afc/val/cnn/p1/000002.png").unlink()
+    (bapps / "2afc/val/cnn/judge/000001.npy").unlink()
     (bapps / "2afc/val/color/judge/000001.npy").write_bytes(b"no array")
     np.save(bapps / "2afc/val/deblur/judge/000000.npy", np.float32([7]))
     with pytest.raises(DatasetError) as caught:
         read_choices(bapps)
     assert {(p.kind, p.what) for p in caught.value.problems} == {
         ("missing", "2afc/val/cnn/p1/000002.png"),
-        ("unreadable", "2afc/val/color/judge/000001.npy"),
-        ("opinion", "2afc/val/deblur/judge/000000.npy"),
+        ("missing", "2afc/val/cnn/judge/000001.npy"),
+        ("unreadable", str(bapps / "2afc/val/color/judge/000001.npy")),
+        ("opinion", str(bapps / "2afc/val/deblur/judge/000000.npy")),
     }
     with pytest.raises(DatasetError, match="holds no jnd/val/"):
         read_samenesses(bapps / "2afc")

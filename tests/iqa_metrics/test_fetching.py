@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 import warnings
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -218,6 +219,17 @@ def test_others_can_read_what_was_added_or_recorded(server, tmp_path):
     path.with_name("good.pth.sha256").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"sha256 can't be read"):
         file.verified()
+
+
+def test_a_download_that_can_not_be_recorded_is_kept(server, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    digest = weights(server.url("good.pth"), published=False)
+    file = replace(digest, folder=tmp_path / "mine")
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "a file"))
+    with pytest.raises(WeightsError, match="set TORCH_HOME to a folder that can be written to"):
+        get(file)
+    assert (tmp_path / "mine" / ".good.pth.part").read_bytes() == CONTENT
 
 
 def test_a_beginning_longer_than_the_file_is_thrown_away(server):

@@ -129,6 +129,41 @@ def test_weights_of_another_network_are_refused(opinions, tmp_path):
         read_relevance(path)
 
 
+def test_networks_of_ones_own_can_be_learned_in_and_read(opinions, tmp_path):
+    from torch import nn
+
+    from iqa_metrics import Backbone
+
+    torch.manual_seed(0)
+    mine = Backbone.from_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), {"a": "1"})
+    learned = learn_relevance(mine, "a", opinions, draws=5)
+    path = tmp_path / "weights.safetensors"
+    save_relevance(learned, path)
+    assert read_relevance(path, backbone=mine).metric.name == learned.metric.name
+    with pytest.raises(WeightsError, match="unknown backbone 'mine'"):
+        read_relevance(path)
+    # A file with other values leaves the record as it is.
+    before = mine.network().state_dict()
+    other = tmp_path / "other.safetensors"
+    from safetensors.torch import save_file
+
+    save_file({key: torch.zeros_like(value) for key, value in before.items()}, other)
+    assert not mine.network(other).state_dict()["0.weight"].any()
+    assert torch.equal(mine.network().state_dict()["0.weight"], before["0.weight"])
+
+
+def test_one_photograph_under_two_names_is_one_reference(folder, opinions, tmp_path):
+    from dataclasses import replace
+
+    pairs = []
+    for number, pair in enumerate(opinions.pairs[:12]):
+        copy = tmp_path / f"{number}.png"
+        copy.write_bytes(pair.reference.read_bytes())
+        pairs.append(replace(pair, reference=copy))
+    with pytest.raises(ValueError, match="at least 3 references, got 2"):
+        learn_relevance("efficientnet_lite0", "stem", replace(opinions, pairs=tuple(pairs)))
+
+
 def test_images_that_can_not_be_used_are_named(folder, opinions, tmp_path):
     from dataclasses import replace
 
@@ -154,6 +189,7 @@ def test_the_command_line(folder, tmp_path):
         (["--pairs", folder / "pairs.csv"], "needs --higher-is"),
         (["--database", "csiq"], "--database needs --folder"),
         ([*table, "--database", "csiq"], "give either --pairs"),
+        ([*table, "--out", tmp_path / "gone" / "w.safetensors"], "there is no folder"),
     ):
         result = run(*command, *arguments)
         assert (result.exit_code, words in result.stderr) == (2, True)

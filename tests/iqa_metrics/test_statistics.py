@@ -97,6 +97,9 @@ def test_errors_and_choices_of_two():
     assert two_afc([1, 2, 1], [2, 2, 3], [0.2, 0.7, 0.9]) == pytest.approx((0.8 + 0.5 + 0.1) / 3)
     assert two_afc([[1, 2], [2, 1]], [2, 1], [0.0, 1.0]).tolist() == [1.0, 0.5]
     assert np.isnan(two_afc([np.nan, 1], [1, 2], [0, 1]))
+    assert np.isnan(two_afc([1, 1], [1, 2], [np.nan, 0]))
+    assert np.isnan(ranks([[1.0, np.nan], [2, 1]])).tolist() == [[True, True], [False, False]]
+    assert srocc(np.zeros((0, 5)), np.arange(5.0)).shape == (0,)
 
 
 def test_what_does_not_fit_is_refused():
@@ -131,6 +134,16 @@ def test_the_logistic_is_the_least_squares_fit(sign, unit, noise):
     assert (fitted.high > fitted.low) == (sign > 0)
     steps = np.diff(fitted(np.sort(x)))
     assert (steps * sign >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("spread", [1, 2, 3])
+def test_a_few_huge_distances_do_not_hide_the_bend(seed, spread):
+    stream = np.random.default_rng(seed)
+    x = stream.lognormal(0, spread, 200)
+    y = curve(x, 0, 60, 1, 0.5) + 3 * stream.normal(size=200)
+    error = np.square(fit_logistic(x, y)(x) - y).sum()
+    assert error <= np.square(curve(x, 0, 60, 1, 0.5) - y).sum() * (1 + 1e-9)
 
 
 def test_correlation_after_the_logistic():
@@ -232,6 +245,19 @@ def test_a_difference_is_of_the_same_draws():
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
     signed = srocc_difference(x[0], -x[2], y, names, draws=300, absolute=False)
     assert signed.value > 1
+
+
+def test_a_table_is_compared_with_a_single_row():
+    x, y, names = study(rows=5)
+    baseline = np.random.default_rng(9).normal(size=len(y))
+    # As many draws as rows: what is broadcast along the wrong axis would not be noticed.
+    found = srocc_difference(x, baseline, y, names, draws=5)
+    assert found.low.shape == found.p.shape == (5,)
+    for row in range(5):
+        alone = srocc_difference(x[row], baseline, y, names, draws=5)
+        assert (found.value[row], found.low[row], found.high[row], found.p[row]) == (
+            *(alone.value, alone.low, alone.high, alone.p),
+        )
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says():

@@ -127,12 +127,7 @@ def calibrate(
     names = np.asarray(references, dtype=str)
     if names.shape != y.shape:
         raise ValueError(f"references: expected one a pair, {len(y)}, got {len(names)}")
-    unique = np.unique(names)
-    if len(unique) < 3:
-        raise ValueError(
-            f"expected pairs of at least 3 references, got {len(unique)}: weights are fitted on "
-            "some, chosen on others, and judged on others again"
-        )
+    check_references(list(references), folds, draws)
     tried = sorted(strengths)
     parts = _folds(names, folds, seed)
     held_out, chosen = np.empty(len(y)), []
@@ -140,7 +135,10 @@ def calibrate(
         training = ~part
         strength = _chosen(x[training], y[training], names[training], folds, tried, seed + number)
         chosen.append(strength)
-        held_out[part] = np.sqrt(x[part] @ _fitted(_Problem.of(x[training], y[training]), strength))
+        weights = _fitted(_Problem.of(x[training], y[training]), strength)
+        # Folds with unlike weights have unlike scales: each is brought to that of equal weights.
+        level = x[training].sum() / max((x[training] @ weights).sum(), 1e-300)
+        held_out[part] = np.sqrt(x[part] @ weights * level)
     uniform = np.sqrt(x.sum(1))
     strength = _chosen(x, y, names, folds, tried, seed)
     return Calibration(
@@ -151,6 +149,20 @@ def calibrate(
         gain=statistics.srocc_difference(held_out, uniform, y, references, draws=draws, seed=seed),
         strengths=tuple(chosen),
     )
+
+
+def check_references(references: Sequence[str], folds: int, draws: int) -> None:
+    """Raise ValueError unless weights can be fitted, chosen and judged with those references."""
+    unique = len(set(references))
+    if unique < 3:
+        raise ValueError(
+            f"expected pairs of at least 3 references, got {unique}: weights are fitted on some, "
+            "chosen on others, and judged on others again"
+        )
+    if folds < 2:
+        raise ValueError(f"folds: expected at least 2, got {folds}")
+    if draws < 1:
+        raise ValueError(f"draws: expected at least 1, got {draws}")
 
 
 def by_layer(weights: Floats, channels: Mapping[str, int]) -> dict[str, list[float]]:
@@ -175,8 +187,6 @@ def _checked(squares: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Floats]:
 
 def _folds(names: NDArray[np.str_], count: int, seed: int) -> list[NDArray[np.bool_]]:
     """Return for each fold which pairs are held out, references dealt out at random."""
-    if count < 2:
-        raise ValueError(f"folds: expected at least 2, got {count}")
     unique = np.unique(names)
     dealt = np.random.default_rng(seed).permutation(unique)
     return [np.isin(names, dealt[first::count]) for first in range(min(count, len(unique)))]
@@ -240,8 +250,6 @@ class _Problem:
 def _fitted(problem: _Problem, strength: float) -> Floats:
     """Return weights of mean 1 that minimise the penalised error, by coordinate descent."""
     count = len(problem.moment)
-    if problem.uniform == 0:
-        return np.ones(count)
     # The penalty is on (w - uniform)², in units of the mean curvature.
     penalty = strength * float(np.trace(problem.gram)) / count or 1.0
     gram = problem.gram + penalty * np.eye(count)
@@ -259,7 +267,7 @@ def _fitted(problem: _Problem, strength: float) -> Floats:
                 weights[channel] += step
                 slope += step * gram[channel]
                 moved = max(moved, abs(step))
-        if moved <= _CLOSE * problem.uniform:
+        if moved <= _CLOSE * np.abs(weights).max():
             break
     total = weights.sum()
     return np.ones(count) if total <= 0 else weights * (count / total)

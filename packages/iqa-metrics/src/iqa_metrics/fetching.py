@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from iqa_metrics.weights import WeightsError, WeightsFile, written_at_once
+from iqa_metrics.weights import AnotherFileError, WeightsError, WeightsFile, written_at_once
 
 OFFLINE_VARIABLE = "IQA_OFFLINE"
 Progress = Callable[[int, int | None], None]
@@ -135,7 +135,7 @@ def _download(
     whole_again = True
     if part.exists() and (weights.sha256 or weights.recorded_sha256()):
         # All of it may be here: a process can end just before the last step.
-        with contextlib.suppress(WeightsError):
+        with contextlib.suppress(AnotherFileError):
             weights.check(part)
             part.replace(target)
             return
@@ -143,7 +143,7 @@ def _download(
         went_on = _complete(str(weights.url), part, tag, progress, timeout, pause)
         try:
             weights.check(part)
-        except WeightsError as error:
+        except AnotherFileError as error:
             part.unlink(missing_ok=True)
             tag.unlink(missing_ok=True)
             if went_on and whole_again:  # the beginning may have been another file's

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from iqa_metrics.backbones import Backbone
-from iqa_metrics.calibration import Calibration, by_layer, calibrate
+from iqa_metrics.calibration import Calibration, by_layer, calibrate, check_references
 from iqa_metrics.datasets.records import DatasetError, OpinionDatabase, Problem
 from iqa_metrics.decoding import ImageError
 from iqa_metrics.features import Reference
@@ -22,7 +22,7 @@ from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.readahead import cores, read_ahead
 from iqa_metrics.readouts.blocks import summed
 from iqa_metrics.tables import Pair
-from iqa_metrics.weights import WeightsError, written_at_once
+from iqa_metrics.weights import WeightsError, sha256_of, written_at_once
 
 READOUT = "weighted_euclidean"
 _FORMAT = "iqa-metrics channel weights, 1"
@@ -98,11 +98,13 @@ def learn_relevance(
     def metric(weights: Mapping[str, Sequence[float]]) -> DeepDistance:
         return DeepDistance(record, names, READOUT, channel_weights=weights, trunk=trunk)
 
+    references = _contents([pair.reference for pair in database.pairs])
+    # Refused before hours of work, and not after.
+    check_references(references, folds, draws)
     equal = metric({name: [1.0] * count for name, count in channels.items()}).to(device)
     squares = channel_squares(equal, database, workers=workers, progress=progress)
     sign = 1.0 if database.facts.higher_is == "worse" else -1.0
     opinion = sign * np.array([pair.opinion for pair in database.pairs])
-    references = [str(pair.reference) for pair in database.pairs]
     found = calibrate(squares, opinion, references, folds=folds, draws=draws, seed=seed)
     learned = metric(by_layer(found.weights, channels)).to(device)
     provenance = {
@@ -153,7 +155,8 @@ def channel_squares(
         for part in parts:
             for row in part.rows:
                 if row.images is None:
-                    problems.append(Problem("unreadable", row.pair.distorted, row.problem))
+                    problem = Problem("unreadable", row.problem)  # which names the file
+                    problems += [problem] if problem not in problems else []
                     continue
                 x, y = (image.to(home) for image in row.images)
                 try:
@@ -207,13 +210,17 @@ def save_relevance(relevance: Relevance, path: Path) -> None:
         raise WeightsError(f"{path} can't be written: {error.strerror}") from error
 
 
-def read_relevance(path: str | Path, trunk: nn.Module | None = None) -> Relevance:
+def read_relevance(
+    path: str | Path, *, backbone: Backbone | None = None, trunk: nn.Module | None = None
+) -> Relevance:
     """Make the metric that a file of weights describes.
 
     Parameters
     ----------
     path
         What :func:`save_relevance` wrote.
+    backbone
+        The record, where it is one of the caller's own; by default the one of the stored name.
     trunk
         The network, where it is the caller's own; by default the backbone's published weights.
 
@@ -233,11 +240,11 @@ def read_relevance(path: str | Path, trunk: nn.Module | None = None) -> Relevanc
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(f"{path} can't be read as channel weights: {error}") from error
-    if provenance.get("format") != _FORMAT:
+    if not isinstance(provenance, dict) or provenance.get("format") != _FORMAT:
         raise WeightsError(f"{path} holds no channel weights: expected the format {_FORMAT!r}")
     try:
         metric = DeepDistance(
-            provenance["backbone"],
+            backbone or provenance["backbone"],
             provenance["layers"],
             READOUT,
             channel_weights=weights,
@@ -250,6 +257,18 @@ def read_relevance(path: str | Path, trunk: nn.Module | None = None) -> Relevanc
             f"{path}: its weights were learned in a {provenance['backbone']} of other values"
         )
     return Relevance(metric, None, provenance)
+
+
+def _contents(files: Sequence[Path]) -> list[str]:
+    """Name images by their content: one photograph under two names is one reference."""
+    known: dict[Path, str] = {}
+    for file in files:
+        if file not in known:
+            try:
+                known[file] = sha256_of(file)
+            except OSError:  # it will be named among the unreadable ones
+                known[file] = str(file)
+    return [known[file] for file in files]
 
 
 def _digest(network: nn.Module) -> str:

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Correlation = Callable[[Floats, Floats], Floats]
 
+_STARTS = 4
 _DRAWS_AT_ONCE = 2**22
 """Elements of a temporary table: 32 MiB."""
 
@@ -62,9 +63,7 @@ def srocc(distances: ArrayLike, opinion: ArrayLike) -> Floats:
     Parameters, result and errors as of :func:`plcc`.
     """
     x, y = _fitting(distances, opinion)
-    found = _pearson(ranks(x), ranks(y))
-    missing = np.isnan(x).any(-1) | np.isnan(y).any(-1)
-    return np.where(missing, np.nan, found)
+    return _pearson(ranks(x), ranks(y))
 
 
 def krocc(distances: ArrayLike, opinion: ArrayLike) -> Floats:
@@ -110,15 +109,21 @@ def two_afc(first: ArrayLike, second: ArrayLike, chose_second: ArrayLike) -> Flo
     a, b = _fitting(first, second)
     share = np.asarray(chose_second, dtype=np.float64)
     agreed = np.where(a < b, 1 - share, np.where(a > b, share, 0.5))
-    found: Floats = np.where(np.isnan(a) | np.isnan(b), np.nan, agreed).mean(-1)
+    found: Floats = np.where(np.isnan(a + b + share), np.nan, agreed).mean(-1)
     return found
 
 
 def ranks(values: ArrayLike) -> Floats:
-    """Return ranks from 1 along the last axis; equal values get the mean of their ranks."""
+    """Return ranks from 1 along the last axis; equal values get the mean of their ranks.
+
+    A row with NaN in it has ranks of NaN.
+    """
     values = np.asarray(values, dtype=np.float64)
-    flat = values.reshape(-1, values.shape[-1])
-    return np.stack([_Ties(row).mean_ranks() for row in flat]).reshape(values.shape)
+    found = np.full(values.shape, np.nan)
+    for index in np.ndindex(values.shape[:-1]):
+        if not np.isnan(values[index]).any():
+            found[index] = _Ties(values[index]).mean_ranks()
+    return found
 
 
 def _fitting(distances: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Floats]:
@@ -256,14 +261,17 @@ def fit_logistic(distances: ArrayLike, opinion: ArrayLike) -> Logistic:
         return Logistic(float(y.mean()), float(y.mean()), float(x[0]), 1.0)
     shift, unit = float(x.min()), spread
     z = (x - shift) / unit
-    best: tuple[float, float, float] | None = None
-    for scale in np.geomspace(0.01, 3, 12):
-        for centre in np.quantile(z, np.linspace(0, 1, 11)):
-            error = _separated(z, y, centre, np.log(scale))[0]
-            if best is None or error < best[0]:
-                best = (error, float(centre), float(np.log(scale)))
-    assert best is not None  # noqa: S101 - the grid is not empty
-    centre, log_scale = _refined(z, y, best[1], best[2])
+    # The bend may lie where most pairs are, however far the others reach.
+    quantiles = np.quantile(z, np.linspace(0, 1, 21))
+    gaps = np.diff(quantiles)
+    narrowest = max(1e-9, float(gaps[gaps > 0].min(initial=1.0)))
+    cells = sorted(
+        (_separated(z, y, centre, log_scale)[0], float(centre), float(log_scale))
+        for log_scale in np.log(np.geomspace(narrowest / 3, 3, 24))
+        for centre in np.unique(quantiles)
+    )
+    refined = [_refined(z, y, centre, log_scale) for _, centre, log_scale in _apart(cells)]
+    _, centre, log_scale = min((_separated(z, y, *place)[0], *place) for place in refined)
     _, low, high, _ = _separated(z, y, centre, log_scale)
     return Logistic(low, high, shift + unit * centre, unit * float(np.exp(log_scale)))
 
@@ -292,6 +300,17 @@ def plcc_logistic(distances: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Flo
             predicted = fit_logistic(row, y)(row)
             found[:, index] = _pearson(predicted, y), rmse(predicted, y)
     return found[0].reshape(x.shape[:-1]), found[1].reshape(x.shape[:-1])
+
+
+def _apart(cells: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+    """Return the best cells that are not neighbours of a better one."""
+    chosen: list[tuple[float, float, float]] = []
+    for cell in cells:
+        if all(abs(cell[2] - c[2]) > 1 or abs(cell[1] - c[1]) > np.exp(c[2]) for c in chosen):
+            chosen.append(cell)
+        if len(chosen) == _STARTS:
+            break
+    return chosen
 
 
 def _separated(
@@ -332,7 +351,7 @@ def _refined(z: Floats, y: Floats, centre: float, log_scale: float) -> tuple[flo
             except np.linalg.LinAlgError:
                 damping *= 10
                 continue
-            there[1] = np.clip(there[1], -9, 9)
+            there[1] = np.clip(there[1], -30, 9)
             new_error, _, _, new_residuals = _separated(z, y, *there)
             if new_error < error:
                 moved = error - new_error > 1e-12 * error
@@ -357,7 +376,8 @@ class Interval:
     value
         The estimate on all pairs, ``[...]``.
     low, high
-        The interval's ends, ``[...]``.
+        The interval's ends, ``[...]``. NaN where a draw has no value: of few references, one may
+        hold a single reference whose opinions or distances do not vary.
     p
         Two-sided p-value of the value being 0, by the share of draws on its other side, ``[...]``.
     draws
@@ -463,7 +483,7 @@ def srocc_difference(
     Parameters
     ----------
     first, second
-        Distances or similarities, ``[..., n]`` each.
+        Distances or similarities, ``[..., n]`` each; one of them may be a single row.
     absolute
         Compare how strong correlations are whatever their sign, as is right for a distance beside a
         similarity.
@@ -477,6 +497,7 @@ def srocc_difference(
     """
     a, y = _fitting(first, opinion)
     b, _ = _fitting(second, opinion)
+    a, b = np.broadcast_arrays(a, b)  # a table beside one baseline
     resampling = Resampling(references, draws, seed)
     values, samples = [], []
     for x in (a, b):

@@ -33,6 +33,10 @@ class WeightsError(RuntimeError):
     code = "weights"
 
 
+class AnotherFileError(WeightsError):
+    """A file whose SHA-256 is not the expected one."""
+
+
 @dataclass(frozen=True)
 class WeightsFile:
     """A published file of weights.
@@ -114,10 +118,10 @@ class WeightsFile:
         if recorded == digest:
             return
         if recorded:
-            raise WeightsError(
+            raise AnotherFileError(
                 f"{path} is damaged or another file: expected SHA-256 {recorded} as when it was "
-                f"first seen, got {digest}; fetch it again or, to trust it as it is now, delete "
-                f"{self._record}"
+                f"first seen, got {digest}; delete it and fetch it again or, to trust it as it is "
+                f"now, delete {self._record}"
             )
         self._remember(digest)
         warnings.warn(
@@ -149,7 +153,7 @@ class WeightsFile:
         """
         try:
             return self._record.read_text(encoding="ascii").split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return ""
         except (OSError, UnicodeDecodeError, IndexError) as error:
             raise WeightsError(f"{self._record} can't be read: {error}") from error
@@ -210,10 +214,10 @@ def sha256_of(path: Path) -> str:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Raise :class:`WeightsError` unless the file's SHA-256 begins with ``expected``."""
+    """Raise :class:`AnotherFileError` unless a file's SHA-256 begins with ``expected``."""
     digest = sha256_of(path)
     if not expected or not digest.startswith(expected.lower()):
-        raise WeightsError(
+        raise AnotherFileError(
             f"{path} is damaged or another file: expected SHA-256 {expected}..., got {digest}; "
             "delete it and fetch it again"
         )

@@ -212,7 +212,7 @@ class Backbone:
         if weights is None and self.weights is None:
             return self._from_scratch().eval().requires_grad_(False)
         with Unfilled():
-            whole = self.build()
+            whole = copy.deepcopy(self.build()) if self.own else self.build()
             trunk = self.trunk(whole)
         if weights is not None:
             load(trunk, weights)

@@ -1,5 +1,6 @@
 """``iqa calibrate``: learn channel weights from opinion."""
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -53,6 +54,10 @@ def calibrate(
             opinions = read_database(database, folder)
         else:
             raise ValueError("--database needs --folder")
+        if importlib.util.find_spec("safetensors") is None:
+            raise ValueError("--out needs safetensors: pip install safetensors")
+        if not out.absolute().parent.is_dir():
+            raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
         with bar as progress:
             task = progress.add_task("pairs", total=len(opinions.pairs))
             found = learn_relevance(

@@ -16,18 +16,21 @@ from iqa_metrics.datasets.folders import Folder
 from iqa_metrics.datasets.records import Choice, DatasetError, Problem, Sameness
 
 CHOICES = ("traditional", "cnn", "superres", "deblur", "color", "frameinterp")
+CHOICE_COUNT = 36344
 SAMENESSES = ("traditional", "cnn")
 
 T = TypeVar("T")
 
 
-def read_choices(folder: str | Path) -> tuple[Choice, ...]:
+def read_choices(folder: str | Path, *, complete: bool = True) -> tuple[Choice, ...]:
     """Read the validation part of BAPPS 2AFC.
 
     Parameters
     ----------
     folder
         The one that holds ``2afc/val``.
+    complete
+        Refuse other than the 36344 choices that were published.
 
     Raises
     ------
@@ -38,7 +41,8 @@ def read_choices(folder: str | Path) -> tuple[Choice, ...]:
     def made(part: str, found: dict[str, Path], share: float) -> Choice:
         return Choice(found["ref"], found["p0"], found["p1"], share, part)
 
-    return _read(Path(folder), "2afc/val", CHOICES, "judge", ("ref", "p0", "p1"), made)
+    count = CHOICE_COUNT if complete else None
+    return _read(Path(folder), "2afc/val", CHOICES, "judge", ("ref", "p0", "p1"), made, count)
 
 
 def read_samenesses(folder: str | Path) -> tuple[Sameness, ...]:
@@ -57,31 +61,51 @@ def _read(
     answers: str,
     images: tuple[str, ...],
     made: Callable[[str, dict[str, Path], float], T],
+    expected: int | None = None,
 ) -> tuple[T, ...]:
     folder = Folder(root, [f"{below}/"])
     found, problems = [], []
     for part in parts:
-        files = folder.under(f"{below}/{part}/{answers}", ".npy")
-        if not files:
+        kinds = {
+            **{kind: (f"{below}/{part}/{kind}", ".png") for kind in images},
+            answers: (f"{below}/{part}/{answers}", ".npy"),
+        }
+        stems = {
+            kind: {Path(file).stem for file in folder.under(where, ending)}
+            for kind, (where, ending) in kinds.items()
+        }
+        if not stems[answers]:
             problems.append(Problem("missing", f"{below}/{part}/{answers}/*.npy"))
-        for file in files:
-            name = Path(file).stem
-            pictures = {
-                kind: path
-                for kind in images
-                if (path := folder.find(f"{below}/{part}/{kind}/{name}.png")) is not None
+            continue
+        for name in sorted(set().union(*stems.values())):
+            files = {
+                kind: folder.find(f"{where}/{name}{ending}")
+                for kind, (where, ending) in kinds.items()
             }
-            try:
-                answer = np.load(folder.need(file), allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                problems.append(Problem("unreadable", file, str(error)))
+            there = {kind: file for kind, file in files.items() if file is not None}
+            answer = there.pop(answers, None)
+            if answer is None:
                 continue
-            share = float(answer.ravel()[0]) if answer.size == 1 else float("nan")
-            if not 0 <= share <= 1:
-                problems.append(Problem("opinion", file, f"expected a share, got {answer}"))
-            elif len(pictures) == len(images):
-                found.append(made(part, pictures, share))
+            share = _share(answer)
+            if isinstance(share, Problem):
+                problems.append(share)
+            elif len(there) == len(images):
+                found.append(made(part, there, share))
+    if expected is not None and len(found) != expected and not (problems or folder.missing):
+        problems.append(Problem("missing", below, f"expected {expected}, got {len(found)}"))
     problems = [*dict.fromkeys(folder.missing), *problems]
     if problems:
         raise DatasetError(f"BAPPS in {folder.path} is not complete", problems)
     return tuple(found)
+
+
+def _share(file: Path) -> float | Problem:
+    """Return the share of people in a file, or what is wrong with it."""
+    try:
+        answer = np.load(file, allow_pickle=False)
+        share = float(np.asarray(answer).reshape(-1)[0]) if answer.size == 1 else float("nan")
+    except (OSError, ValueError, EOFError, AttributeError, TypeError) as error:
+        return Problem("unreadable", str(file), str(error))
+    if not 0 <= share <= 1:
+        return Problem("opinion", str(file), f"expected a share, got {answer}")
+    return share

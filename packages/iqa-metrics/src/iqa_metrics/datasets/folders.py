@@ -34,12 +34,21 @@ class Folder:
             raise DatasetError(f"{root} is no folder")
         wanted = [marker.lower() for marker in markers]
         for depth in range(_DEEPEST):
-            for folder in sorted(_folders(root, depth)):
-                files = _files(folder)
-                if any(marker in files or _has_folder(files, marker) for marker in wanted):
-                    self.path, self._files = folder, files
-                    self.missing: list[Problem] = []
-                    return
+            found = {folder: _files(folder) for folder in sorted(_folders(root, depth))}
+            marked = {
+                folder: files
+                for folder, files in found.items()
+                if any(marker in files or _has_folder(files, marker) for marker in wanted)
+            }
+            if len(marked) > 1:
+                raise DatasetError(
+                    f"{root} holds more than one such database: name one of "
+                    f"{', '.join(map(str, marked))}"
+                )
+            if marked:
+                ((self.path, self._files),) = marked.items()
+                self.missing: list[Problem] = []
+                return
         raise DatasetError(
             f"{root} holds no {' or '.join(markers)}; expected the folder as downloaded, unpacked"
         )
@@ -82,8 +91,12 @@ def _folders(root: Path, depth: int) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    found = {}
-    for where, _, names in os.walk(folder):
+    found: dict[str, Path] = {}
+    for where, folders, names in os.walk(folder, followlinks=True):
+        around = {parent.resolve() for parent in (Path(where) / "_").parents[1:]}
+        if Path(where).resolve() in around:  # a link that leads back
+            folders.clear()
+            continue
         below = os.path.relpath(where, folder)
         for name in names:
             path = name if below == "." else f"{Path(below).as_posix()}/{name}"

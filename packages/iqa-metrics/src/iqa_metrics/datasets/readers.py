@@ -421,23 +421,26 @@ def _sheet(
         raise DatasetError(f"{path} needs openpyxl: pip install 'iqa-metrics[study]'") from error
     try:
         book = load_workbook(path, read_only=True, data_only=True)
+        sheets = book.sheetnames
+        cells = list(book[sheet].iter_rows(values_only=True)) if sheet in sheets else []
+        book.close()
     except Exception as error:  # a damaged archive raises almost anything
         raise DatasetError(f"{path} can't be read as a spreadsheet: {error}") from error
-    try:
-        if sheet not in book.sheetnames:
-            raise DatasetError(f"{path}: no sheet {sheet!r}; it has {', '.join(book.sheetnames)}")
-        places: dict[str, int] = {}
-        for number, cells in enumerate(book[sheet].iter_rows(values_only=True), start=1):
-            if places:
-                yield number, {name: cells[place] for name, place in places.items()}
-                continue
-            titles = [_text(cell).lower() for cell in cells]
-            if set(columns) <= set(titles):
-                places = {name: titles.index(name) for name in columns}
-        if not places:
-            raise DatasetError(f"{path}: no line with the titles {', '.join(columns)}")
-    finally:
-        book.close()
+    if sheet not in sheets:
+        raise DatasetError(f"{path}: no sheet {sheet!r}; it has {', '.join(sheets)}")
+    places: dict[str, int] = {}
+    for number, row in enumerate(cells, start=1):
+        if places:
+            yield (
+                number,
+                {name: row[at] if at < len(row) else None for name, at in places.items()},
+            )
+            continue
+        titles = [_text(cell).lower() for cell in row]
+        if set(columns) <= set(titles):
+            places = {name: titles.index(name) for name in columns}
+    if not places:
+        raise DatasetError(f"{path}: no line with the titles {', '.join(columns)}")
 
 
 def _matrices(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
