@@ -2,6 +2,7 @@
 
 import typer
 
+from iqa_metrics.cli.agree import agree
 from iqa_metrics.cli.calibrate import calibrate
 from iqa_metrics.cli.datasets import datasets_app
 from iqa_metrics.cli.lists import list_app
@@ -15,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(score)
+app.command()(agree)
 app.command()(calibrate)
 app.add_typer(list_app, name="list")
 app.add_typer(weights_app, name="weights")

@@ -1,0 +1,267 @@
+"""From a table of scores that carries opinions to how well each metric agrees with people.
+
+The table is what ``iqa score --pairs`` writes for pairs with a column of opinions: a row a pair and
+metric. A row that failed counts as failed and never as a value.
+"""
+
+import csv
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from iqa_metrics import statistics
+from iqa_metrics.tables import SCORE_COLUMNS, PairsError
+
+_FEWEST = 4
+
+
+@dataclass(frozen=True)
+class ScoredPair:
+    """A row of the table.
+
+    Attributes
+    ----------
+    reference, distorted, metric
+        As the table names them.
+    value
+        The metric's value; None where the row failed, or the value is not finite (a PSNR of
+        identical images).
+    opinion
+        What people think.
+    distortion
+        Kind of the distortion, or empty.
+    """
+
+    reference: str
+    distorted: str
+    metric: str
+    value: float | None
+    opinion: float
+    distortion: str = ""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well a metric agrees with opinion.
+
+    Attributes
+    ----------
+    metric
+        Its name.
+    distortion
+        The kind of distortion that it was measured on; empty for all pairs.
+    n, references
+        How many pairs and reference images.
+    failed
+        How many pairs have no value, and are left out.
+    srocc, srocc_low, srocc_high
+        Spearman's correlation with its sign, and its interval over references; the interval is NaN
+        where there is but one.
+    plcc, krocc
+        Pearson's and Kendall's, with their signs.
+    plcc_logistic, rmse
+        Pearson's correlation and the error, in opinion's units, after the monotone logistic.
+    """
+
+    metric: str
+    distortion: str
+    n: int
+    references: int
+    failed: int
+    srocc: float
+    srocc_low: float
+    srocc_high: float
+    plcc: float
+    krocc: float
+    plcc_logistic: float
+    rmse: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one metric agrees with opinion than another, on the pairs that both have.
+
+    Attributes
+    ----------
+    first, second
+        The metrics.
+    n
+        How many pairs both have a value for.
+    difference, low, high
+        The first's SROCC less the second's, without signs, and its interval over references.
+    p, p_corrected
+        Of no difference; the latter by Holm for all that were compared together.
+    """
+
+    first: str
+    second: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_corrected: float = math.nan
+
+
+def read_scored(
+    path: str | Path, opinion: str = "opinion", distortion: str = "distortion"
+) -> list[ScoredPair]:
+    """Read a table of scores that carries opinions.
+
+    Parameters
+    ----------
+    path
+        What ``iqa score --pairs`` wrote.
+    opinion, distortion
+        Names of the columns; the latter may be absent.
+
+    Raises
+    ------
+    PairsError
+        If the file can't be read, lacks a column, or an opinion is no number; the message says
+        which row.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            header = list(reader.fieldnames or ())
+            missing = [name for name in (*SCORE_COLUMNS, opinion) if name not in header]
+            if missing:
+                raise PairsError(
+                    f"{path}: no column {' and no column '.join(missing)}; expected a table that "
+                    "'iqa score --pairs' wrote for pairs with a column of opinions, got "
+                    f"{', '.join(header) or 'an empty file'}"
+                )
+            return [_row(path, reader.line_num, row, opinion, distortion) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PairsError(f"{path}: can't be read as CSV: {error}") from error
+
+
+def agreements(
+    rows: Sequence[ScoredPair], *, draws: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> list[Agreement]:
+    """Return how well each metric agrees with opinion: on all pairs, and by kind of distortion.
+
+    Parameters
+    ----------
+    rows
+        The table.
+    draws, seed, confidence
+        As for :func:`iqa_metrics.statistics.srocc_interval`.
+
+    Raises
+    ------
+    ValueError
+        If a metric scores one pair twice.
+    """
+    found = []
+    kinds = [kind for kind in dict.fromkeys(row.distortion for row in rows) if kind]
+    for metric, of_metric in _by_metric(rows).items():
+        for kind in ["", *(kinds if len(kinds) > 1 else [])]:
+            chosen = [row for row in of_metric if kind in ("", row.distortion)]
+            found.append(_agreement(metric, kind, chosen, draws, seed, confidence))
+    return found
+
+
+def differences(
+    rows: Sequence[ScoredPair], *, draws: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> list[Difference]:
+    """Compare every two metrics on the pairs that both have, corrected for how many are compared.
+
+    Parameters and errors as of :func:`agreements`. Two metrics that share fewer than four pairs, or
+    pairs of one reference alone, get NaN.
+    """
+    of_metric = {
+        metric: {(row.reference, row.distorted): row for row in of if row.value is not None}
+        for metric, of in _by_metric(rows).items()
+    }
+    found: list[Difference] = []
+    for (first, a), (second, b) in itertools.combinations(of_metric.items(), 2):
+        both = [pair for pair in a if pair in b]
+        x, y = ([rows_of[pair].value for pair in both] for rows_of in (a, b))
+        opinion = [a[pair].opinion for pair in both]
+        references = [pair[0] for pair in both]
+        numbers = [math.nan] * 4
+        if len(both) >= _FEWEST and len(set(references)) > 1:
+            got = statistics.srocc_difference(
+                np.array(x), np.array(y), opinion, references,
+                draws=draws, seed=seed, confidence=confidence,
+            )  # fmt: skip
+            numbers = [float(value) for value in (got.value, got.low, got.high, got.p)]
+        found.append(Difference(first, second, len(both), *numbers))
+    corrected = statistics.holm(row.p for row in found)
+    return [replace(row, p_corrected=float(p)) for row, p in zip(found, corrected, strict=True)]
+
+
+def _row(
+    path: str | Path, line: int, row: dict[str, str], opinion: str, distortion: str
+) -> ScoredPair:
+    judged = _number(row[opinion])
+    if judged is None or not math.isfinite(judged):
+        raise PairsError(f"{path}, line {line}: {opinion}: expected a number, got {row[opinion]!r}")
+    value = None if row["error"] else _number(row["value"])
+    if value is None and not row["error"]:
+        raise PairsError(f"{path}, line {line}: value: expected a number, got {row['value']!r}")
+    usable = value if value is not None and math.isfinite(value) else None
+    return ScoredPair(
+        *(row["reference"], row["distorted"], row["metric"]),
+        usable,
+        judged,
+        row.get(distortion) or "",
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _by_metric(rows: Iterable[ScoredPair]) -> dict[str, list[ScoredPair]]:
+    found: dict[str, dict[tuple[str, str], ScoredPair]] = {}
+    for row in rows:
+        of_metric = found.setdefault(row.metric, {})
+        pair = (row.reference, row.distorted)
+        if pair in of_metric:
+            raise ValueError(
+                f"{row.metric} scores {row.reference} and {row.distorted} twice; expected each "
+                "pair once"
+            )
+        of_metric[pair] = row
+    return {metric: list(of.values()) for metric, of in found.items()}
+
+
+def _agreement(
+    metric: str,
+    kind: str,
+    rows: Sequence[ScoredPair],
+    draws: int,
+    seed: int,
+    confidence: float,
+) -> Agreement:
+    there = [row for row in rows if row.value is not None]
+    references = [row.reference for row in there]
+    numbers = [math.nan] * 7
+    if len(there) >= _FEWEST:
+        x = np.array([row.value for row in there], dtype=np.float64)
+        y = np.array([row.opinion for row in there])
+        low = high = math.nan
+        if len(set(references)) > 1:
+            interval = statistics.srocc_interval(
+                x, y, references, draws=draws, seed=seed, confidence=confidence
+            )
+            low, high = float(interval.low), float(interval.high)
+        fitted, error = statistics.plcc_logistic(x, y)
+        numbers = [
+            *(float(statistics.srocc(x, y)), low, high),
+            *(float(statistics.plcc(x, y)), float(statistics.krocc(x, y))),
+            *(float(fitted), float(error)),
+        ]
+    return Agreement(
+        *(metric, kind, len(there), len(set(references)), len(rows) - len(there)), *numbers
+    )
