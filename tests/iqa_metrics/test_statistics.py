@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from iqa_metrics import statistics
 from iqa_metrics.statistics import (
     Resampling,
+    correlations,
     fit_logistic,
     holm,
+    intervals,
     krocc,
     plcc,
     plcc_logistic,
@@ -87,7 +88,7 @@ def test_units_do_not_matter_and_signs_are_kept(correlation, table):
 def test_kendall_in_blocks_is_kendall_at_once(monkeypatch):
     stream = np.random.default_rng(0)
     x, y = stream.integers(0, 20, (2, 300))
-    monkeypatch.setattr(statistics, "_DRAWS_AT_ONCE", 1000)
+    monkeypatch.setattr(correlations, "AT_ONCE", 1000)
     assert krocc(x, y) == pytest.approx(scipy.stats.kendalltau(x, y)[0], rel=1e-12)
 
 
@@ -199,7 +200,7 @@ def test_draws_are_those_of_copied_pairs():
     for name in np.unique(names):  # all of a reference's pairs, or none
         assert (np.ptp(counts[:, names == name], axis=1) == 0).all()
     assert (counts.sum(1) == len(names)).all()
-    found = statistics._srocc_draws(x, y, Resampling(names, 40, seed=3))
+    found = intervals._srocc_draws(x, y, Resampling(names, 40, seed=3))
     for draw, row in np.ndindex(found.shape):
         expected = resampled(x[row], y, names, counts[draw])
         assert found[draw, row] == pytest.approx(expected, rel=1e-10)
@@ -208,7 +209,7 @@ def test_draws_are_those_of_copied_pairs():
 def test_the_interval_is_that_of_the_draws():
     x, y, names = study()
     found = srocc_interval(x, y, names, draws=400, seed=1, confidence=0.9)
-    draws = statistics._srocc_draws(x, y, Resampling(names, 400, 1))
+    draws = intervals._srocc_draws(x, y, Resampling(names, 400, 1))
     np.testing.assert_allclose(found.value, srocc(x, y))
     np.testing.assert_allclose([found.low, found.high], np.quantile(draws, [0.05, 0.95], axis=0))
     assert (found.low < found.value).all()
@@ -229,14 +230,14 @@ def test_drawing_references_is_wider_than_drawing_pairs():
 def test_chunks_do_not_change_draws(monkeypatch):
     x, y, names = study()
     whole = srocc_interval(x, y, names, draws=50)
-    monkeypatch.setattr(statistics, "_DRAWS_AT_ONCE", 500)
+    monkeypatch.setattr(intervals, "AT_ONCE", 500)
     np.testing.assert_array_equal(srocc_interval(x, y, names, draws=50).low, whole.low)
 
 
 def test_a_difference_is_of_the_same_draws():
     x, y, names = study()
     found = srocc_difference(x[0], -x[2], y, names, draws=300)
-    draws = statistics._srocc_draws(x, y, Resampling(names, 300))
+    draws = intervals._srocc_draws(x, y, Resampling(names, 300))
     np.testing.assert_allclose(found.value, abs(srocc(x[0], y)) - abs(srocc(x[2], y)))
     np.testing.assert_allclose(found.low, np.quantile(draws[:, 0] - draws[:, 2], 0.025), atol=1e-12)
     assert found.low > 0

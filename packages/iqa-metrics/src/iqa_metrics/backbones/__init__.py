@@ -9,11 +9,11 @@ from. :data:`BACKBONES` holds those that this package knows, :func:`backbone` fi
 from iqa_metrics.backbones.catalogue import BACKBONES as BACKBONES
 from iqa_metrics.backbones.catalogue import all_backbones as all_backbones
 from iqa_metrics.backbones.catalogue import backbone as backbone
+from iqa_metrics.backbones.catalogue import read_record as read_record
 from iqa_metrics.backbones.comparisons import FACTORS as FACTORS
 from iqa_metrics.backbones.comparisons import Comparison as Comparison
 from iqa_metrics.backbones.comparisons import comparisons as comparisons
 from iqa_metrics.backbones.comparisons import select as select
 from iqa_metrics.backbones.layers import Layer as Layer
-from iqa_metrics.backbones.record_files import read_record as read_record
 from iqa_metrics.backbones.records import Backbone as Backbone
 from iqa_metrics.backbones.scaling import InputScaling as InputScaling

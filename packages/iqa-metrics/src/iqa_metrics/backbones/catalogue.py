@@ -1,10 +1,11 @@
 """Every network that has a name: this package's, timm's, and records in the user's own files."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from iqa_metrics.backbones.efficientnet_lite import efficientnet_lites
 from iqa_metrics.backbones.layers import blocks
-from iqa_metrics.backbones.record_files import user_backbones
+from iqa_metrics.backbones.record_files import record_in, user_backbones
 from iqa_metrics.backbones.records import Backbone
 from iqa_metrics.backbones.scaling import AS_IT_IS
 from iqa_metrics.backbones.timm_models import PREFIX, timm_backbone
@@ -83,6 +84,17 @@ def backbone(name: str) -> Backbone:
     if name.startswith(PREFIX):
         return timm_backbone(name)
     return lookup("backbone", name, {record.name: record for record in all_backbones()})
+
+
+def read_record(file: str | Path) -> Backbone:
+    """Read a record from a TOML file, whose form :mod:`iqa_metrics.backbones.record_files` shows.
+
+    Raises
+    ------
+    ValueError
+        If the file can't be read or is no record; the message says what was expected.
+    """
+    return record_in(file, backbone)
 
 
 def _base(name: str) -> Backbone:

@@ -37,7 +37,6 @@ from iqa_metrics.backbones.layers import Names
 from iqa_metrics.backbones.records import Backbone
 from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.checkpoints import State
-from iqa_metrics.names import UnknownNameError
 from iqa_metrics.weights import WeightsFile
 
 if sys.version_info >= (3, 11):
@@ -88,37 +87,26 @@ def _cached(file: Path, base: Callable[[str], Backbone]) -> Backbone:
     except OSError as error:
         raise ValueError(f"{FILES_VARIABLE} names {file}: {error.strerror}") from error
     if file not in _CACHE or _CACHE[file][0] != changed:
-        _CACHE[file] = changed, read_record(file, base)
+        _CACHE[file] = changed, record_in(file, base)
     return _CACHE[file][1]
 
 
-def read_record(file: str | Path, base: Callable[[str], Backbone] | None = None) -> Backbone:
-    """Read a record from a TOML file.
-
-    Parameters
-    ----------
-    file
-        The file.
-    base
-        Finds the backbone that the record builds on; by default in the catalogue.
+def record_in(file: str | Path, base: Callable[[str], Backbone]) -> Backbone:
+    """Read a record from a TOML file; ``base`` finds the backbone that it builds on.
 
     Raises
     ------
     ValueError
         If the file can't be read or is no record; the message says what was expected.
     """
-    from iqa_metrics.backbones.catalogue import backbone
-
     path = Path(file)
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: can't be read as TOML: {error}") from error
     try:
-        return _record(facts, path.parent, base or backbone)
-    except UnknownNameError as error:
-        raise ValueError(f"{path}: {error}") from error
-    except (TypeError, ValueError) as error:
+        return _record(facts, path.parent, base)
+    except (TypeError, ValueError) as error:  # of a name that is unknown, too
         raise ValueError(f"{path}: {error}") from error
 
 

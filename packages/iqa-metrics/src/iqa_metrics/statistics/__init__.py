@@ -1,0 +1,33 @@
+"""How well distances agree with people's opinion, and how sure that is.
+
+Correlations take whole tables: distances ``[..., n]`` with one opinion ``[n]`` give ``[...]``, so a
+study's thousand readouts are one call. Signs are kept: a good distance has a negative correlation
+with MOS and a positive one with DMOS. Ties get mean ranks, and constant input gives NaN, as in
+scipy. NaN in the data gives NaN.
+
+Intervals come from a bootstrap that draws **reference images**, all of a reference's pairs with it.
+Pairs of one reference are alike, so drawing pairs would make intervals far too narrow. A draw is a
+count for each reference; no pair is copied, and all draws share one sort.
+
+References
+----------
+B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap", 1993; M. G. Kendall, "Rank
+Correlation Methods", 1948; ITU-T P.1401 (2020); VQEG, "Final Report on the Validation of Objective
+Models of Video Quality Assessment", 2000; S. Holm, Scandinavian Journal of Statistics 6, 1979.
+"""
+
+from iqa_metrics.statistics.correlations import krocc as krocc
+from iqa_metrics.statistics.correlations import plcc as plcc
+from iqa_metrics.statistics.correlations import ranks as ranks
+from iqa_metrics.statistics.correlations import rmse as rmse
+from iqa_metrics.statistics.correlations import srocc as srocc
+from iqa_metrics.statistics.correlations import two_afc as two_afc
+from iqa_metrics.statistics.families import holm as holm
+from iqa_metrics.statistics.families import pooled as pooled
+from iqa_metrics.statistics.intervals import Interval as Interval
+from iqa_metrics.statistics.intervals import Resampling as Resampling
+from iqa_metrics.statistics.intervals import srocc_difference as srocc_difference
+from iqa_metrics.statistics.intervals import srocc_interval as srocc_interval
+from iqa_metrics.statistics.logistic import Logistic as Logistic
+from iqa_metrics.statistics.logistic import fit_logistic as fit_logistic
+from iqa_metrics.statistics.logistic import plcc_logistic as plcc_logistic

@@ -1,0 +1,199 @@
+"""Intervals of correlations and of their differences, by a bootstrap over reference images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from iqa_metrics.statistics.correlations import AT_ONCE, Floats, Ties, fitting, srocc
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its confidence interval, for each row of a table.
+
+    Attributes
+    ----------
+    value
+        The estimate on all pairs, ``[...]``.
+    low, high
+        The interval's ends, ``[...]``. NaN where a draw has no value: of few references, one may
+        hold a single reference whose opinions or distances do not vary.
+    p
+        Two-sided p-value of the value being 0, by the share of draws on its other side, ``[...]``.
+    draws
+        How many draws of references it comes from.
+    """
+
+    value: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+    draws: int
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Draws of reference images, the same for all that is compared.
+
+    Parameters
+    ----------
+    references
+        The reference of each pair, ``[n]``.
+    draws
+        How many samples are drawn; each has as many references as there are, some repeatedly.
+    seed
+        Of the draws. They are the same for the same references in the same order.
+    """
+
+    references: Sequence[str]
+    draws: int = 1000
+    seed: int = 0
+
+    def counts(self) -> Floats:
+        """Return how often each pair is in each sample, ``[draws, n]``.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 2 references, or no draws.
+        """
+        names, index = np.unique(np.asarray(self.references, dtype=str), return_inverse=True)
+        if len(names) < 2:
+            raise ValueError(
+                f"expected pairs of at least 2 references, got {len(names)}: an interval says how "
+                "much another choice of references would have changed"
+            )
+        if self.draws < 1:
+            raise ValueError(f"draws: expected at least 1, got {self.draws}")
+        stream = np.random.default_rng(self.seed)
+        drawn = stream.multinomial(len(names), np.full(len(names), 1 / len(names)), self.draws)
+        return drawn[:, index].astype(np.float64)
+
+
+def srocc_interval(
+    distances: ArrayLike,
+    opinion: ArrayLike,
+    references: Sequence[str],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return SROCC with a bootstrap interval over reference images.
+
+    Parameters
+    ----------
+    distances
+        ``[..., n]``.
+    opinion
+        ``[n]``.
+    references
+        The reference image of each pair, ``[n]``.
+    draws, seed
+        As for :class:`Resampling`.
+    confidence
+        Share of the draws inside the interval (percentiles).
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or there are fewer than 2 references.
+    """
+    x, y = fitting(distances, opinion)
+    samples = _srocc_draws(x, y, Resampling(references, draws, seed))
+    return _interval(srocc(x, y), samples, confidence)
+
+
+def srocc_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    opinion: ArrayLike,
+    references: Sequence[str],
+    *,
+    absolute: bool = True,
+    draws: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return how much better one metric agrees with opinion than another, on the same pairs.
+
+    Both are measured on the same draws of references, so that what makes a reference hard for both
+    falls out of the difference.
+
+    Parameters
+    ----------
+    first, second
+        Distances or similarities, ``[..., n]`` each; one of them may be a single row.
+    absolute
+        Compare how strong correlations are whatever their sign, as is right for a distance beside a
+        similarity.
+    opinion, references, draws, seed, confidence
+        As for :func:`srocc_interval`.
+
+    Returns
+    -------
+    Interval
+        Of the first's SROCC minus the second's.
+    """
+    a, y = fitting(first, opinion)
+    b, _ = fitting(second, opinion)
+    a, b = np.broadcast_arrays(a, b)  # a table beside one baseline
+    resampling = Resampling(references, draws, seed)
+    values, samples = [], []
+    for x in (a, b):
+        value, drawn = srocc(x, y), _srocc_draws(x, y, resampling)
+        if absolute:
+            # The sign is that of all pairs: a draw of the other sign counts against it.
+            sign = np.where(value < 0, -1.0, 1.0)
+            value, drawn = value * sign, drawn * sign
+        values.append(value)
+        samples.append(drawn)
+    return _interval(values[0] - values[1], samples[0] - samples[1], confidence)
+
+
+def _srocc_draws(x: Floats, y: Floats, resampling: Resampling) -> Floats:
+    """Return SROCC of each draw, ``[draws, ...]``."""
+    counts = resampling.counts()
+    if counts.shape[1] != y.shape[-1]:
+        raise ValueError(f"expected a reference for each of {y.shape[-1]} pairs")
+    if y.ndim != 1:
+        raise ValueError(f"opinion: expected [n], got {list(y.shape)}")
+    rows = x.reshape(-1, x.shape[-1])
+    found = np.empty((len(counts), len(rows)))
+    step = max(1, AT_ONCE // counts.shape[1])
+    of_rows = [None if np.isnan(row).any() else Ties(row) for row in rows]
+    of_opinion = None if np.isnan(y).any() else Ties(y)
+    for first in range(0, len(counts), step):
+        part = counts[first : first + step]
+        opinion = None if of_opinion is None else _standardised(of_opinion.mean_ranks(part), part)
+        for index, ties in enumerate(of_rows):
+            if ties is None or opinion is None:
+                found[first : first + step, index] = np.nan
+                continue
+            ranked = _standardised(ties.mean_ranks(part), part)
+            found[first : first + step, index] = np.einsum("dn,dn,dn->d", part, ranked, opinion)
+    return found.reshape(len(counts), *x.shape[:-1])
+
+
+def _standardised(values: Floats, counts: Floats) -> Floats:
+    """Return values whose counted mean is 0 and whose counted square sums to 1, by row."""
+    total = counts.sum(-1, keepdims=True)
+    centred = values - np.einsum("dn,dn->d", counts, values)[:, None] / total
+    length = np.sqrt(np.einsum("dn,dn,dn->d", counts, centred, centred))[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(length > 0, centred / length, np.nan)
+
+
+def _interval(value: Floats, samples: Floats, confidence: float) -> Interval:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a share between 0 and 1, got {confidence}")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
+    draws = len(samples)
+    # Counted as if the value itself were one more draw: never 0, which no sample could show.
+    sides = [(samples <= 0).sum(0), (samples >= 0).sum(0)]
+    p = np.minimum(1.0, 2 * (np.minimum(*sides) + 1) / (draws + 1))
+    p = np.where(np.isnan(samples).any(0), np.nan, p)
+    return Interval(value, low, high, p, draws)
