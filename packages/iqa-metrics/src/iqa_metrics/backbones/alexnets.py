@@ -15,7 +15,6 @@ CaffeNet Y. Jia et al., arXiv:1408.5093.
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -133,6 +132,3 @@ def from_blocks(variant: str, state: State) -> State:
         ours = keys.get(module)
         renamed[f"{ours}.{parameter}" if ours else key] = value
     return renamed
-
-
-builders = {variant: partial(alexnet, variant) for variant in VARIANTS}

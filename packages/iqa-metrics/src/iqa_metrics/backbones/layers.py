@@ -213,7 +213,7 @@ def residual(network: nn.Module) -> dict[str, str]:
 # Measuring --------------------------------------------------------------------------------------
 
 
-class _TooFew(Exception):  # noqa: N818 - no error
+class _AllSeen(Exception):  # noqa: N818 - no error
     """Ends a pass once all that is asked for was seen."""
 
 
@@ -330,7 +330,7 @@ def _passed(
             if name not in seen and isinstance(output, Tensor):
                 seen[name] = _Seen(tuple(output.shape), ran)
         if len(seen) == len(names):
-            raise _TooFew
+            raise _AllSeen
 
     parameter = next(network.parameters(), None)
     dtype = torch.float32 if parameter is None else parameter.dtype
@@ -341,7 +341,7 @@ def _passed(
         try:
             with torch.no_grad():
                 network(image)
-        except _TooFew:
+        except _AllSeen:
             pass
         except Exception as error:  # whatever a network has against an input of that size
             return seen, error

@@ -34,7 +34,7 @@ from typing import Any
 from torch import nn
 
 from iqa_metrics.backbones.layers import Names
-from iqa_metrics.backbones.records import Backbone
+from iqa_metrics.backbones.records import Backbone, check_name
 from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.checkpoints import State
 from iqa_metrics.weights import WeightsFile
@@ -117,8 +117,7 @@ def _record(facts: Mapping[str, Any], folder: Path, base: Callable[[str], Backbo
             kind = "text" if _KNOWN[key][0] is str else "a table"
             raise ValueError(f"{key}: expected {kind}, got {value!r}")
     name = facts["name"]
-    if not name or any(character in name for character in ":+* "):
-        raise ValueError(f"name: expected one without ':', '+', '*' and blanks, got {name!r}")
+    check_name(name)
     network = base(facts["network"])
     of_weights = facts["weights"]
     _check(of_weights, _OF_WEIGHTS, "[weights]")

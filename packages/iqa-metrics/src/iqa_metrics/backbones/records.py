@@ -22,6 +22,12 @@ from iqa_metrics.weights import WeightsFile
 UNTRAINED = "untrained"
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError unless a backbone's name can stand in a spec."""
+    if not name or any(character in name for character in ":+* "):
+        raise ValueError(f"name: expected one without ':', '+', '*' and blanks, got {name!r}")
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A network and its factors.
@@ -140,8 +146,7 @@ class Backbone:
         >>> [(layer.name, layer.channels, layer.stride) for layer in mine.layers]
         [('relu', 8, 2), ('pool', 8, 4)]
         """
-        if not name or any(character in name for character in ":+* "):
-            raise ValueError(f"name: expected one without ':', '+', '*' and blanks, got {name!r}")
+        check_name(name)
         kept = copy.deepcopy(module).eval().requires_grad_(False)
         known = dict(kept.named_modules())
         for path in (layers or {}).values():

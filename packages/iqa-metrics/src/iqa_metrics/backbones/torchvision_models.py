@@ -10,7 +10,7 @@ found in the whole network.
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from torchvision.models import detection, segmentation
 from iqa_metrics.backbones.layers import Names, blocks, counted, residual, staged
 from iqa_metrics.backbones.records import Backbone
 from iqa_metrics.backbones.scaling import HALVES, IMAGENET, InputScaling
-from iqa_metrics.backbones.vision_transformers import any_size
+from iqa_metrics.backbones.vision_transformers import AnySizeTransformer
 from iqa_metrics.checkpoints import State
 from iqa_metrics.weights import WeightsFile
 
@@ -267,7 +267,7 @@ def features_of(network: nn.Module) -> nn.Module:
     """Return the part of a classifier that holds its layers, without the head."""
     kind = type(network).__name__
     if kind == "VisionTransformer":
-        return any_size(network)
+        return AnySizeTransformer(network)
     if kind in _CHAINS:
         children = OrderedDict((n, m) for n, m in network.named_children() if n not in _HEADS)
         if kind == "MaxVit":
@@ -314,8 +314,3 @@ def older_densenet_keys(state: State) -> State:
     """Return DenseNet's keys as its modules are called now: ``norm.1`` became ``norm1``."""
     pattern = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
     return {pattern.sub(r"\1\2", key): value for key, value in state.items()}
-
-
-def options_of(record: Backbone) -> Mapping[str, Any]:
-    """Return what the record's network is built with, for tests against torchvision itself."""
-    return record.build.keywords if isinstance(record.build, partial) else {}

@@ -70,11 +70,6 @@ class AnySizeTransformer(nn.Module):
         return torch.cat([known[:, :1], flat], dim=1)
 
 
-def any_size(network: nn.Module) -> nn.Module:
-    """Return a vision transformer's trunk that takes images of any size."""
-    return AnySizeTransformer(network)
-
-
 _FROM_TIMM = (
     (r"^cls_token$", "class_token"),
     (r"^pos_embed(ding)?$", "encoder.pos_embedding"),

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.progress import MofNCompleteColumn, Progress
 
-from iqa_metrics.cli.console import JsonOption, err, print_json, refusals
+from iqa_metrics.cli.console import JsonOption, counter, err, print_json, refusals
 
 
 def calibrate(
@@ -41,7 +40,7 @@ def calibrate(
     from iqa_metrics.devices import pick_device
     from iqa_metrics.relevance import learn_relevance, save_relevance
 
-    bar = Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), console=err)
+    bar = counter()
     with refusals():
         if (pairs is None) == (database is None):
             raise ValueError("give either --pairs FILE or --database NAME --folder DIR")

@@ -4,11 +4,12 @@ import contextlib
 import json
 import sys
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import MofNCompleteColumn, Progress, ProgressColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ def table(*columns: str, folded: Collection[str] = ("what it is",)) -> Table:
     for column in columns:
         made.add_column(column, overflow="fold", no_wrap=column not in folded)
     return made
+
+
+def counter(*columns: ProgressColumn, **options: Any) -> Progress:
+    """Make a bar that counts, on standard error."""
+    usual = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
+    return Progress(*usual, *columns, console=err, **options)
 
 
 def print_json(data: object) -> None:

@@ -5,9 +5,16 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import MofNCompleteColumn, Progress
 
-from iqa_metrics.cli.console import EXIT_FAILED, JsonOption, err, out, print_json, refusals, table
+from iqa_metrics.cli.console import (
+    EXIT_FAILED,
+    JsonOption,
+    counter,
+    out,
+    print_json,
+    refusals,
+    table,
+)
 
 datasets_app = typer.Typer(help="Databases of people's opinions.", no_args_is_help=True)
 
@@ -45,7 +52,7 @@ def check_dataset(
     """
     from iqa_metrics.datasets import check_database
 
-    bar = Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), console=err)
+    bar = counter()
     with refusals(), bar as progress:
         task = progress.add_task("images", total=None)
         found = check_database(

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, TextIO
 
 import typer
 from rich.markup import escape
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
 from iqa_metrics.cli.console import (
     EXIT_FAILED,
     EXIT_STOPPED,
     JsonOption,
+    counter,
     err,
     print_json,
     refusals,
@@ -201,9 +202,8 @@ def _write_rest(
     from iqa_metrics.tables import write_scores
 
     failed = 0
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     # Rows come by the part, which may take minutes: so the speed is that of many of them.
-    bar = Progress(*columns, console=err, speed_estimate_period=600)
+    bar = counter(TimeRemainingColumn(), speed_estimate_period=600)
     with refusals(), _writable(out, kept.size) as file, bar as progress:
         task = progress.add_task("scores", total=total, completed=kept.pairs * len(metrics))
         left = islice(table, kept.pairs, None)

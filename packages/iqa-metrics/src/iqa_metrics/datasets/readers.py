@@ -1,12 +1,18 @@
 """How each database is laid out, and read."""
 
-import csv
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from iqa_metrics.datasets.files import (
+    lines_of,
+    matrices_of,
+    number_in,
+    rows_of,
+    sheet_of,
+    text_in,
+)
 from iqa_metrics.datasets.folders import Folder
 from iqa_metrics.datasets.records import (
     HIGHER_IS,
@@ -51,9 +57,9 @@ def _tid(types: tuple[str, ...], levels: int) -> Callable[..., Iterator[OpinionP
     ) -> Iterator[OpinionPair]:
         opinions = {}
         path = folder.need("mos_with_names.txt")
-        for number, line in enumerate(_lines(path), start=1):
+        for number, line in enumerate(lines_of(path), start=1):
             fields = line.split()
-            value = _number(fields[0]) if len(fields) == 2 else None
+            value = number_in(fields[0]) if len(fields) == 2 else None
             if value is None:
                 problems.append(Problem("opinion", f"{path.name}, line {number}", f"got {line!r}"))
             else:
@@ -92,8 +98,8 @@ _KADID_TYPES = (
 def _kadid(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
     path = folder.need("dmos.csv")
     rows = {}
-    for number, row in _rows(path, ("dist_img", "ref_img", "dmos")):
-        value = _number(row["dmos"])
+    for number, row in rows_of(path, ("dist_img", "ref_img", "dmos")):
+        value = number_in(row["dmos"])
         if value is None:
             problems.append(
                 Problem("opinion", f"{path.name}, line {number}", f"got {row['dmos']!r}")
@@ -132,9 +138,9 @@ _CSIQ_FILES = {
 def _csiq(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
     path = folder.need("csiq.DMOS.xlsx", "csiq.dmos.xlsx")
     count = 0
-    for number, row in _sheet(path, "all_by_image", ("image", "dst_type", "dst_lev", "dmos")):
-        image, kind = _text(row["image"]), _text(row["dst_type"]).lower()
-        level, opinion = _number(row["dst_lev"]), _number(row["dmos"])
+    for number, row in sheet_of(path, "all_by_image", ("image", "dst_type", "dst_lev", "dmos")):
+        image, kind = text_in(row["image"]), text_in(row["dst_type"]).lower()
+        level, opinion = number_in(row["dst_lev"]), number_in(row["dmos"])
         if not image and not kind:
             continue
         count += 1
@@ -156,8 +162,8 @@ _LIVE_PARTS = (("jp2k", 227), ("jpeg", 233), ("wn", 174), ("gblur", 174), ("fast
 
 
 def _live(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
-    opinions = _matrices(folder.need("dmos_realigned.mat"), ("dmos_new", "orgs"))
-    names = _matrices(folder.need("refnames_all.mat"), ("refnames_all",))["refnames_all"]
+    opinions = matrices_of(folder.need("dmos_realigned.mat"), ("dmos_new", "orgs"))
+    names = matrices_of(folder.need("refnames_all.mat"), ("refnames_all",))["refnames_all"]
     values, originals = opinions["dmos_new"].ravel(), opinions["orgs"].ravel()
     total = sum(count for _, count in _LIVE_PARTS)
     for what, found in (("dmos_new", values), ("orgs", originals), ("refnames_all", names)):
@@ -196,9 +202,9 @@ def _pipal(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Ite
     for label in labels:
         path = folder.need(label)
         reference = folder.find(f"Train_Ref/{path.stem}.bmp", f"Train_Ref/{path.stem}.png")
-        for number, line in enumerate(_lines(path), start=1):
+        for number, line in enumerate(lines_of(path), start=1):
             name, _, text = line.partition(",")
-            opinion = _number(text)
+            opinion = number_in(text)
             count += 1
             if opinion is None:
                 problems.append(Problem("opinion", f"{path.name}, line {number}", f"got {line!r}"))
@@ -349,7 +355,7 @@ def read_opinions(
     pairs, problems = [], []
     for number, row in enumerate(table, start=2):
         where = f"{path.name}, row {number}"
-        value = _number(row.carried[opinion])
+        value = number_in(row.carried[opinion])
         if row.problem:
             problems.append(Problem("opinion", where, row.problem))
         elif value is None:
@@ -361,7 +367,7 @@ def read_opinions(
                 for image in (reference, distorted)
                 if not image.is_file()
             ]
-            level = _number(row.carried.get("level", ""))
+            level = number_in(row.carried.get("level", ""))
             kind = row.carried.get("distortion", "")
             pairs.append(OpinionPair(reference, distorted, value, kind, level))
     problems = list(dict.fromkeys(problems))
@@ -375,84 +381,3 @@ def read_opinions(
         *("", "yours", "a CSV table"),
     )
     return OpinionDatabase(facts, tuple(pairs))
-
-
-# Files --------------------------------------------------------------------------------------------
-
-
-def _lines(path: Path) -> Iterator[str]:
-    text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    return (line.strip() for line in text.splitlines() if line.strip())
-
-
-def _number(value: Any) -> float | None:
-    """Return a finite number, or None."""
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
-
-
-def _text(value: Any) -> str:
-    """Return a cell's text; spreadsheets make numbers of names such as 1600."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return "" if value is None else str(value).strip()
-
-
-def _rows(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.DictReader(file, restval="")
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DatasetError(f"{path}: no column {', '.join(missing)}")
-        for row in reader:
-            yield reader.line_num, row
-
-
-def _sheet(
-    path: Path, sheet: str, columns: tuple[str, ...]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the rows of a spreadsheet below the line that names all those columns."""
-    try:
-        from openpyxl import load_workbook
-    except ImportError as error:
-        raise DatasetError(f"{path} needs openpyxl: pip install 'iqa-metrics[study]'") from error
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-        sheets = book.sheetnames
-        cells = list(book[sheet].iter_rows(values_only=True)) if sheet in sheets else []
-        book.close()
-    except Exception as error:  # a damaged archive raises almost anything
-        raise DatasetError(f"{path} can't be read as a spreadsheet: {error}") from error
-    if sheet not in sheets:
-        raise DatasetError(f"{path}: no sheet {sheet!r}; it has {', '.join(sheets)}")
-    places: dict[str, int] = {}
-    for number, row in enumerate(cells, start=1):
-        if places:
-            yield (
-                number,
-                {name: row[at] if at < len(row) else None for name, at in places.items()},
-            )
-            continue
-        titles = [_text(cell).lower() for cell in row]
-        if set(columns) <= set(titles):
-            places = {name: titles.index(name) for name in columns}
-    if not places:
-        raise DatasetError(f"{path}: no line with the titles {', '.join(columns)}")
-
-
-def _matrices(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise DatasetError(f"{path} needs scipy: pip install 'iqa-metrics[study]'") from error
-    try:
-        found = loadmat(path)
-    except Exception as error:  # a damaged file raises almost anything
-        raise DatasetError(f"{path} can't be read as MATLAB's: {error}") from error
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise DatasetError(f"{path}: no matrix {', '.join(missing)}")
-    return {name: found[name] for name in names}
