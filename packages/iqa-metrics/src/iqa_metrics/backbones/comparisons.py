@@ -5,14 +5,17 @@ They are computed from the records, so a new record joins the sets that it belon
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar, overload
 
-from iqa_metrics.backbones.records import UNTRAINED, Backbone
+from iqa_metrics.backbones.factors import UNTRAINED, Factors
+from iqa_metrics.backbones.records import Backbone
 from iqa_metrics.names import lookup
 
-_Value = Callable[[Backbone], str]
+Record = TypeVar("Record", bound=Factors)
+_Value = Callable[[Factors], str]
 
 
-def _goal(record: Backbone) -> str:
+def _goal(record: Factors) -> str:
     return f"{record.goal}: {record.method}" if record.method else record.goal
 
 
@@ -38,7 +41,7 @@ _STRICTLY = ("environment", "recipe")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Generic[Record]):
     """Backbones that agree in all that is compared but one factor.
 
     Attributes
@@ -53,12 +56,22 @@ class Comparison:
 
     factor: str
     agreed: Mapping[str, str]
-    sets: Mapping[str, tuple[Backbone, ...]]
+    sets: Mapping[str, tuple[Record, ...]]
+
+
+@overload
+def comparisons(factor: str, *, strict: bool = ...) -> tuple[Comparison[Backbone], ...]: ...
+
+
+@overload
+def comparisons(
+    factor: str, *, among: Iterable[Record], strict: bool = ...
+) -> tuple[Comparison[Record], ...]: ...
 
 
 def comparisons(
-    factor: str, *, among: Iterable[Backbone] | None = None, strict: bool = False
-) -> tuple[Comparison, ...]:
+    factor: str, *, among: Iterable[Record] | None = None, strict: bool = False
+) -> tuple[Comparison[Record], ...] | tuple[Comparison[Backbone], ...]:
     """Return the sets of backbones that agree in everything but a factor.
 
     Goal, data and architecture must agree, but for the factor itself. Networks of several depths
@@ -72,7 +85,8 @@ def comparisons(
     factor
         ``goal``, ``data``, ``architecture``, ``depth``, ``environment`` or ``recipe``.
     among
-        The backbones to compare; by default all, the user's own included.
+        The backbones to compare, or records with the same factors; by default all backbones, the
+        user's own included.
     strict
         Whether environment, recipe and start must agree too.
 
@@ -89,15 +103,20 @@ def comparisons(
     >>> list(vgg.sets)
     ['11', '13', '16', '19']
     """
-    value = lookup("factor", factor, FACTORS)
     if among is None:
         from iqa_metrics.backbones.catalogue import all_backbones
 
-        among = all_backbones()
-    records = list(among)
-    groups: dict[tuple[tuple[str, str], ...], dict[str, list[Backbone]]] = {}
+        return _comparisons(factor, all_backbones(), strict)
+    return _comparisons(factor, among, strict)
+
+
+def _comparisons(
+    factor: str, among: Iterable[Record], strict: bool
+) -> tuple[Comparison[Record], ...]:
+    value = lookup("factor", factor, FACTORS)
+    groups: dict[tuple[tuple[str, str], ...], dict[str, list[Record]]] = {}
     controls = []
-    for record in records:
+    for record in among:
         if factor == "goal" and record.goal == UNTRAINED:
             controls.append(record)
         elif value(record):
@@ -116,7 +135,7 @@ def comparisons(
     return tuple(found)
 
 
-def _agreed(record: Backbone, factor: str, strict: bool) -> dict[str, str]:
+def _agreed(record: Factors, factor: str, strict: bool) -> dict[str, str]:
     names = [*_AGREEING[factor], *(_STRICTLY if strict else ())]
     agreed = {name: FACTORS[name](record) for name in names if name != factor}
     if factor == "depth":

@@ -13,13 +13,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from iqa_metrics.backbones.factors import UNTRAINED, Factors
 from iqa_metrics.backbones.layers import Layer, Names, blocks, every_module, measured, unknown_layer
 from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
 from iqa_metrics.checkpoints import State, Unfilled, load
 from iqa_metrics.names import lookup
 from iqa_metrics.weights import WeightsFile
-
-UNTRAINED = "untrained"
 
 
 def check_name(name: str) -> None:
@@ -28,46 +27,16 @@ def check_name(name: str) -> None:
         raise ValueError(f"name: expected one without ':', '+', '*' and blanks, got {name!r}")
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A network and its factors.
+@dataclass(frozen=True, kw_only=True)
+class Backbone(Factors):
+    """A network, with its :class:`~iqa_metrics.backbones.factors.Factors`.
 
     Attributes
     ----------
-    name
-        What specs call it.
-    architecture
-        Published name of the network.
-    family
-        Architecture without its size, such as ``"ResNet"``.
-    kind
-        Variant of the family, such as ``"BN"`` or ``"32x4d"``.
-    depth
-        Number of weighted layers by the paper's count, where it has one.
-    goal
-        What it was trained for, such as ``"classification"`` or ``"self-supervised"``.
-    method
-        How, where that has a name, such as ``"jigsaw"`` or ``"contrastive"``.
-    data
-        What it was trained on, such as ``"ImageNet-1k"``; empty where untrained.
-    start
-        Data of the weights that training started from, or empty.
-    environment
-        Software and authors that trained it.
-    recipe
-        What else tells it from trainings of the same goal and data.
     scaling
         The input it expects.
     weights
         Its weights, or None where there is no file: untrained, or a module of the caller's own.
-    parameters
-        Number of parameters as published, the classifier's included.
-    score, score_of
-        How well it does its own task, where published, and what is counted.
-    paper
-        Where it was published.
-    note
-        What a user should know.
     build
         Makes the network as its weights file knows it. On the meta device, unless untrained.
     trunk
@@ -82,27 +51,11 @@ class Backbone:
         Whether it was made from a module of the caller's.
     """
 
-    name: str
-    architecture: str
-    goal: str
-    data: str
     scaling: InputScaling
     weights: WeightsFile | None
     build: Callable[[], nn.Module] = field(repr=False)
     trunk: Callable[[nn.Module], nn.Module] = field(repr=False)
     names: Names = field(repr=False)
-    family: str = ""
-    kind: str = ""
-    depth: int | None = None
-    method: str = ""
-    start: str = ""
-    environment: str = ""
-    recipe: str = ""
-    parameters: int | None = None
-    score: float | None = None
-    score_of: str = ""
-    paper: str = ""
-    note: str = ""
     unpack: Callable[[State], State] | None = field(default=None, repr=False)
     seed: int | None = None
     own: bool = False
@@ -177,11 +130,11 @@ class Backbone:
 
     @cached_property
     def _measured(self) -> tuple[int | None, tuple[Layer, ...]]:
-        network = self._shape
+        network = self.shape
         return measured(network, self.names(network), self.scaling.channels)
 
     @cached_property
-    def _shape(self) -> nn.Module:
+    def shape(self) -> nn.Module:
         """The trunk on the meta device: all of it but the values."""
         with Unfilled():
             trunk = self.trunk(self.build())
@@ -198,7 +151,7 @@ class Backbone:
 
         This is what ``all`` means where layers are asked for; any of them can stand in a spec.
         """
-        return measured(self._shape, every_module(self._shape), self.scaling.channels)[1]
+        return measured(self.shape, every_module(self.shape), self.scaling.channels)[1]
 
     def network(self, weights: Path | None = None) -> nn.Module:
         """Build the trunk: on the CPU, float32, in eval mode, frozen.

@@ -7,6 +7,7 @@ from iqa_metrics.cli.calibrate import calibrate
 from iqa_metrics.cli.datasets import datasets_app
 from iqa_metrics.cli.lists import list_app
 from iqa_metrics.cli.score import score
+from iqa_metrics.cli.study import study_app
 from iqa_metrics.cli.weights import weights_app
 
 app = typer.Typer(
@@ -21,3 +22,4 @@ app.command()(calibrate)
 app.add_typer(list_app, name="list")
 app.add_typer(weights_app, name="weights")
 app.add_typer(datasets_app, name="datasets")
+app.add_typer(study_app, name="study")

@@ -101,10 +101,10 @@ def list_backbones(
 ) -> None:
     """List the networks by what they were trained for, and whether their weights are here."""
     from iqa_metrics.backbones import FACTORS, select
-    from iqa_metrics.backbones.records import UNTRAINED
+    from iqa_metrics.backbones.factors import UNTRAINED
 
     with refusals():
-        chosen = select(None, **_factors(where_))
+        chosen = select(None, **factors(where_))
     if as_json:
         print_json([_as_dict(record) for record in chosen])
         return
@@ -206,7 +206,7 @@ def list_comparisons(
     from iqa_metrics.backbones import comparisons, select
 
     with refusals():
-        among = select(None, **_factors(where_))
+        among = select(None, **factors(where_))
         found = comparisons(factor, among=among, strict=strict)
     if as_json:
         print_json(
@@ -235,15 +235,16 @@ def list_comparisons(
     out.print(f"{len(found)} comparisons.")
 
 
-def _factors(queries: list[str] | None) -> dict[str, str]:
-    factors: dict[str, str] = {}
+def factors(queries: list[str] | None) -> dict[str, str]:
+    """Return what ``--where FACTOR=VALUE``, given several times, asks for."""
+    found: dict[str, str] = {}
     for query in queries or ():
         name, equals, value = query.partition("=")
         if not equals:
             raise ValueError(f"--where: expected FACTOR=VALUE, got {query!r}")
-        if factors.setdefault(name.strip(), value.strip()) != value.strip():
+        if found.setdefault(name.strip(), value.strip()) != value.strip():
             raise ValueError(f"--where: {name.strip()} can't be two things at once")
-    return factors
+    return found
 
 
 def _without(records: "tuple[Backbone, ...]", others: "list[Backbone]") -> "tuple[Backbone, ...]":

@@ -128,6 +128,7 @@ _FACTS = DatabaseFacts(
     "photographs of scikit-image under graded degradations",
     "the photographs' own, see scikit-image",
     "made by iqa_metrics.datasets.make_ladder",
+    opinion=False,
 )
 
 

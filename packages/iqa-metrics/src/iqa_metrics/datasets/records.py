@@ -97,6 +97,8 @@ class DatabaseFacts:
         What its owners allow; none may be passed on by us.
     layout
         One line about the files that are expected.
+    opinion
+        Whether people were asked; False where scores are something else, such as severity.
     """
 
     name: str
@@ -108,6 +110,7 @@ class DatabaseFacts:
     source: str
     licence: str
     layout: str
+    opinion: bool = True
 
 
 @dataclass(frozen=True)

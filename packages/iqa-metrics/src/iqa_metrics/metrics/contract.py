@@ -70,6 +70,38 @@ class PairModule(nn.Module):
         self._check_images("distorted", distorted)
         self._check_together(reference, distorted)
 
+    def reference(self, image: Tensor) -> "SharedReference":
+        """Take a reference that many batches of distorted images will be compared with.
+
+        Use it as a context manager: what is kept of the reference is freed at the end.
+
+        Parameters
+        ----------
+        image
+            One reference, ``[1, 3, H, W]``.
+
+        Raises
+        ------
+        ImageError
+            As when the metric is called, or if it is not one image.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from iqa_metrics import create_metric
+        >>> metric = create_metric("default")
+        >>> with metric.reference(torch.zeros(1, 3, 64, 64)) as shared:
+        ...     first = shared.score(torch.zeros(2, 3, 64, 64))
+        ...     second = shared.score(torch.ones(1, 3, 64, 64))
+        >>> first.tolist(), bool(second > 1)
+        ([0.0, 0.0], True)
+        """
+        self._check_images("reference", image)
+        if len(image) != 1:
+            raise ImageError(f"reference: expected one image [1, 3, H, W], got {list(image.shape)}")
+        self._check_together(image, image)
+        return SharedReference(self, image)
+
     def remember(self, reference: Tensor) -> Reference:
         """Return what is worth keeping of one reference while its distorted images come.
 
@@ -124,6 +156,10 @@ class PairModule(nn.Module):
 
     def extra_repr(self) -> str:
         return self.name
+
+    def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
+        """Return what compares images that were checked."""
+        raise NotImplementedError
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Self":
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -262,38 +298,6 @@ class Metric(PairModule):
         self.check_inputs(reference, distorted)
         return self._streamed(reference, distorted, compare)
 
-    def reference(self, image: Tensor) -> "SharedReference":
-        """Take a reference that many batches of distorted images will be compared with.
-
-        Use it as a context manager: what is kept of the reference is freed at the end.
-
-        Parameters
-        ----------
-        image
-            One reference, ``[1, 3, H, W]``.
-
-        Raises
-        ------
-        ImageError
-            As when the metric is called, or if it is not one image.
-
-        Examples
-        --------
-        >>> import torch
-        >>> from iqa_metrics import create_metric
-        >>> metric = create_metric("default")
-        >>> with metric.reference(torch.zeros(1, 3, 64, 64)) as shared:
-        ...     first = shared.score(torch.zeros(2, 3, 64, 64))
-        ...     second = shared.score(torch.ones(1, 3, 64, 64))
-        >>> first.tolist(), bool(second > 1)
-        ([0.0, 0.0], True)
-        """
-        self._check_images("reference", image)
-        if len(image) != 1:
-            raise ImageError(f"reference: expected one image [1, 3, H, W], got {list(image.shape)}")
-        self._check_together(image, image)
-        return SharedReference(self, image)
-
     def compare(self, reference: Any, distorted: Tensor) -> Tensor:
         """Return ``[N]`` for images that were already checked. Each metric writes its own.
 
@@ -314,7 +318,7 @@ class Metric(PairModule):
 class SharedReference:
     """A reference that batches of distorted images are compared with, looked at once.
 
-    Made by :meth:`Metric.reference`. What is kept of it is made with the first batch.
+    Made by :meth:`PairModule.reference`. What is kept of it is made with the first batch.
 
     Parameters
     ----------
@@ -324,7 +328,7 @@ class SharedReference:
         The reference, ``[1, 3, H, W]``, already checked.
     """
 
-    def __init__(self, metric: Metric, image: Tensor) -> None:
+    def __init__(self, metric: PairModule, image: Tensor) -> None:
         self._metric = metric
         self._image: Tensor | None = image
         self._remembered: Reference | None = None

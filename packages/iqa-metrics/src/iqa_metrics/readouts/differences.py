@@ -38,6 +38,17 @@ def euclidean(reference: Tensor, distorted: Tensor, weights: Tensor | None = Non
     return result(root(squares), reference, distorted)
 
 
+def channel_squares(reference: Tensor, distorted: Tensor) -> Tensor:
+    """Squared differences of each channel, summed over positions: float64 ``[N, C]``.
+
+    Their sum is the squared Euclidean distance; weighted sums of them are what weights of channels
+    make of it.
+    """
+    return summed(
+        lambda x, y: _squared(x - y).sum(dim=1, dtype=torch.float64), reference, distorted
+    )
+
+
 def euclidean_map(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -> Tensor:
     """Euclidean distance of the channels at each position; the root of its summed squares is it."""
     squares = joined(partial(_squares_of_rows, weights=weights), reference, distorted)

@@ -7,7 +7,9 @@ from numpy.typing import ArrayLike
 
 from iqa_metrics.statistics.correlations import Floats, fitting, pearson, rmse
 
-_STARTS = 4
+_STARTS = 8
+_AT_ONCE = 2**18
+"""Elements of distances that are fitted together: what is made of them stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +65,8 @@ def fit_logistic(distances: ArrayLike, opinion: ArrayLike) -> Logistic:
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("expected finite distances and opinion")
-    spread = float(np.ptp(x))
-    # Nothing to bend a curve by: no variation but that of rounding.
-    if spread <= 1e-12 * float(np.abs(x).max()) or spread < 1e-200:
-        return Logistic(float(y.mean()), float(y.mean()), float(x[0]), 1.0)
-    shift, unit = float(x.min()), spread
-    z = (x - shift) / unit
-    # The bend may lie where most pairs are, however far the others reach.
-    quantiles = np.quantile(z, np.linspace(0, 1, 21))
-    gaps = np.diff(quantiles)
-    narrowest = max(1e-9, float(gaps[gaps > 0].min(initial=1.0)))
-    cells = sorted(
-        (_separated(z, y, centre, log_scale)[0], float(centre), float(log_scale))
-        for log_scale in np.log(np.geomspace(narrowest / 3, 3, 24))
-        for centre in np.unique(quantiles)
-    )
-    refined = [_refined(z, y, centre, log_scale) for _, centre, log_scale in _apart(cells)]
-    _, centre, log_scale = min((_separated(z, y, *place)[0], *place) for place in refined)
-    _, low, high, _ = _separated(z, y, centre, log_scale)
-    return Logistic(low, high, shift + unit * centre, unit * float(np.exp(log_scale)))
+    low, high, centre, scale = _fitted(x[None], y)[0].tolist()
+    return Logistic(low, high, centre, scale)
 
 
 def plcc_logistic(distances: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Floats]:
@@ -102,71 +87,166 @@ def plcc_logistic(distances: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Flo
     """
     x, y = fitting(distances, opinion)
     rows = x.reshape(-1, x.shape[-1])
+    of_row = np.broadcast_to(y, x.shape).reshape(rows.shape)
     found = np.full((2, len(rows)), np.nan)
-    for index, row in enumerate(rows):
-        if np.isfinite(row).all() and np.isfinite(y).all() and len(row) >= 4:
-            predicted = fit_logistic(row, y)(row)
-            found[:, index] = pearson(predicted, y), rmse(predicted, y)
+    good = np.isfinite(rows).all(-1) & np.isfinite(of_row).all(-1)
+    if rows.shape[1] < 4 or not good.any():
+        return found[0].reshape(x.shape[:-1]), found[1].reshape(x.shape[:-1])
+    step = max(1, _AT_ONCE // rows.shape[1])
+    chosen = np.flatnonzero(good)
+    for first in range(0, len(chosen), step):
+        part = chosen[first : first + step]
+        judged = y if y.ndim == 1 else of_row[part]
+        low, high, centre, scale = (column[:, None] for column in _fitted(rows[part], judged).T)
+        share = 0.5 * (1 + np.tanh((rows[part] - centre) / scale / 2))
+        predicted = low + (high - low) * share
+        found[:, part] = pearson(predicted, judged), rmse(predicted, judged)
     return found[0].reshape(x.shape[:-1]), found[1].reshape(x.shape[:-1])
 
 
-def _apart(cells: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
-    """Return the best cells that are not neighbours of a better one."""
-    chosen: list[tuple[float, float, float]] = []
-    for cell in cells:
-        if all(abs(cell[2] - c[2]) > 1 or abs(cell[1] - c[1]) > np.exp(c[2]) for c in chosen):
-            chosen.append(cell)
-        if len(chosen) == _STARTS:
-            break
-    return chosen
+def _fitted(x: Floats, y: Floats) -> Floats:
+    """Fit a curve to each row ``[R, n]``: low, high, centre and scale, ``[R, 4]``.
+
+    Rows are fitted together but do not know of each other.
+    """
+    shift, spread = x.min(-1), np.ptp(x, axis=-1)
+    # Nothing to bend a curve by: no variation but that of rounding.
+    flat = (spread <= 1e-12 * np.abs(x).max(-1)) | (spread < 1e-200)
+    unit = np.where(flat, 1.0, spread)
+    z = (x - shift[:, None]) / unit[:, None]
+    y = np.broadcast_to(y, x.shape)
+    starts = _starts(z, y)
+    rows = np.repeat(np.arange(len(z)), _STARTS)
+    places, errors = _refined(z[rows], y[rows], starts.reshape(-1, 2))
+    best = errors.reshape(-1, _STARTS).argmin(-1)
+    centre, log_scale = places.reshape(-1, _STARTS, 2)[np.arange(len(z)), best].T
+    _, low, high, _ = _separated(z, y, centre, log_scale)
+    mean = y.mean(-1)
+    return np.stack(
+        [
+            *(np.where(flat, mean, low), np.where(flat, mean, high)),
+            *(np.where(flat, x[:, 0], shift + unit * centre), unit * np.exp(log_scale)),
+        ],
+        axis=-1,
+    )
+
+
+def _starts(z: Floats, y: Floats) -> Floats:
+    """Return the best places of a grid, ``[R, starts, 2]``, that are no neighbours."""
+    # The bend may lie where most pairs are, however far the others reach.
+    centres = np.quantile(z, np.linspace(0, 1, 21), axis=-1).T
+    gaps = np.diff(centres)
+    narrowest = np.where(gaps > 0, gaps, 1.0).min(-1)
+    ends = np.log(np.maximum(1e-9, narrowest) / 3)
+    scales = np.linspace(ends, np.full(len(z), np.log(3.0)), 24, axis=-1)
+    shape = (len(z), centres.shape[1], scales.shape[1])
+    places = np.stack(
+        [
+            np.broadcast_to(centres[:, :, None], shape),
+            np.broadcast_to(scales[:, None, :], shape),
+        ],
+        axis=-1,
+    ).reshape(len(z), -1, 2)
+    errors = np.stack(
+        [_separated(z, y, *place.T)[0] for place in places.transpose(1, 0, 2)], axis=-1
+    )
+    order = errors.argsort(-1, kind="stable")
+    return np.stack([_apart(of[at]) for of, at in zip(places, order, strict=True)])
+
+
+def _apart(places: Floats) -> Floats:
+    """Return the first places that are not neighbours of an earlier one, or those again."""
+    chosen: list[int] = []
+    near = np.zeros(len(places), bool)
+    while len(chosen) < _STARTS and not near.all():
+        at = int(near.argmin())
+        chosen.append(at)
+        centre, log_scale = places[at]
+        far = (np.abs(places[:, 1] - log_scale) > 1) | (
+            np.abs(places[:, 0] - centre) > np.exp(log_scale)
+        )
+        near |= ~far
+        near[: at + 1] = True
+    return places[(chosen * _STARTS)[:_STARTS]]
 
 
 def _separated(
-    z: Floats, y: Floats, centre: float, log_scale: float
-) -> tuple[float, float, float, Floats]:
-    """Return the squared error, both asymptotes and the residuals for a centre and scale."""
-    share = 0.5 * (1 + np.tanh((z - centre) / (2 * np.exp(log_scale))))
-    mean_share, mean_y = share.mean(), y.mean()
-    variance = np.square(share - mean_share).sum()
-    slope = 0.0
-    if variance > 1e-20:
-        slope = float(((share - mean_share) * (y - mean_y)).sum() / variance)
-    low = float(mean_y - slope * mean_share)
-    residuals = y - low - slope * share
-    return float(np.square(residuals).sum()), low, low + slope, residuals
+    z: Floats, y: Floats, centre: Floats, log_scale: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return squared errors, both asymptotes ``[R]`` and residuals ``[R, n]``."""
+    share = 0.5 * (1 + np.tanh((z - centre[:, None]) / (2 * np.exp(log_scale))[:, None]))
+    mean_share, mean_y = share.mean(-1), y.mean(-1)
+    apart, wanted = share - mean_share[:, None], y - mean_y[:, None]
+    variance = np.einsum("rn,rn->r", apart, apart)
+    covariance = np.einsum("rn,rn->r", apart, wanted)
+    bends = variance > 1e-20
+    slope = np.where(bends, covariance / np.where(bends, variance, 1.0), 0.0)
+    low = mean_y - slope * mean_share
+    residuals = wanted - slope[:, None] * apart
+    return np.einsum("rn,rn->r", residuals, residuals), low, low + slope, residuals
 
 
-def _refined(z: Floats, y: Floats, centre: float, log_scale: float) -> tuple[float, float]:
-    """Improve centre and scale by Gauss and Newton, damped as by Levenberg and Marquardt."""
-    here, damping = np.array([centre, log_scale]), 1e-2
-    error, _, _, residuals = _separated(z, y, *here)
-    for _ in range(200):
-        steps = 1e-6 * np.maximum(1, np.abs(here))
-        slopes = np.stack(
-            [
-                (_separated(z, y, *(here + step))[3] - _separated(z, y, *(here - step))[3])
-                / (2 * step.sum())
-                for step in np.diag(steps)
-            ],
-            axis=1,
-        )
-        normal, gradient = slopes.T @ slopes, slopes.T @ residuals
-        moved = False
-        for _ in range(12):
-            damped = normal + damping * np.diag(np.diag(normal) + 1e-30)
-            try:
-                there = here - np.linalg.solve(damped, gradient)
-            except np.linalg.LinAlgError:
-                damping *= 10
-                continue
-            there[1] = np.clip(there[1], -30, 9)
-            new_error, _, _, new_residuals = _separated(z, y, *there)
-            if new_error < error:
-                moved = error - new_error > 1e-12 * error
-                here, error, residuals = there, new_error, new_residuals
-                damping = max(damping / 10, 1e-12)
-                break
-            damping *= 10
-        if not moved:
+def _refined(z: Floats, y: Floats, places: Floats) -> tuple[Floats, Floats]:
+    """Improve centres and scales by Gauss and Newton, damped as by Levenberg and Marquardt.
+
+    Returns places ``[R, 2]`` and squared errors ``[R]``.
+    """
+    here = places.copy()
+    error, _, _, residuals = _separated(z, y, *here.T)
+    damping, refusals = np.full(len(z), 1e-2), np.zeros(len(z), int)
+    normal, gradient = np.empty((len(z), 2, 2)), np.empty((len(z), 2))
+    moving, moved = np.arange(len(z)), np.arange(len(z))
+    for _ in range(3000):
+        if len(moved):
+            normal[moved], gradient[moved] = _slopes(
+                z[moved], y[moved], here[moved], residuals[moved]
+            )
+        damped = normal[moving].copy()
+        for axis in range(2):
+            damped[:, axis, axis] *= 1 + damping[moving]
+            damped[:, axis, axis] += 1e-30
+        steps = _solved(damped, gradient[moving])
+        there = here[moving] - steps
+        there[:, 1] = np.clip(there[:, 1], -30, 9)
+        found, _, _, new = _separated(z[moving], y[moving], *there.T)
+        better = found < error[moving]
+        moved, refused = moving[better], moving[~better]
+        gain = error[moved] - found[better]
+        settled = moved[gain <= 1e-12 * error[moved]]
+        here[moved], error[moved], residuals[moved] = there[better], found[better], new[better]
+        damping[moved] = np.maximum(damping[moved] / 10, 1e-12)
+        damping[refused] *= 10
+        refusals[moved] = 0
+        refusals[refused] += 1
+        moving = np.setdiff1d(moving, [*settled, *refused[refusals[refused] >= 12]])
+        moved = np.setdiff1d(moved, settled)
+        if not len(moving):
             break
-    return float(here[0]), float(here[1])
+    return here, error
+
+
+def _slopes(z: Floats, y: Floats, here: Floats, residuals: Floats) -> tuple[Floats, Floats]:
+    """Return the normal equations ``[R, 2, 2]`` and the gradient ``[R, 2]`` of the residuals."""
+    sizes = 1e-6 * np.maximum(1, np.abs(here))
+    slopes = []
+    for axis in range(2):
+        step = np.zeros_like(here)
+        step[:, axis] = sizes[:, axis]
+        ahead, behind = (_separated(z, y, *(here + s).T)[3] for s in (step, -step))
+        slopes.append((ahead - behind) / (2 * sizes[:, axis, None]))
+    jacobian = np.stack(slopes, axis=1)
+    return (
+        np.einsum("ran,rbn->rab", jacobian, jacobian),
+        np.einsum("ran,rn->ra", jacobian, residuals),
+    )
+
+
+def _solved(normal: Floats, gradient: Floats) -> Floats:
+    """Solve two equations a row; rows without a solution stay where they are."""
+    (a, b), (c, d) = normal.transpose(1, 2, 0)
+    determinant = a * d - b * c
+    fine = np.abs(determinant) > 1e-300
+    safe = np.where(fine, determinant, 1.0)
+    first = (d * gradient[:, 0] - b * gradient[:, 1]) / safe
+    second = (a * gradient[:, 1] - c * gradient[:, 0]) / safe
+    return np.where(fine[:, None], np.stack([first, second], axis=-1), 0.0)

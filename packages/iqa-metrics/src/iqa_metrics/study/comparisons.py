@@ -1,0 +1,260 @@
+"""``comparisons.csv``: differences of agreement on the same pairs, question by question.
+
+A difference's interval is over reference images, by Student's t (see
+:meth:`iqa_metrics.statistics.Bootstrap.student_interval`); p-values are corrected by Holm within a
+question and database. Networks are compared at their best layers, the optimism of choosing these
+taken off.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from iqa_metrics import statistics
+from iqa_metrics.backbones import FACTORS
+from iqa_metrics.backbones.comparisons import comparisons as controlled
+from iqa_metrics.names import UnknownNameError
+from iqa_metrics.readouts import readout
+from iqa_metrics.statistics import Bootstrap
+from iqa_metrics.study.concatenated import JOIN
+from iqa_metrics.study.description import DescribedNetwork
+from iqa_metrics.study.models import Best, best_of
+from iqa_metrics.study.plan import RELEVANCE
+from iqa_metrics.study.scopes import Scope
+
+SAME, FIRST, SECOND, UNDECIDED = "same", "first", "second", "undecided"
+QUESTIONS = (
+    *("baseline", *FACTORS),
+    *("layer", "readout", "descriptors", "concatenation", "relevance"),
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A row of the table.
+
+    Attributes
+    ----------
+    question
+        ``baseline`` (a network and a metric to compare with), one of the factors in which networks
+        differ, or of the readout: ``layer`` (the best and the last), ``descriptors``, ``readout``
+        (other readouts), ``concatenation``, ``relevance``.
+    database
+        Or ``pooled``.
+    backbone
+        The network, or what the compared networks agree in.
+    first, second
+        What is compared.
+    n
+        How many pairs.
+    difference, low, high
+        Agreement of the first less that of the second, and its interval.
+    p, p_corrected
+        Of no difference; the latter by Holm.
+    verdict
+        ``same`` (the interval lies within the margin), ``first`` or ``second`` (that one agrees
+        better with people, after correction), or ``undecided``.
+    """
+
+    question: str
+    database: str
+    backbone: str
+    first: str
+    second: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_corrected: float = float("nan")
+    verdict: str = UNDECIDED
+
+
+class Comparer:
+    """Compares what a scope holds; best layers are found once.
+
+    Parameters
+    ----------
+    scope
+        The agreements.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        readouts = scope.description.readouts
+        self.plain = readouts[0] if readouts else ""
+        self._best: dict[tuple[str, str], Best] = {}
+
+    def best(self, backbone: str, readout: str = "") -> Best | None:
+        """Return a network's best layer by a readout, by default the plain one."""
+        key = (backbone, readout or self.plain)
+        if key not in self._best:
+            series = self.scope.layers(*key)
+            if not series:
+                return None
+            self._best[key] = best_of(self.scope, series)
+        return self._best[key]
+
+    def mean(self, networks: Iterable[str]) -> Bootstrap | None:
+        """Return the mean agreement of networks at their best layers."""
+        best = [found for found in map(self.best, networks) if found is not None]
+        return mean([one.corrected for one in best]) if best else None
+
+    def interval(self, difference: Bootstrap) -> statistics.Interval:
+        """Return a difference's interval, over references."""
+        return difference.student_interval(
+            self.scope.references, self.scope.description.statistics.confidence
+        )
+
+
+def mean(parts: Sequence[Bootstrap]) -> Bootstrap:
+    """Return the mean of scalars, draw by draw."""
+    return Bootstrap(
+        np.mean([part.value for part in parts], axis=0),
+        np.mean([part.samples for part in parts], axis=0),
+    )
+
+
+def compared(comparer: Comparer) -> list[Compared]:
+    """Return all comparisons that a scope has material for."""
+    found: list[Compared] = []
+    asked: Mapping[str, Callable[[Comparer], Iterator[_Asked]]] = {
+        "baseline": _baselines,
+        **{factor: _factor(factor) for factor in FACTORS},
+        "layer": _layers,
+        "readout": _readouts,
+        "descriptors": _descriptors,
+        "concatenation": _concatenations,
+        "relevance": _relevance,
+    }
+    scope = comparer.scope
+    for question in QUESTIONS:
+        rows = []
+        for backbone, first, second, difference in asked[question](comparer):
+            got = comparer.interval(difference)
+            numbers = (float(got.value), float(got.low), float(got.high), float(got.p))
+            rows.append(Compared(question, scope.name, backbone, first, second, scope.n, *numbers))
+        corrected = statistics.holm(row.p for row in rows)
+        settings = scope.description.statistics
+        for row, p in zip(rows, corrected.tolist(), strict=True):
+            verdict = _verdict(row, p, settings.margin, 1 - settings.confidence)
+            found.append(replace(row, p_corrected=p, verdict=verdict))
+    return found
+
+
+_Asked = tuple[str, str, str, Bootstrap]
+
+
+def _verdict(row: Compared, p: float, margin: float, level: float) -> str:
+    if -margin <= row.low and row.high <= margin:
+        return SAME
+    if p < level:
+        return FIRST if row.difference > 0 else SECOND
+    return UNDECIDED
+
+
+def _baselines(comparer: Comparer) -> Iterator[_Asked]:
+    for network, known in itertools.product(
+        comparer.scope.networks, comparer.scope.description.baselines
+    ):
+        best, baseline = comparer.best(network.name), comparer.scope.baseline(known.name)
+        if best is not None and baseline is not None:
+            yield network.name, network.name, known.name, best.corrected - baseline
+
+
+def _factor(factor: str) -> Callable[[Comparer], Iterator[_Asked]]:
+    def rows(comparer: Comparer) -> Iterator[_Asked]:
+        for one in controlled(factor, among=comparer.scope.networks):
+            agreed = ", ".join(text for text in one.agreed.values() if text)
+            for (first, a), (second, b) in itertools.combinations(one.sets.items(), 2):
+                means = [comparer.mean(n.name for n in members) for members in (a, b)]
+                if means[0] is not None and means[1] is not None:
+                    yield agreed, first, second, means[0] - means[1]
+
+    return rows
+
+
+def _layers(comparer: Comparer) -> Iterator[_Asked]:
+    for network in comparer.scope.networks:
+        best = comparer.best(network.name)
+        series = comparer.scope.layers(network.name, comparer.plain)
+        if best is not None and len(series) > 1:
+            last = comparer.scope.of(series[-1:])[0]
+            yield (
+                network.name,
+                f"best layer, {best.series.layer}",
+                "last layer",
+                (best.corrected - last),
+            )
+
+
+def descriptors(readouts: Iterable[str], plain: str) -> list[str]:
+    """Return the readouts that describe a response by statistics, but for the plain one."""
+    return [name for name in readouts if name != plain and _is_descriptor(name)]
+
+
+def _is_descriptor(name: str) -> bool:
+    try:
+        return readout(name).function.__module__ == "iqa_metrics.readouts.statistics"
+    except UnknownNameError:  # of a table that was made elsewhere
+        return False
+
+
+def _of_readouts(comparer: Comparer, names: Iterable[str]) -> Iterator[_Asked]:
+    """Compare readouts with the plain one, each at its own best layer."""
+    for network, name in itertools.product(comparer.scope.networks, list(names)):
+        plain, other = comparer.best(network.name), comparer.best(network.name, name)
+        if plain is not None and other is not None:
+            yield network.name, name, comparer.plain, other.corrected - plain.corrected
+
+
+def _descriptors(comparer: Comparer) -> Iterator[_Asked]:
+    return _of_readouts(comparer, descriptors(comparer.scope.description.readouts, comparer.plain))
+
+
+def _readouts(comparer: Comparer) -> Iterator[_Asked]:
+    names = comparer.scope.description.readouts
+    left = {comparer.plain, RELEVANCE, *descriptors(names, comparer.plain)}
+    return _of_readouts(comparer, [name for name in names if name not in left])
+
+
+def concatenations(comparer: Comparer, network: DescribedNetwork) -> dict[str, Best]:
+    """Return the best concatenation of each kind of a network's layers by the plain readout."""
+    found: dict[str, Best] = {}
+    names = [layer.name for layer in network.layers]
+    prefixes = {JOIN.join(names[:count]) for count in range(2, len(names) + 1)}
+    for kind in comparer.scope.description.concatenations:
+        which, how = kind.split(":")
+        series = [
+            one
+            for one in comparer.scope.layers(network.name, f"{comparer.plain}:{how}")
+            if (one.layer in prefixes if which == "cumulative" else one.layer.count(JOIN) == 1)
+        ]
+        if series:
+            said = "layers up to one" if which == "cumulative" else "two layers"
+            found[f"{said}, {how}"] = best_of(comparer.scope, series)
+    return found
+
+
+def _concatenations(comparer: Comparer) -> Iterator[_Asked]:
+    for network in comparer.scope.networks:
+        single = comparer.best(network.name)
+        if single is None:
+            continue
+        for name, best in concatenations(comparer, network).items():
+            yield network.name, name, "best single layer", best.corrected - single.corrected
+
+
+def _relevance(comparer: Comparer) -> Iterator[_Asked]:
+    """Compare learned weights, held out, with equal ones, layer by layer."""
+    if RELEVANCE not in comparer.scope.description.readouts or comparer.plain != "euclidean":
+        return
+    for network in comparer.scope.networks:
+        plain = {one.layer: one for one in comparer.scope.layers(network.name, comparer.plain)}
+        for one in comparer.scope.layers(network.name, RELEVANCE):
+            if one.layer in plain:
+                both = comparer.scope.of([one, plain[one.layer]])
+                learned = f"learned weights, {one.layer}"
+                yield network.name, learned, "equal weights", both[0] - both[1]

@@ -1,0 +1,316 @@
+"""``distances.parquet``: a row for each pair, network, layer and readout, as measured.
+
+Metrics that are no layer of a network stand there by their name, as ``backbone``, with empty
+``layer`` and ``readout``. A pair that failed has no value, and its reason in ``error``.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from iqa_metrics.weights import written_at_once
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+DISTANCES = "distances.parquet"
+_TEXTS = ("database", "reference", "distorted", "distortion", "backbone", "layer", "readout")
+_NUMBERS = ("level", "opinion", "depth", "value")
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in _TEXTS[:4]),
+        *((name, pa.float64()) for name in _NUMBERS[:2]),
+        *((name, pa.string()) for name in ("backbone", "layer")),
+        ("depth", pa.float64()),
+        ("readout", pa.string()),
+        ("elements", pa.int64()),
+        ("value", pa.float64()),
+        ("error", pa.string()),
+    ]
+)
+_NEEDED = ("database", "reference", "distorted", "opinion", "backbone", "layer", "readout", "value")
+
+
+class DistancesError(ValueError):
+    """A table of distances that can't be used; the message says what was expected."""
+
+    code = "bad_distances"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A database's pairs.
+
+    Attributes
+    ----------
+    database
+        Its name.
+    references, distorted, distortions
+        A text a pair.
+    opinion
+        ``[n]``.
+    levels
+        ``[n]``; NaN where there are none.
+    """
+
+    database: str
+    references: tuple[str, ...]
+    distorted: tuple[str, ...]
+    distortions: tuple[str, ...]
+    opinion: Floats
+    levels: Floats
+
+    def __len__(self) -> int:
+        return len(self.opinion)
+
+
+@dataclass(frozen=True)
+class Series:
+    """What was measured on each pair of a database in one way.
+
+    Attributes
+    ----------
+    backbone, layer, readout
+        The way; of a metric that is no layer of a network, its name and two empty texts.
+    depth
+        The layer's relative depth, in (0, 1]; NaN where there is none.
+    """
+
+    backbone: str
+    layer: str
+    readout: str
+    depth: float
+
+    @property
+    def name(self) -> str:
+        """Its spec."""
+        parts = (self.backbone, self.layer, self.readout)
+        return ":".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured on a database.
+
+    Attributes
+    ----------
+    pairs
+        Its pairs.
+    series
+        The ways.
+    values
+        Float64 ``[series, pairs]``; NaN where a pair failed.
+    elements
+        Elements of the layer's response, int64 ``[series, pairs]``; 0 where unknown.
+    """
+
+    pairs: Pairs
+    series: tuple[Series, ...]
+    values: Floats
+    elements: Ints
+
+
+class DistancesWriter:
+    """Adds to a table of distances, a row group a call."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+        self.rows = self.failed = 0
+
+    def add(
+        self,
+        pairs: Pairs,
+        series: Sequence[Series],
+        values: Floats,
+        errors: Sequence[str],
+        elements: Floats | None = None,
+    ) -> None:
+        """Write values ``[series, pairs]``, with why pairs failed, ``[pairs]``."""
+        n, count = len(pairs), len(series)
+        failed = np.tile([bool(error) for error in errors], count)
+        if elements is None:
+            sizes = pa.nulls(n * count, pa.int64())
+        else:
+            missing = ~np.isfinite(elements.reshape(-1))
+            sizes = pa.array(np.nan_to_num(elements).reshape(-1).astype(np.int64), mask=missing)
+
+        def each_pair(texts: Sequence[str]) -> pa.Array:
+            return pa.array(list(texts) * count, pa.string())
+
+        def each_series(texts: Iterable[str]) -> pa.Array:
+            return pa.array([text for text in texts for _ in range(n)], pa.string())
+
+        depths = np.repeat([one.depth for one in series], n)
+        levels = np.tile(pairs.levels, count)
+        columns = {
+            "database": each_pair([pairs.database] * n),
+            "reference": each_pair(pairs.references),
+            "distorted": each_pair(pairs.distorted),
+            "distortion": each_pair(pairs.distortions),
+            "level": pa.array(levels, mask=np.isnan(levels)),
+            "opinion": pa.array(np.tile(pairs.opinion, count)),
+            "backbone": each_series(one.backbone for one in series),
+            "layer": each_series(one.layer for one in series),
+            "depth": pa.array(depths, mask=np.isnan(depths)),
+            "readout": each_series(one.readout for one in series),
+            "elements": sizes,
+            "value": pa.array(values.reshape(-1), mask=failed),
+            "error": each_pair(errors),
+        }
+        self._writer.write_table(pa.table(columns, schema=SCHEMA))
+        self.rows += n * count
+        self.failed += int(failed.sum())
+
+
+@contextmanager
+def written_distances(path: Path) -> Iterator[DistancesWriter]:
+    """Open a table of distances; it is there, whole, at the end, or stays as it was."""
+    with (
+        written_at_once(path) as file,
+        pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer,
+    ):
+        yield DistancesWriter(writer)
+
+
+def read_distances(path: str | Path) -> dict[str, Measured]:
+    """Read a table of distances: this package's, or one made elsewhere with the same columns.
+
+    ``distortion``, ``level``, ``depth``, ``elements`` and ``error`` may be absent, and rows may
+    stand in any order.
+
+    Parameters
+    ----------
+    path
+        The Parquet file.
+
+    Returns
+    -------
+    dict
+        Names of databases to what was measured on them, in the order in which they come.
+
+    Raises
+    ------
+    DistancesError
+        If it can't be read, lacks a column, or a pair was measured twice in one way.
+    """
+    try:
+        there = pq.read_schema(path).names
+        missing = [name for name in _NEEDED if name not in there]
+        if missing:
+            raise DistancesError(
+                f"{path}: no column {', '.join(missing)}; expected {', '.join(SCHEMA.names)}, got "
+                f"{', '.join(there)}"
+            )
+        columns = [name for name in SCHEMA.names if name in there and name != "error"]
+        texts = [name for name in _TEXTS if name in there]
+        file = pq.ParquetFile(path, read_dictionary=texts)
+        gathered: dict[str, _Gathered] = {}
+        for batch in file.iter_batches(batch_size=2**18, columns=columns):
+            _gather(pa.Table.from_batches([batch]), gathered)
+    except (OSError, pa.ArrowException) as error:
+        raise DistancesError(f"{path}: can't be read as Parquet: {error}") from error
+    return {name: found.measured(name, path) for name, found in gathered.items()}
+
+
+class _Gathered:
+    """Rows of a database, so far."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[tuple[str, ...], int] = {}
+        self.facts: list[tuple[str, float, float]] = []
+        self.series: dict[tuple[str, ...], int] = {}
+        self.depths: list[float] = []
+        self.rows: list[tuple[NDArray[np.int32], NDArray[np.int32], Floats, Ints]] = []
+
+    def measured(self, name: str, path: str | Path) -> Measured:
+        n, count = len(self.pairs), len(self.series)
+        values, elements = np.full((count, n), np.nan), np.zeros((count, n), np.int64)
+        times = np.zeros((count, n), np.uint8)
+        for ways, of_pairs, found, sizes in self.rows:
+            np.add.at(times, (ways, of_pairs), 1)
+            values[ways, of_pairs] = found
+            elements[ways, of_pairs] = sizes
+        kinds, opinions, levels = zip(*self.facts, strict=True)
+        references, distorted = zip(*self.pairs, strict=True)
+        series = tuple(
+            Series(backbone, layer, readout, depth)
+            for (backbone, layer, readout), depth in zip(self.series, self.depths, strict=True)
+        )
+        if (times > 1).any():
+            way, pair = np.argwhere(times > 1)[0]
+            raise DistancesError(
+                f"{path}: {series[way].name} measures {references[pair]} and {distorted[pair]} of "
+                f"{name} twice"
+            )
+        pairs = Pairs(name, references, distorted, kinds, np.array(opinions), np.array(levels))
+        return Measured(pairs, series, values, elements)
+
+
+def _gather(table: pa.Table, gathered: dict[str, _Gathered]) -> None:
+    texts = {name: _codes(table, name) for name in _TEXTS}
+    numbers = {name: _numbers(table, name) for name in _NUMBERS}
+    sizes = np.nan_to_num(_numbers(table, "elements")).astype(np.int64)
+    for place, database in enumerate(texts["database"][1]):
+        rows = np.flatnonzero(texts["database"][0] == place)
+        if not len(rows):
+            continue
+        found = gathered.setdefault(database, _Gathered())
+        pairs, firsts = _numbered(texts, ("reference", "distorted"), rows, found.pairs)
+        for row in firsts:
+            kind = texts["distortion"][1][texts["distortion"][0][row]]
+            found.facts.append((kind, numbers["opinion"][row], numbers["level"][row]))
+        ways, firsts = _numbered(texts, ("backbone", "layer", "readout"), rows, found.series)
+        found.depths += [numbers["depth"][row] for row in firsts]
+        found.rows.append((ways, pairs, numbers["value"][rows], sizes[rows]))
+
+
+def _codes(table: pa.Table, name: str) -> tuple[NDArray[np.int64], list[str]]:
+    """Return a column of texts as numbers, and what they stand for; without a column, empty."""
+    if name not in table.column_names:
+        return np.zeros(len(table), np.int64), [""]
+    column = table[name].combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0)
+    if not pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string()).dictionary_encode()
+    known = ["" if text is None else str(text) for text in column.dictionary.to_pylist()]
+    none = len(known)
+    codes = column.indices.fill_null(none).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, [*known, ""]
+
+
+def _numbers(table: pa.Table, name: str) -> Floats:
+    if name not in table.column_names:
+        return np.full(len(table), np.nan)
+    column = table[name].cast(pa.float64())
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _numbered(
+    texts: dict[str, tuple[NDArray[np.int64], list[str]]],
+    names: tuple[str, ...],
+    rows: Ints,
+    known: dict[tuple[str, ...], int],
+) -> tuple[NDArray[np.int32], list[int]]:
+    """Number what rows say in some columns; return numbers, and rows of what was not yet known."""
+    combined = np.zeros(len(rows), np.int64)
+    for name in names:
+        codes, meanings = texts[name]
+        combined = combined * len(meanings) + codes[rows]
+    _, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
+    numbers = np.empty(len(first), np.int32)
+    new = []
+    for at in np.argsort(first):  # in the order in which they come
+        row = int(rows[first[at]])
+        key = tuple(texts[name][1][texts[name][0][row]] for name in names)
+        if key not in known:
+            known[key] = len(known)
+            new.append(row)
+        numbers[at] = known[key]
+    return numbers[inverse.reshape(-1)], new

@@ -1,0 +1,250 @@
+"""From a plan to the table of distances: measured window by window, kept, and put together."""
+
+import os
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from iqa_metrics.batches import BatchScorer, Outcome
+from iqa_metrics.checkpoints import digest_of
+from iqa_metrics.datasets.records import OpinionDatabase, OpinionPair
+from iqa_metrics.metrics import create_metric, resolve
+from iqa_metrics.metrics.contract import PairModule
+from iqa_metrics.readahead import WINDOW, cores, read_ahead
+from iqa_metrics.study.distances import Pairs
+from iqa_metrics.study.plan import RELEVANCE, Network, Plan
+from iqa_metrics.study.readings import ELEMENTS, SQUARES, Readings
+from iqa_metrics.study.store import Block, Store, code_digest, joined, key_of
+from iqa_metrics.tables import Pair
+from iqa_metrics.weights import sha256_of
+
+_FORMAT = 1
+
+
+class Progress(Protocol):
+    """Is told what is measured, and how many of all pairs and networks are done."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Take notice."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where the readings of a database by one network, or by the baselines, are kept.
+
+    Attributes
+    ----------
+    of
+        Names of readings to the keys of their blocks, window by window.
+    """
+
+    of: Mapping[str, tuple[str, ...]]
+
+    def block(self, store: Store, reading: str) -> Block:
+        """Return a reading of all pairs."""
+        return joined(store.read(key) for key in self.of[reading])
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A module that measures pairs, and where in its table each reading lies.
+
+    Attributes
+    ----------
+    name
+        What progress calls it.
+    modules
+        Names to modules: one network's readings, or each baseline.
+    columns
+        Names of readings to the module and its columns, in order.
+    facts
+        Names of readings to what decides their values, but for the images and the code.
+    """
+
+    name: str
+    modules: Mapping[str, PairModule]
+    columns: Mapping[str, tuple[str, list[int]]]
+    facts: Mapping[str, Mapping[str, Any]]
+
+
+def gauge_of(network: Network, plan: Plan, device: torch.device) -> Gauge:
+    """Build a network and what reads it."""
+    record = network.record
+    wanted = [ELEMENTS, *(r.name for r in plan.measured)]
+    wanted += [SQUARES] if RELEVANCE in plan.readouts else []
+    readings = Readings(record, network.layers, wanted).to(device)
+    layers = [record.layer(name) for name in readings.layers]
+    common = {
+        "network": digest_of(readings.extractor.network),
+        "scaling": repr(record.scaling),
+        "layers": [[one.name, one.module, repr(one.form)] for one in layers],
+        "device": device.type,
+    }
+    columns = {
+        name: (
+            record.name,
+            [
+                at
+                for column in readings.columns
+                if column.reading == name
+                for at in range(column.first, column.last)
+            ],
+        )
+        for name in wanted
+    }
+    facts = {name: {**common, "reading": name} for name in wanted}
+    return Gauge(record.name, {record.name: readings}, columns, facts)
+
+
+def gauge_of_baselines(plan: Plan, device: torch.device) -> Gauge:
+    """Build the metrics to compare with."""
+    modules = {spec: create_metric(spec, device=device) for spec in plan.baselines}
+    facts = {
+        spec: {
+            "metric": str(resolve(spec)),
+            "network": digest_of(metric),
+            "device": device.type,
+        }
+        for spec, metric in modules.items()
+    }
+    return Gauge("baselines", modules, {spec: (spec, [0]) for spec in modules}, facts)
+
+
+class Measuring:
+    """Measures databases, as far as that is not done yet.
+
+    Parameters
+    ----------
+    plan
+        What is measured.
+    store
+        Where blocks are kept.
+    workers
+        Threads that decode and hash images; by default one a core.
+    progress
+        Is told how far it is.
+    """
+
+    def __init__(
+        self, plan: Plan, store: Store, workers: int | None, progress: Progress | None
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._workers = cores() if workers is None else workers
+        self._progress = progress
+        units = len(plan.networks) + bool(plan.baselines)
+        self._total = units * sum(len(d.pairs) for d in plan.databases.values())
+        self._done = 0
+        self._images = {
+            name: _digests(database, self._workers) for name, database in plan.databases.items()
+        }
+
+    def measure(self, gauge: Gauge) -> dict[str, Keys]:
+        """Measure all databases by a gauge; return where the blocks of each are."""
+        return {name: self._database(name, gauge) for name in self._plan.databases}
+
+    def _database(self, name: str, gauge: Gauge) -> Keys:
+        pairs = self._plan.databases[name].pairs
+        windows = [pairs[first : first + WINDOW] for first in range(0, len(pairs), WINDOW)]
+        keys = {
+            reading: tuple(self._key(name, window, facts) for window in windows)
+            for reading, facts in gauge.facts.items()
+        }
+        what = f"{gauge.name}, {name}"
+        missing = {}
+        for number, window in enumerate(windows):
+            left = [reading for reading in keys if not self._store.has(keys[reading][number])]
+            if left:
+                missing[number] = left
+            else:
+                self._advance(what, len(window))
+        # All windows but the last are full, so those that are left are cut as they stand here.
+        chosen = [pair for number in missing for pair in windows[number]]
+        outcomes = self._outcomes(chosen, gauge)
+        with closing(outcomes):
+            for number, left in missing.items():
+                rows = []
+                for _ in windows[number]:
+                    rows.append(next(outcomes))
+                    self._advance(what, 1)
+                for reading in left:
+                    block = _block(rows, list(gauge.modules), *gauge.columns[reading])
+                    self._store.write(keys[reading][number], block)
+        return Keys(keys)
+
+    def _outcomes(
+        self, pairs: Sequence[OpinionPair], gauge: Gauge
+    ) -> Generator[list[Outcome], None, None]:
+        """Yield what each module gives, pair by pair."""
+        if not pairs:
+            return
+        parts = read_ahead(
+            [Pair(str(pair.reference), str(pair.distorted)) for pair in pairs],
+            workers=self._workers,
+            background=None,
+            pin=any(p.is_cuda for m in gauge.modules.values() for p in m.parameters()),
+        )
+        with closing(BatchScorer(gauge.modules)) as scorer, closing(parts):
+            for part in parts:
+                yield from scorer.outcomes(part)
+
+    def _key(self, name: str, window: Sequence[OpinionPair], facts: Mapping[str, Any]) -> str:
+        images = self._images[name]
+        content = [[images[pair.reference], images[pair.distorted]] for pair in window]
+        return key_of({**facts, "format": _FORMAT, "code": code_digest(), "pairs": content})
+
+    def _advance(self, what: str, count: int) -> None:
+        self._done += count
+        if self._progress is not None:
+            self._progress(what, self._done, self._total)
+
+
+def pairs_of(name: str, database: OpinionDatabase) -> Pairs:
+    """Return a database's pairs as tables name them: by paths below what they have in common."""
+    files = [str(file.absolute()) for p in database.pairs for file in (p.reference, p.distorted)]
+    folder = os.path.commonpath([os.path.dirname(file) for file in files])  # noqa: PTH120
+    names = [Path(os.path.relpath(file, folder)).as_posix() for file in files]
+    levels = [np.nan if p.level is None else p.level for p in database.pairs]
+    return Pairs(
+        name,
+        tuple(names[::2]),
+        tuple(names[1::2]),
+        tuple(p.distortion for p in database.pairs),
+        np.array([p.opinion for p in database.pairs], dtype=np.float64),
+        np.array(levels, dtype=np.float64),
+    )
+
+
+def _block(
+    rows: Sequence[Sequence[Outcome]], names: Sequence[str], module: str, columns: list[int]
+) -> Block:
+    """Take a reading's columns out of what modules gave for pairs."""
+    at = names.index(module)
+    values = np.full((len(rows), len(columns)), np.nan)
+    errors = []
+    for number, row in enumerate(rows):
+        value, error = row[at]
+        errors.append(error)
+        if not error:
+            values[number] = np.atleast_1d(np.asarray(value, dtype=np.float64))[columns]
+    return Block(values, tuple(errors))
+
+
+def _digests(database: OpinionDatabase, workers: int) -> dict[Path, str]:
+    """Return the SHA-256 of each image, or why it can't be read."""
+    images = list(dict.fromkeys(f for p in database.pairs for f in (p.reference, p.distorted)))
+    with ThreadPoolExecutor(workers) as pool:
+        return dict(zip(images, pool.map(_digest, images), strict=True))
+
+
+def _digest(file: Path) -> str:
+    try:
+        return sha256_of(file)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"

@@ -1,0 +1,134 @@
+"""What is compared: agreement with people, of each series, on pairs that all of them have.
+
+Agreement is SROCC turned so that positive is agreement: a distance should rise as opinion gets
+worse, a similarity should fall. A metric that goes the wrong way has a negative one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from iqa_metrics import statistics
+from iqa_metrics.statistics import Bootstrap
+from iqa_metrics.study.correlations import FEWEST, Judged, Mask
+from iqa_metrics.study.description import DescribedNetwork, Description
+from iqa_metrics.study.distances import Series
+from iqa_metrics.study.plan import POOLED
+
+_LEAST_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Agreements that can be compared with each other.
+
+    Attributes
+    ----------
+    name
+        The database, or ``pooled``.
+    n
+        How many pairs all have in common.
+    references
+        How many references they have; of several databases, by degrees of freedom.
+    series
+        Series to places in ``agreement``.
+    agreement
+        Of each series, with draws.
+    left_out
+        Series that failed on more than half of the pairs, or on whole databases.
+    description
+        The study.
+    """
+
+    name: str
+    n: int
+    references: int
+    series: Mapping[Series, int]
+    agreement: Bootstrap
+    left_out: tuple[Series, ...]
+    description: Description
+
+    def of(self, series: Sequence[Series]) -> Bootstrap:
+        """Return the agreements of some series."""
+        return self.agreement[np.array([self.series[one] for one in series], dtype=np.intp)]
+
+    def baseline(self, name: str) -> Bootstrap | None:
+        """Return the agreement of a metric to compare with, if it was measured."""
+        place = next((at for s, at in self.series.items() if s.backbone == name), None)
+        known = {one.name for one in self.description.baselines}
+        return None if place is None or name not in known else self.agreement[place]
+
+    def layers(self, backbone: str, readout: str) -> list[Series]:
+        """Return the series of a network by a readout, from input to output."""
+        found = [s for s in self.series if s.backbone == backbone and s.readout == readout]
+        return sorted(found, key=lambda one: one.depth)
+
+    @property
+    def networks(self) -> list[DescribedNetwork]:
+        """The networks that have a layer here."""
+        there = {one.backbone for one in self.series if one.layer}
+        return [one for one in self.description.backbones if one.name in there]
+
+
+def scopes(judged: Mapping[str, Judged], description: Description) -> list[Scope]:
+    """Return what can be compared in each database and, of several, in all together.
+
+    Databases with too few pairs or a single reference are left out.
+    """
+    higher_is = {one.name: one.higher_is for one in description.databases}
+    similar = {one.name for one in description.baselines if one.higher_is_better}
+    found = []
+    for name, one in judged.items():
+        scope = _scope(name, one, higher_is[name], similar, description)
+        if scope is not None:
+            found.append(scope)
+    return [*found, _pooled(found)] if len(found) > 1 else found
+
+
+def _scope(
+    name: str, judged: Judged, higher_is: str, similar: set[str], description: Description
+) -> Scope | None:
+    measured = judged.measured
+    shares = judged.finite.mean(axis=1)
+    rows = [row for row, share in enumerate(shares) if share > _LEAST_SHARE]
+    pairs: Mask = np.asarray(judged.finite[rows].all(axis=0))
+    if not rows:
+        return None
+    drawn = judged.draws(rows, pairs) if pairs.sum() >= FEWEST else None
+    if drawn is None:
+        return None
+    of_opinion = 1.0 if higher_is == "worse" else -1.0
+    signs = [
+        -of_opinion if measured.series[row].backbone in similar else of_opinion for row in rows
+    ]
+    known = [at for at, value in enumerate(drawn.value) if np.isfinite(value)]
+    places = {measured.series[rows[at]]: place for place, at in enumerate(known)}
+    return Scope(
+        name,
+        int(pairs.sum()),
+        judged.references(pairs),
+        places,
+        (drawn * np.array(signs))[np.array(known, dtype=np.intp)],
+        tuple(one for one in measured.series if one not in places),
+        description,
+    )
+
+
+def _pooled(found: Sequence[Scope]) -> Scope:
+    common = [one for one in found[0].series if all(one in scope.series for scope in found)]
+    parts = [scope.of(common) for scope in found]
+    counts = [scope.n for scope in found]
+    everything = dict.fromkeys(one for scope in found for one in scope.series)
+    return Scope(
+        POOLED,
+        sum(counts),
+        sum(scope.references - 1 for scope in found) + 1,
+        {one: place for place, one in enumerate(common)},
+        Bootstrap(
+            statistics.pooled(np.stack([part.value for part in parts]), counts),
+            statistics.pooled(np.stack([part.samples for part in parts]), counts),
+        ),
+        tuple(one for one in everything if one not in common),
+        found[0].description,
+    )

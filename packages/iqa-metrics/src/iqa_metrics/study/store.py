@@ -1,0 +1,119 @@
+"""What was measured, kept on disk under the content of what made it.
+
+A block holds one reading of all layers for a window of pairs. Its name is the SHA-256 of everything
+that decides its values: the network's, the images', the code's and the settings'. So a block is
+found again by whoever would compute the same, and by nobody else; nothing has to be told stale.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from iqa_metrics.weights import written_at_once
+
+_LEFT_OUT = (
+    *("cli/", "datasets/", "report/", "statistics/", "study/"),
+    *("agreement.py", "fetching.py", "resuming.py", "torchmetrics.py"),
+)
+"""Code of the package that decides no value of a pair."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One reading of some pairs.
+
+    Attributes
+    ----------
+    values
+        Float64 ``[pairs, K]``; NaN where a pair failed.
+    errors
+        Why it failed, a text a pair; empty where it did not.
+    """
+
+    values: NDArray[np.float64]
+    errors: tuple[str, ...]
+
+
+def joined(blocks: Iterable[Block]) -> Block:
+    """Lay blocks of the same reading one below the other."""
+    parts = list(blocks)
+    return Block(
+        np.concatenate([part.values for part in parts]),
+        tuple(error for part in parts for error in part.errors),
+    )
+
+
+class Store:
+    """Blocks in a folder.
+
+    Parameters
+    ----------
+    folder
+        Where they lie; it is made when the first one comes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def has(self, key: str) -> bool:
+        """Return whether the block is there and whole.
+
+        One with a pair that failed for want of memory, say, and not by what its images are, does
+        not count: the next run tries again.
+        """
+        try:
+            errors = pq.read_table(self._path(key), columns=["error"])["error"].to_pylist()
+        except (OSError, pa.ArrowException):
+            return False
+        return not any(error.startswith("failed:") for error in errors)
+
+    def write(self, key: str, block: Block) -> None:
+        """Keep a block: at once, so that a file that is there is whole."""
+        width = block.values.shape[1]
+        values = pa.FixedSizeListArray.from_arrays(pa.array(block.values.reshape(-1)), width)
+        table = pa.table({"values": values, "error": pa.array(block.errors, pa.string())})
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_at_once(path) as file:
+            pq.write_table(table, file, compression="zstd")
+
+    def read(self, key: str) -> Block:
+        """Return a block that is there."""
+        table = pq.read_table(self._path(key), memory_map=False)
+        column = table["values"].combine_chunks()
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        return Block(
+            flat.reshape(len(column), column.type.list_size), tuple(table["error"].to_pylist())
+        )
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key}.parquet"
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """Return the name of a block: the SHA-256 of the facts that decide it."""
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Return a SHA-256 of the code that makes a value of two images: ours, and torch's release."""
+    digest = hashlib.sha256(f"torch {version('torch')} pillow {version('pillow')}".encode())
+    root = Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(_LEFT_OUT):
+            digest.update(name.encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

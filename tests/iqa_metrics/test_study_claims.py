@@ -1,0 +1,324 @@
+"""Comparisons and claims on made-up agreements whose truth is known."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from iqa_metrics.statistics import holm
+from iqa_metrics.study import DescriptionError, analyse
+from iqa_metrics.study.claims import CLAIMS, claims
+from iqa_metrics.study.comparisons import Comparer, compared
+from iqa_metrics.study.concatenated import concatenated
+from iqa_metrics.study.correlations import Judged
+from iqa_metrics.study.description import (
+    DescribedBaseline,
+    DescribedDatabase,
+    DescribedLayer,
+    DescribedNetwork,
+    Description,
+)
+from iqa_metrics.study.distances import Measured, Pairs, Series, written_distances
+from iqa_metrics.study.plan import Statistics
+from iqa_metrics.study.scopes import scopes
+
+REFERENCES, EACH = 16, 20
+TUNED = ("lpips_vgg", "lpips_alex", "dists")
+SETTINGS = Statistics(draws=300, margin=0.02)
+
+
+def opinions(name="made", seed=0):
+    random = np.random.default_rng(seed)
+    references = [f"r{i}" for i in range(REFERENCES) for _ in range(EACH)]
+    distorted = [f"{r}_{i}" for i, r in enumerate(references)]
+    n = len(references)
+    return Pairs(
+        name, tuple(references), tuple(distorted), ("",) * n, random.normal(0, 1, n), np.zeros(n)
+    )
+
+
+def described(name, layers=5, weighted_layers=16, goal="classification", **factors):
+    facts = {"architecture": name, "data": "ImageNet-1k", **factors}
+    named = tuple(DescribedLayer(f"l{i}", (i + 1) / layers, 8) for i in range(layers))
+    return DescribedNetwork(
+        name=name, goal=goal, weighted_layers=weighted_layers, network="0", layers=named, **facts
+    )
+
+
+def scope_of(networks, baselines=(), readouts=("euclidean",), concatenations=(), seed=1):
+    """``networks``: (description, {readout: noise of each layer}); ``baselines``: name to noise."""
+    random = np.random.default_rng(seed)
+    pairs = opinions()
+    series, values = [], []
+    for name, noise in baselines:
+        series.append(Series(name, "", "", math.nan))
+        sign = -1 if name in ("ssim", "psnr") else 1
+        values.append(sign * (pairs.opinion + noise * random.normal(0, 1, len(pairs))))
+    for network, of_readout in networks:
+        for readout, noises in of_readout.items():
+            for layer, noise in zip(network.layers, noises, strict=True):
+                series.append(Series(network.name, layer.name, readout, layer.depth))
+                shaken = pairs.opinion + noise * random.normal(0, 1, len(pairs))
+                values.append(shaken - shaken.min())
+    measured = Measured(
+        pairs, tuple(series), np.array(values), np.full((len(series), len(pairs)), 10)
+    )
+    description = Description(
+        "made",
+        (DescribedDatabase("made", "Made", "worse", len(pairs), REFERENCES, 0, True, "", ""),),
+        tuple(network for network, _ in networks),
+        tuple(
+            DescribedBaseline(name, name in ("ssim", "psnr"), "", name in TUNED)
+            for name, _ in baselines
+        ),
+        readouts,
+        concatenations,
+        SETTINGS,
+    )
+    judged = {"made": Judged(concatenated(measured, concatenations), SETTINGS, 0)}
+    (found,) = scopes(judged, description)
+    return Comparer(found)
+
+
+def verdicts(comparer):
+    return {row.claim: row for row in claims(comparer)}
+
+
+def flat(noise, layers=5):
+    return {"euclidean": [noise] * layers}
+
+
+GOOD, MIDDLING, BAD = 0.4, 0.9, 2.0
+
+
+@pytest.mark.parametrize(
+    ("noises", "verdict"),
+    [((GOOD, GOOD), "supported"), ((GOOD, BAD), "contradicted"), ((GOOD, 0.9), "undecided")],
+)
+def test_all_beat_ssim(noises, verdict):
+    networks = [(described(f"n{i}"), flat(noise)) for i, noise in enumerate(noises)]
+    networks.append((described("n.untrained", goal="untrained"), flat(BAD)))
+    row = verdicts(scope_of(networks, [("ssim", MIDDLING)]))["all_beat_ssim"]
+    assert row.verdict == verdict
+    assert row.low < row.effect < row.high
+    assert "of 2 networks" in row.evidence
+
+
+@pytest.mark.parametrize(
+    ("noise", "verdict"), [(GOOD, "supported"), (BAD, "contradicted"), (0.62, "undecided")]
+)
+def test_some_match_the_state_of_the_art(noise, verdict):
+    comparer = scope_of(
+        [(described("n"), flat(noise))], [("ssim", BAD), ("dists", 0.6), ("lpips_alex", MIDDLING)]
+    )
+    row = verdicts(comparer)["some_match_the_state_of_the_art"]
+    assert row.verdict == verdict
+    assert "dists" in row.evidence
+
+
+@pytest.mark.parametrize(("noise", "verdict"), [(GOOD, "supported"), (BAD, "contradicted")])
+def test_goals_beside_lpips(noise, verdict):
+    networks = [
+        (described("n"), flat(noise)),
+        (described("j", goal="self-supervised", method="jigsaw"), flat(noise)),
+    ]
+    found = verdicts(scope_of(networks, [("lpips_vgg", MIDDLING), ("lpips_alex_baseline", 0.1)]))
+    for claim in ("classification_beats_lpips", "jigsaw_beats_lpips"):
+        assert found[claim].verdict == verdict
+        assert found[claim].evidence.endswith("lpips_vgg")
+
+
+def test_simple_networks_beside_very_deep_ones():
+    simple, deep = described("s", weighted_layers=16), described("d", weighted_layers=101)
+    between = described("b", weighted_layers=34)
+    networks = [(simple, flat(GOOD)), (deep, flat(BAD)), (between, flat(0.1))]
+    assert verdicts(scope_of(networks))["simple_beats_very_deep"].verdict == "supported"
+    networks = [(simple, flat(BAD)), (deep, flat(GOOD))]
+    assert verdicts(scope_of(networks))["simple_beats_very_deep"].verdict == "contradicted"
+
+
+RISING, FALLING = {"euclidean": [2.0, 1.2, 0.8, 0.5, 0.3]}, {"euclidean": [0.3, 0.5, 0.8, 1.2, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("of_simple", "of_deep", "verdict"),
+    [
+        (RISING, FALLING, "supported"),
+        (FALLING, RISING, "contradicted"),
+        (RISING, RISING, "undecided"),
+    ],
+)
+def test_depth_in_simple_and_in_very_deep_networks(of_simple, of_deep, verdict):
+    networks = [
+        (described("s", weighted_layers=16), of_simple),
+        (described("d", weighted_layers=101), of_deep),
+    ]
+    row = verdicts(scope_of(networks))["depth_helps_simple"]
+    assert row.verdict == verdict
+    assert row.effect == pytest.approx(1.0 if of_simple is RISING else -1.0, abs=0.2)
+
+
+def test_the_environment():
+    def trained(name, environment):
+        return described(name, architecture="A", environment=environment)
+
+    alike = {"euclidean": [0.05] * 5}
+    networks = [(trained("a", "x"), alike), (trained("b", "y"), alike)]
+    assert verdicts(scope_of(networks))["environment_matters_little"].verdict == "supported"
+    networks = [(trained("a", "x"), flat(GOOD)), (trained("b", "y"), flat(BAD))]
+    row = verdicts(scope_of(networks))["environment_matters_little"]
+    assert row.verdict == "contradicted"
+    assert row.evidence.endswith("A: x and y")
+
+
+def test_descriptors_and_concatenation():
+    readouts = ("euclidean", "channel_mean", "gram")
+    same = {name: [0.05] * 5 for name in readouts}
+    found = verdicts(scope_of([(described("n"), same)], readouts=readouts))
+    assert found["descriptors_change_little"].verdict == "supported"
+    worse = {**same, "gram": [BAD] * 5}
+    row = verdicts(scope_of([(described("n"), worse)], readouts=readouts))
+    assert row["descriptors_change_little"].verdict == "contradicted"
+    assert row["descriptors_change_little"].evidence.endswith("gram")
+
+    kinds = ("cumulative:joint", "pairs:sum")
+    # Independent errors average out in several layers; equal small ones leave nothing to gain.
+    gains = scope_of([(described("n"), flat(MIDDLING))], concatenations=kinds)
+    assert verdicts(gains)["concatenation_changes_little"].verdict == "contradicted"
+    little = scope_of([(described("n"), {"euclidean": [0.03] * 5})], concatenations=kinds)
+    assert verdicts(little)["concatenation_changes_little"].verdict == "supported"
+    rows = [row for row in compared(gains) if row.question == "concatenation"]
+    assert {row.first for row in rows} == {"layers up to one, joint", "two layers, sum"}
+    assert {row.verdict for row in rows} == {"first"}
+
+
+@pytest.mark.parametrize(("better", "verdict"), [(True, "contradicted"), (False, "supported")])
+def test_better_classifiers(better, verdict):
+    noises = np.linspace(2.0, 0.3, 8) if better else np.linspace(0.3, 2.0, 8)
+    networks = [
+        (described(f"n{i}", score=60.0 + i, score_of="top-1"), flat(noise))
+        for i, noise in enumerate(noises)
+    ]
+    row = verdicts(scope_of(networks))["better_classification_is_not_more_human"]
+    assert row.verdict == verdict
+    assert abs(row.effect) > 0.9
+
+
+def test_what_was_not_measured_is_undecided_and_says_why():
+    found = verdicts(scope_of([(described("n", layers=2), {"euclidean": [GOOD] * 2})]))
+    assert set(found) == set(CLAIMS)
+    for row in found.values():
+        assert row.verdict == "undecided"
+        assert row.why
+        assert math.isnan(row.effect)
+        assert "{" not in row.test
+
+
+def test_factors_are_compared_where_the_others_agree():
+    networks = [
+        (described("a", architecture="A"), flat(GOOD)),
+        (
+            described("a.jigsaw", architecture="A", goal="self-supervised", method="jigsaw"),
+            flat(BAD),
+        ),
+        (described("a.places", architecture="A", data="Places365"), flat(MIDDLING)),
+        (described("a.untrained", architecture="A", goal="untrained", data=""), flat(BAD)),
+        (described("b", architecture="B"), flat(BAD)),
+    ]
+    rows = compared(scope_of(networks, [("psnr", BAD), ("ssim", MIDDLING)]))
+    pairs = {(row.question, row.first, row.second): row for row in rows}
+    assert pairs["goal", "classification", "self-supervised: jigsaw"].verdict == "first"
+    assert ("goal", "classification", "untrained") in pairs
+    assert pairs["data", "ImageNet-1k", "Places365"].verdict == "first"
+    assert pairs["architecture", "A", "B"].verdict == "first"
+    assert pairs["baseline", "a", "psnr"].verdict == "first"
+    assert pairs["baseline", "b", "ssim"].verdict == "second"
+    for question in {row.question for row in rows}:
+        of = [row for row in rows if row.question == question]
+        assert [row.p_corrected for row in of] == pytest.approx(holm(row.p for row in of).tolist())
+
+
+def test_a_series_that_mostly_failed_is_left_out_and_others_keep_their_pairs():
+    comparer = scope_of([(described("n"), flat(GOOD))], [("ssim", MIDDLING)])
+    scope = comparer.scope
+    assert (scope.n, scope.references, scope.left_out) == (REFERENCES * EACH, REFERENCES, ())
+    measured = Measured(
+        opinions(),
+        (Series("ssim", "", "", math.nan), *(Series("n", f"l{i}", "euclidean", i) for i in (1, 2))),
+        np.random.default_rng(0).random((3, REFERENCES * EACH)),
+        np.zeros((3, REFERENCES * EACH), int),
+    )
+    measured.values[1, 10:] = math.nan
+    measured.values[2, :7] = math.nan
+    (found,) = scopes({"made": Judged(measured, SETTINGS, 0)}, scope.description)
+    assert found.n == REFERENCES * EACH - 7
+    assert [one.name for one in found.left_out] == ["n:l1:euclidean"]
+
+
+def write_study(folder, databases=("one", "two")):
+    random = np.random.default_rng(3)
+    described_databases = []
+    with written_distances(folder / "distances.parquet") as table:
+        for at, name in enumerate(databases):
+            pairs = opinions(name, at)
+            higher_is = "worse" if at == 0 else "better"
+            sign = 1 if at == 0 else -1
+            values = np.array(
+                [sign * pairs.opinion + GOOD * random.normal(0, 1, len(pairs)) for _ in range(5)]
+            )
+            series = [Series("n", f"l{i}", "euclidean", (i + 1) / 5) for i in range(5)]
+            table.add(pairs, series, values, [""] * len(pairs), np.full(values.shape, 10.0))
+            described_databases.append(
+                DescribedDatabase(name, name, higher_is, len(pairs), REFERENCES, 0, True, "", "")
+            )
+    Description(
+        "two", tuple(described_databases), (described("n"),), (), ("euclidean",), (), SETTINGS
+    ).write(folder / "study.json")
+
+
+def test_several_databases_are_judged_one_by_one_and_together(tmp_path):
+    write_study(tmp_path)
+    found = analyse(tmp_path)
+    assert [row.database for row in found.models] == ["one", "two", "pooled"]
+    assert all(row.corrected > 0.8 for row in found.models)
+    pooled = found.models[-1]
+    assert pooled.corrected_high - pooled.corrected_low < max(
+        row.corrected_high - row.corrected_low for row in found.models[:2]
+    )
+    assert {row.database for row in found.claims} == {"one", "two", "pooled"}
+    for name, rows in (("models", found.models), ("claims", found.claims)):
+        with (tmp_path / f"{name}.csv").open(newline="") as file:
+            assert len(list(csv.DictReader(file))) == len(rows)
+    header = (tmp_path / "correlations.csv").read_text().splitlines()[0]
+    assert header == (
+        "database,distortion,backbone,layer,depth,readout,n,srocc,srocc_low,srocc_high,plcc,"
+        "plcc_logistic,krocc,rmse"
+    )
+
+
+def test_statistics_are_the_same_each_time_and_follow_the_seed(tmp_path):
+    write_study(tmp_path)
+    analyse(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("*.csv")}
+    analyse(tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("*.csv")} == before
+    text = (tmp_path / "study.json").read_text()
+    (tmp_path / "study.json").write_text(text.replace('"seed": 0', '"seed": 5'))
+    analyse(tmp_path)
+    assert (tmp_path / "correlations.csv").read_bytes() != before["correlations.csv"]
+
+
+def test_a_description_that_does_not_fit_is_refused(tmp_path):
+    write_study(tmp_path)
+    text = (tmp_path / "study.json").read_text()
+    (tmp_path / "study.json").write_text(text.replace('"name": "two"', '"name": "other"'))
+    with pytest.raises(DescriptionError, match="describes one, other"):
+        analyse(tmp_path)
+    for damaged, reason in (("[]", "expected a study"), ("{", "JSON"), (text[:-9], "JSON")):
+        (tmp_path / "study.json").write_text(damaged)
+        with pytest.raises(DescriptionError, match=reason):
+            analyse(tmp_path)
+    (tmp_path / "study.json").write_text(text.replace('"draws"', '"drawn"'))
+    with pytest.raises(DescriptionError, match="not whole"):
+        analyse(tmp_path)

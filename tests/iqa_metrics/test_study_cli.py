@@ -1,0 +1,108 @@
+"""``iqa study`` from the command line."""
+
+import csv
+import json
+
+import pytest
+from study_material import write_pairs
+from typer.testing import CliRunner
+
+from iqa_metrics.cli import app
+
+
+def iqa(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return write_pairs(tmp_path_factory.mktemp("cli") / "images", references=3, levels=2, side=48)
+
+
+def run(table, out, *more):
+    return iqa(
+        *("study", "run", "--pairs", table, "--higher-is", "worse", "--out", out),
+        *("--backbone", "efficientnet_lite0", "--layers", "stem,block3,block9"),
+        *("--baseline", "ssim", "--draws", "40", *more),
+    )
+
+
+def test_by_flags_and_by_a_plan_alike(table, tmp_path):
+    done = run(table, tmp_path / "flags", "--readout", "euclidean", "--no-report")
+    assert done.exit_code == 0, done.output
+    assert "efficientnet_lite0" in done.output
+    assert "Claims of the paper: " in done.output
+    assert not (tmp_path / "flags" / "report.html").exists()
+    plan = table.parent / "plan.toml"
+    plan.write_text(
+        'title = "Study"\nlayers = ["stem", "block3", "block9"]\nbaselines = ["ssim"]\n'
+        '[statistics]\ndraws = 40\n[[databases]]\npairs = "pairs.csv"\nhigher_is = "worse"\n'
+        '[[backbones]]\nname = "efficientnet_lite0"\n'
+    )
+    assert iqa("study", "run", plan, "--out", tmp_path / "plan", "--no-report").exit_code == 0
+    for name in ("distances.parquet", "correlations.csv", "claims.csv", "study.json"):
+        assert (tmp_path / "flags" / name).read_bytes() == (tmp_path / "plan" / name).read_bytes()
+    with (tmp_path / "plan" / "correlations.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["layer"] for row in rows} == {"", "stem", "block3", "block9"}
+
+
+def test_report_and_statistics_anew(table, tmp_path):
+    done = run(table, tmp_path, "--title", "A made-up study")
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "report.html").read_text()
+    assert "A made-up study" in page
+    assert str(tmp_path / "report.html") in done.output
+    facts = json.loads((tmp_path / "study.json").read_text())
+    facts["title"] = "Another title"
+    (tmp_path / "study.json").write_text(json.dumps(facts))
+    (tmp_path / "models.csv").unlink()
+    assert iqa("study", "analyse", tmp_path).exit_code == 0
+    assert (tmp_path / "models.csv").exists()
+    assert iqa("study", "report", tmp_path).exit_code == 0
+    assert "Another title" in (tmp_path / "report.html").read_text()
+
+
+def test_a_pair_that_fails_is_told_and_is_the_exit_status(tmp_path):
+    table = write_pairs(tmp_path / "images", references=3, levels=2, side=48)
+    broken = tmp_path / "images" / "r1_dark_1.png"
+    broken.write_bytes(b"none")
+    done = run(table, tmp_path / "out", "--no-report")
+    assert done.exit_code == 1
+    assert "bad_image" in done.output
+    assert "68 of 72 distances" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--out", "x"), "databases: expected at least one"),
+        (("--out", "x", "--database", "ladder", "--backbone", "vgg61"), "vgg16"),
+        (("--out", "x", "--database", "tid2013"), "needs the folder"),
+        (("--out", "x", "--where", "goal"), "expected FACTOR=VALUE"),
+        (("none.toml", "--out", "x"), "can't be read"),
+        (("none.toml", "--out", "x", "--seed", "3"), "the plan says that"),
+    ],
+)
+def test_wrong_usage(arguments, reason, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = iqa("study", "run", *arguments)
+    assert done.exit_code == 2
+    assert reason in " ".join(done.output.split())
+
+
+def test_a_folder_that_holds_no_study(tmp_path):
+    for command in ("analyse", "report"):
+        done = iqa("study", command, tmp_path)
+        assert done.exit_code == 2
+        assert "study.json" in done.output
+
+
+def test_ctrl_c_says_how_to_go_on(table, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("iqa_metrics.study.running._Study.measure", stopped)
+    done = run(table, tmp_path / "out", "--no-report")
+    assert done.exit_code == 130
+    assert "give the same command again" in " ".join(done.output.split())

@@ -1,0 +1,296 @@
+"""A study from its plan to its tables: what is measured, kept, resumed, and never reused."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from study_material import PAIRS, small_network, small_plan, write_pairs
+from torch import nn
+
+from iqa_metrics import DeepDistance, create_metric, read_image
+from iqa_metrics.datasets import read_opinions
+from iqa_metrics.features import FeatureExtractor
+from iqa_metrics.study import PlanError, network, read_distances, run_study
+from iqa_metrics.study.store import Store
+
+TABLES = ("distances.parquet", "correlations.csv", "models.csv", "comparisons.csv", "claims.csv")
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in (*TABLES, "study.json")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    plan = small_plan(folder)
+    return plan, run_study(plan, folder / "out")
+
+
+def test_a_row_for_each_pair_network_layer_and_readout(finished):
+    plan, found = finished
+    rows = pq.read_table(found.folder / "distances.parquet").to_pylist()
+    assert (len(rows), found.rows, found.failed) == (PAIRS * (2 + 2 * 3 * 2),) * 2 + (0,)
+    keys = {tuple(row[c] for c in ("distorted", "backbone", "layer", "readout")) for row in rows}
+    assert len(keys) == len(rows)
+    assert {row["database"] for row in rows} == {"small"}
+    assert {(row["backbone"], row["layer"], row["readout"]) for row in rows} >= {
+        ("psnr", "", ""),
+        ("mine", "relu1", "euclidean"),
+        ("other", "pool", "channel_mean"),
+    }
+    pair = plan.databases["small"].pairs[7]
+    row = next(row for row in rows if row["distorted"] == pair.distorted.name)
+    assert (row["reference"], row["opinion"], row["level"], row["distortion"]) == (
+        pair.reference.name,
+        pair.opinion,
+        pair.level,
+        pair.distortion,
+    )
+
+
+def test_values_are_those_of_the_metrics(finished):
+    plan, found = finished
+    measured = read_distances(found.folder / "distances.parquet")["small"]
+    images = [
+        [read_image(file) for file in (pair.reference, pair.distorted)]
+        for pair in plan.databases["small"].pairs
+    ]
+    for row, series in enumerate(measured.series):
+        if series.layer:
+            record = next(n.record for n in plan.networks if n.record.name == series.backbone)
+            metric = DeepDistance(record, series.layer, series.readout)
+        else:
+            metric = create_metric(series.backbone)
+        expected = [float(metric(*pair)) for pair in images]
+        assert measured.values[row] == pytest.approx(expected, rel=1e-5), series.name
+
+
+def test_each_image_passes_each_network_once_whatever_is_read_out(tmp_path, monkeypatch):
+    seen = []
+    visit = FeatureExtractor._visit
+
+    def counted(self, batches, layers, visitor, **options):
+        seen.append(sum(len(batch) for batch in batches))
+        return visit(self, batches, layers, visitor, **options)
+
+    monkeypatch.setattr(FeatureExtractor, "_visit", counted)
+    readouts = ("euclidean", "channel_mean", "cosine", "weighted_euclidean")
+    run_study(small_plan(tmp_path, readouts=readouts, baselines=()), tmp_path / "out")
+    references = 4
+    assert sum(seen) == 2 * (PAIRS + references)
+
+
+def test_a_second_run_measures_nothing_and_gives_the_same_bytes(finished, monkeypatch):
+    plan, found = finished
+    before = contents(found.folder)
+    monkeypatch.setattr(Store, "write", None)
+    run_study(plan, found.folder)
+    assert contents(found.folder) == before
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5, 15])
+def test_a_run_that_is_cut_off_goes_on_to_the_same_bytes(finished, blocks, tmp_path, monkeypatch):
+    plan, whole = finished
+    write, left = Store.write, [blocks]
+
+    def failing(self, key, block):
+        if not left[0]:
+            (self._folder / f".torn.{key}").write_bytes(b"torn")
+            raise KeyboardInterrupt
+        left[0] -= 1
+        write(self, key, block)
+
+    monkeypatch.setattr(Store, "write", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(plan, tmp_path)
+    assert not (tmp_path / "distances.parquet").exists()
+    left[0] = 10**6
+    run_study(plan, tmp_path)
+    assert contents(tmp_path) == contents(whole.folder)
+
+
+def test_a_torn_block_is_measured_again(finished, tmp_path):
+    plan, whole = finished
+    shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)
+    blocks = sorted((tmp_path / "parts").rglob("*.parquet"))
+    blocks[0].write_bytes(blocks[0].read_bytes()[:-7])
+    blocks[1].write_bytes(b"")
+    blocks[2].unlink()
+    run_study(plan, tmp_path)
+    assert contents(tmp_path) == contents(whole.folder)
+
+
+def test_new_readouts_measure_only_themselves(finished, tmp_path, monkeypatch):
+    plan, whole = finished
+    shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)
+    written = []
+    write = Store.write
+    monkeypatch.setattr(
+        Store, "write", lambda self, key, block: (written.append(key), write(self, key, block))
+    )
+    more = dataclasses.replace(plan, readouts=(*plan.readouts, "cosine"))
+    run_study(more, tmp_path)
+    assert len(written) == 2 * 2
+    fresh = run_study(more, tmp_path / "fresh")
+    assert contents(tmp_path) == contents(fresh.folder)
+
+
+@pytest.mark.parametrize("changed", ["image", "weights", "code", "scaling"])
+def test_nothing_stale_is_reused(finished, changed, tmp_path, monkeypatch):
+    _, whole = finished
+    shutil.copytree(whole.folder, tmp_path / "out", dirs_exist_ok=True)
+    plan = small_plan(tmp_path)  # the same, made anew
+    written = []
+    write = Store.write
+    monkeypatch.setattr(
+        Store, "write", lambda self, key, block: (written.append(key), write(self, key, block))
+    )
+    if changed == "image":
+        file = plan.databases["small"].pairs[3].distorted
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    elif changed == "weights":
+        record = small_network(seed=7)
+        plan = dataclasses.replace(plan, networks=[network(record), *plan.networks[1:]])
+    elif changed == "scaling":
+        scaling = dataclasses.replace(plan.networks[0].record.scaling, peak=255.0)
+        record = dataclasses.replace(plan.networks[0].record, scaling=scaling)
+        plan = dataclasses.replace(plan, networks=[network(record), *plan.networks[1:]])
+    else:
+        monkeypatch.setattr("iqa_metrics.study.measuring.code_digest", lambda: "another")
+    run_study(plan, tmp_path / "out")
+    expected = {"image": 2 + 2 * 3, "weights": 2 * 3, "scaling": 2 * 3, "code": 2 * (2 + 2 * 3)}
+    assert len(written) == expected[changed]
+    fresh = run_study(plan, tmp_path / "fresh")
+    assert contents(tmp_path / "out") == contents(fresh.folder)
+
+
+def test_a_failed_pair_is_a_row_with_its_reason(tmp_path):
+    plan = small_plan(tmp_path)
+    pairs = plan.databases["small"].pairs
+    pairs[5].distorted.write_bytes(b"no image")
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(pairs[9].distorted)
+    found = run_study(plan, tmp_path / "out")
+    series = 2 + 2 * 3 * 2
+    assert found.failed == 2 * series
+    rows = pq.read_table(tmp_path / "out" / "distances.parquet").to_pylist()
+    failed = [row for row in rows if row["value"] is None]
+    assert {(row["distorted"], row["error"].split(":")[0]) for row in failed} == {
+        (pairs[5].distorted.name, "bad_image"),
+        (pairs[9].distorted.name, "size_mismatch"),
+    }
+    assert all(row["error"] for row in failed)
+    assert not any(row["error"] for row in rows if row["value"] is not None)
+    assert {row.n for row in found.analysis.correlations if not row.distortion} == {PAIRS - 2}
+    assert len(found.reasons) == 2
+
+
+def test_what_failed_for_want_of_memory_is_tried_again(tmp_path, monkeypatch):
+    plan = small_plan(tmp_path, baselines=())
+    visit = FeatureExtractor._visit
+
+    def failing(self, *args, **options):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(FeatureExtractor, "_visit", failing)
+    found = run_study(plan, tmp_path / "out")
+    assert found.failed == found.rows
+    assert found.reasons == ("failed: RuntimeError: out of memory",)
+    monkeypatch.setattr(FeatureExtractor, "_visit", visit)
+    assert run_study(plan, tmp_path / "out").failed == 0
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(PlanError, match="another run"):
+        run_study(small_plan(tmp_path), tmp_path / "out")
+
+
+def test_weights_are_learned_without_the_reference_that_they_judge(tmp_path):
+    """One channel carries the opinion, others noise: learned weights find it, held out."""
+
+    class Channels(nn.Module):
+        def forward(self, x):
+            return torch.cat([x[:, :1], 3 * x[:, 1:2], 3 * x[:, 2:]], dim=1)
+
+    random = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rows = ["reference,distorted,opinion"]
+    for reference in range(8):
+        base = np.full((16, 16, 3), 120, np.uint8)
+        base[0, 0, 0] = reference
+        Image.fromarray(base).save(folder / f"r{reference}.png")
+        for number in range(12):
+            shift = random.integers(0, 60, 3)
+            Image.fromarray((base + shift).astype(np.uint8)).save(
+                folder / f"{reference}_{number}.png"
+            )
+            rows.append(f"r{reference}.png,{reference}_{number}.png,{shift[0]}")
+    (folder / "pairs.csv").write_text("\n".join(rows))
+    from iqa_metrics import Backbone
+
+    record = Backbone.from_module(nn.Sequential(Channels()), {"all": "0"}, goal="test")
+    plan = small_plan(
+        tmp_path / "other",
+        databases={"made": read_opinions(folder / "pairs.csv", "worse")},
+        networks=[network(record)],
+        readouts=("euclidean", "weighted_euclidean"),
+        baselines=(),
+    )
+    found = run_study(plan, tmp_path / "out")
+    by_readout = {row.readout: row.srocc for row in found.analysis.correlations}
+    assert by_readout["weighted_euclidean"] > 0.95 > 0.6 > by_readout["euclidean"]
+    (row,) = [row for row in found.analysis.comparisons if row.question == "relevance"]
+    assert row.verdict == "first"
+
+
+def test_too_few_references_to_learn_weights_is_a_reason(tmp_path):
+    table = write_pairs(tmp_path / "two", references=2)
+    plan = small_plan(
+        tmp_path,
+        databases={"two": read_opinions(table, "worse")},
+        readouts=("euclidean", "weighted_euclidean"),
+    )
+    found = run_study(plan, tmp_path / "out")
+    assert found.failed == 2 * 3 * 36
+    assert found.reasons[0].startswith("too_few_references")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
+def test_kill_9_at_any_moment_then_resume(tmp_path):
+    """The command itself, killed after so many blocks, and between the blocks and the tables."""
+    table = write_pairs(tmp_path / "images", references=5, levels=14, side=64)
+    command = [
+        *(sys.executable, "-m", "iqa_metrics.cli", "study", "run", "--pairs", str(table)),
+        *("--higher-is", "worse", "--backbone", "efficientnet_lite0", "--no-report"),
+        *("--draws", "50", "--baseline", "ssim", "--untrained", "--out"),
+    ]
+    undisturbed = tmp_path / "undisturbed"
+    subprocess.run([*command, str(undisturbed)], check=True, capture_output=True)
+    total = len(list((undisturbed / "parts").rglob("*.parquet")))
+    assert total > 10
+    disturbed = tmp_path / "disturbed"
+    for blocks in (1, 4, total // 2, total - 1, total):
+        process = subprocess.Popen([*command, str(disturbed)], stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(list(disturbed.rglob("*.parquet"))) >= blocks:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        process.wait()
+    subprocess.run([*command, str(disturbed)], check=True, capture_output=True)
+    assert contents(disturbed) == contents(undisturbed)
