@@ -1,6 +1,8 @@
 """Every check, and the demo, is a session here. README and CI call nothing else."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import nox
@@ -52,6 +54,17 @@ def demo(session):
     """Score three real pairs in Python and by a running TorchServe."""
     install_both(session, "scikit-image")
     session.run("python", "examples/demo.py")
+
+
+@nox.session
+def study(session):
+    """Run the study of the built-in ladder with the embedded networks, and open its report."""
+    install(session, "-e", f"{LIBRARY}[study,lite]")
+    folder = Path("studies/ladder")
+    session.run("iqa", "study", "run", "examples/ladder.toml", "--out", folder, *session.posargs)
+    if sys.stdin.isatty() and "CI" not in os.environ:
+        page = (folder / "report.html").resolve().as_uri()
+        session.run("python", "-m", "webbrowser", page, success_codes=[0, 1], silent=True)
 
 
 @nox.session(python=INTERPRETERS)

@@ -60,6 +60,27 @@ def test_the_fit_is_the_minimum():
     np.testing.assert_allclose(found, best / best.mean(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("pairs", "channels"), [(60, 8), (30, 80), (120, 200)])
+@pytest.mark.parametrize("strength", [1e-4, 1e-2, 1.0, 1e2])
+def test_weights_are_the_solution_with_more_channels_than_pairs_too(pairs, channels, strength):
+    random = np.random.default_rng(pairs)
+    squares = random.gamma(1, 1, (pairs, channels)) * random.gamma(1, 1, (pairs, 1))
+    opinion = np.sqrt(squares @ random.random(channels)) + random.normal(0, 1, pairs)
+    weights = fit_weights(squares, opinion, strength)
+    unit = squares.sum(1).std()
+    centred = (squares - squares.mean(0)) / unit
+    gram, moment = centred.T @ centred / pairs, centred.T @ (opinion - opinion.mean()) / pairs
+    penalty = strength * np.trace(gram) / channels
+    gram += penalty * np.eye(channels)
+    target = moment + penalty * max(0.0, moment.sum())
+    # What tells the one solution: no slope where a weight is free, none downwards where it is 0.
+    scale = weights @ target / (weights @ gram @ weights)
+    slope = gram @ (scale * weights) - target
+    assert (weights >= 0).all()
+    assert np.abs(slope[weights > 0]).max() < 1e-7 * np.abs(target).max()
+    assert slope[weights == 0].min(initial=0.0) > -1e-7 * np.abs(target).max()
+
+
 def test_strong_penalties_mean_equal_weights_and_weak_ones_do_not():
     squares, opinion, _, _ = synthetic()
     np.testing.assert_allclose(fit_weights(squares, opinion, 1e9), 1, rtol=1e-6)

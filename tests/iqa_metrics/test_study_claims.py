@@ -268,24 +268,34 @@ def write_study(folder, databases=("one", "two")):
                 [sign * pairs.opinion + GOOD * random.normal(0, 1, len(pairs)) for _ in range(5)]
             )
             series = [Series("n", f"l{i}", "euclidean", (i + 1) / 5) for i in range(5)]
+            values = np.concatenate([-sign * pairs.opinion[None], values])
+            series.insert(0, Series("ssim", "", "", math.nan))
             table.add(pairs, series, values, [""] * len(pairs), np.full(values.shape, 10.0))
             described_databases.append(
                 DescribedDatabase(name, name, higher_is, len(pairs), REFERENCES, 0, True, "", "")
             )
     Description(
-        "two", tuple(described_databases), (described("n"),), (), ("euclidean",), (), SETTINGS
+        "two",
+        tuple(described_databases),
+        (described("n"),),
+        (DescribedBaseline("ssim", True, "", False),),
+        ("euclidean",),
+        (),
+        SETTINGS,
     ).write(folder / "study.json")
 
 
 def test_several_databases_are_judged_one_by_one_and_together(tmp_path):
     write_study(tmp_path)
     found = analyse(tmp_path)
-    assert [row.database for row in found.models] == ["one", "two", "pooled"]
+    of_network = [row for row in found.models if row.backbone == "n"]
+    assert [row.database for row in of_network] == ["one", "two", "pooled"]
     assert all(row.corrected > 0.8 for row in found.models)
-    pooled = found.models[-1]
-    assert pooled.corrected_high - pooled.corrected_low < max(
-        row.corrected_high - row.corrected_low for row in found.models[:2]
-    )
+    widths = [row.corrected_high - row.corrected_low for row in of_network]
+    assert widths[2] < max(widths[:2])
+    assert [row.corrected for row in found.models if row.backbone == "ssim"] == [1.0] * 3
+    beside = {row.database for row in found.comparisons if row.question == "baseline"}
+    assert beside == {"one", "two", "pooled"}
     assert {row.database for row in found.claims} == {"one", "two", "pooled"}
     for name, rows in (("models", found.models), ("claims", found.claims)):
         with (tmp_path / f"{name}.csv").open(newline="") as file:

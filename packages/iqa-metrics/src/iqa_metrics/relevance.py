@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from iqa_metrics import readouts
+from iqa_metrics.atomic import written_at_once
 from iqa_metrics.backbones import Backbone
 from iqa_metrics.calibration import Calibration, by_layer, calibrate, check_references
 from iqa_metrics.checkpoints import digest_of
@@ -23,7 +24,7 @@ from iqa_metrics.metrics.contract import exact_arithmetic
 from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.readahead import cores, read_ahead
 from iqa_metrics.tables import Pair
-from iqa_metrics.weights import WeightsError, sha256_of, written_at_once
+from iqa_metrics.weights import WeightsError, sha256_of
 
 READOUT = "weighted_euclidean"
 _FORMAT = "iqa-metrics channel weights, 1"

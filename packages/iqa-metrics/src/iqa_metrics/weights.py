@@ -10,15 +10,13 @@ the one that was recorded when the file was first seen.
 import hashlib
 import importlib.util
 import os
-import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
+
+from iqa_metrics.atomic import written_at_once
 
 FOLDERS_VARIABLE = "IQA_WEIGHTS"
 
@@ -221,15 +219,3 @@ def check_sha256(path: Path, expected: str) -> None:
             f"{path} is damaged or another file: expected SHA-256 {expected}..., got {digest}; "
             "delete it and fetch it again"
         )
-
-
-@contextmanager
-def written_at_once(target: Path) -> Iterator[BinaryIO]:
-    """Open a hidden file that takes the target's place at the end, or vanishes if that fails."""
-    hidden = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with hidden.open("xb") as file:
-            yield file
-        hidden.replace(target)
-    finally:
-        hidden.unlink(missing_ok=True)

@@ -101,7 +101,7 @@ def list_backbones(
 ) -> None:
     """List the networks by what they were trained for, and whether their weights are here."""
     from iqa_metrics.backbones import FACTORS, select
-    from iqa_metrics.backbones.factors import UNTRAINED
+    from iqa_metrics.factors import UNTRAINED
 
     with refusals():
         chosen = select(None, **factors(where_))

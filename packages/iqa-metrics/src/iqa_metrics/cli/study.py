@@ -267,9 +267,7 @@ def _can_report() -> None:
     import importlib.util
 
     missing = [
-        name
-        for name in ("matplotlib", "jinja2", "scipy")
-        if importlib.util.find_spec(name) is None
+        name for name in ("matplotlib", "jinja2", "scipy") if importlib.util.find_spec(name) is None
     ]
     if missing:
         raise ValueError(

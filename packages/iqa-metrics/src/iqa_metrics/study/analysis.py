@@ -1,26 +1,18 @@
 """From the table of distances to every other table of a study."""
 
-import csv
-import io
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from iqa_metrics.study.claims import Claim, claims
-from iqa_metrics.study.comparisons import Compared, Comparer, compared
+from iqa_metrics.study.claims import claims
+from iqa_metrics.study.comparisons import Comparer, compared
 from iqa_metrics.study.concatenated import concatenated
-from iqa_metrics.study.correlations import Correlation, Judged, correlations
+from iqa_metrics.study.correlations import Judged, correlations
 from iqa_metrics.study.description import DESCRIPTION, Description, DescriptionError
 from iqa_metrics.study.distances import DISTANCES, read_distances
-from iqa_metrics.study.models import Model, models
+from iqa_metrics.study.models import models
+from iqa_metrics.study.rows import Claim, Compared, Correlation, Model, write_rows
 from iqa_metrics.study.scopes import scopes
-from iqa_metrics.weights import written_at_once
-
-CORRELATIONS, MODELS, COMPARISONS, CLAIMS_TABLE = (
-    f"{name}.csv" for name in ("correlations", "models", "comparisons", "claims")
-)
 
 
 @dataclass(frozen=True)
@@ -78,26 +70,8 @@ def analyse(folder: str | Path, progress: Callable[[int, int], None] | None = No
         [row for one in comparers for row in compared(one)],
         [row for one in comparers for row in claims(one)],
     )
-    for name, rows, kind in (
-        (CORRELATIONS, analysis.correlations, Correlation),
-        (MODELS, analysis.models, Model),
-        (COMPARISONS, analysis.comparisons, Compared),
-        (CLAIMS_TABLE, analysis.claims, Claim),
-    ):
-        write_rows(root / name, rows, kind)
+    write_rows(root, Correlation, analysis.correlations)
+    write_rows(root, Model, analysis.models)
+    write_rows(root, Compared, analysis.comparisons)
+    write_rows(root, Claim, analysis.claims)
     return analysis
-
-
-def write_rows(path: Path, rows: Iterable[Any], kind: type) -> None:
-    """Write dataclasses as CSV, in one step; what is not a number stays empty."""
-    names = [one.name for one in fields(kind)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
-    with written_at_once(path) as file:
-        file.write(text.getvalue().encode())
-
-
-def _cell(value: object) -> object:
-    return "" if isinstance(value, float) and math.isnan(value) else value

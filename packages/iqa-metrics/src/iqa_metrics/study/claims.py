@@ -19,12 +19,11 @@ import numpy as np
 
 from iqa_metrics import statistics
 from iqa_metrics.backbones.comparisons import comparisons as controlled
-from iqa_metrics.backbones.factors import UNTRAINED
+from iqa_metrics.factors import UNTRAINED
 from iqa_metrics.statistics import Bootstrap, Interval
 from iqa_metrics.study.comparisons import Comparer, concatenations, descriptors, mean
 from iqa_metrics.study.description import JUDGING, DescribedNetwork
-
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+from iqa_metrics.study.rows import CONTRADICTED, SUPPORTED, UNDECIDED, Claim
 
 SIMPLE, VERY_DEEP = 20, 40
 """Weighted layers of simple networks, at most, and of very deep ones, at least."""
@@ -32,42 +31,6 @@ _FEWEST_LAYERS = 4
 _FEWEST_SCORES = 5
 _WEAK = 0.3
 """A rank correlation of no more than this is none to speak of."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A row of the table.
-
-    Attributes
-    ----------
-    claim
-        A stable name.
-    statement
-        The paper's conclusion.
-    test
-        What was tested for it.
-    database
-        Or ``pooled``.
-    effect, low, high
-        What was found, and its interval; NaN where nothing could be tested.
-    evidence
-        What the effect is of.
-    verdict
-        ``supported``, ``contradicted`` or ``undecided``.
-    why
-        Why it is undecided.
-    """
-
-    claim: str
-    statement: str
-    test: str
-    database: str
-    effect: float
-    low: float
-    high: float
-    evidence: str
-    verdict: str
-    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ taken off.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,54 +22,13 @@ from iqa_metrics.study.concatenated import JOIN
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.models import Best, best_of
 from iqa_metrics.study.plan import RELEVANCE
+from iqa_metrics.study.rows import FIRST, SAME, SECOND, UNDECIDED, Compared
 from iqa_metrics.study.scopes import Scope
 
-SAME, FIRST, SECOND, UNDECIDED = "same", "first", "second", "undecided"
 QUESTIONS = (
     *("baseline", *FACTORS),
     *("layer", "readout", "descriptors", "concatenation", "relevance"),
 )
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A row of the table.
-
-    Attributes
-    ----------
-    question
-        ``baseline`` (a network and a metric to compare with), one of the factors in which networks
-        differ, or of the readout: ``layer`` (the best and the last), ``descriptors``, ``readout``
-        (other readouts), ``concatenation``, ``relevance``.
-    database
-        Or ``pooled``.
-    backbone
-        The network, or what the compared networks agree in.
-    first, second
-        What is compared.
-    n
-        How many pairs.
-    difference, low, high
-        Agreement of the first less that of the second, and its interval.
-    p, p_corrected
-        Of no difference; the latter by Holm.
-    verdict
-        ``same`` (the interval lies within the margin), ``first`` or ``second`` (that one agrees
-        better with people, after correction), or ``undecided``.
-    """
-
-    question: str
-    database: str
-    backbone: str
-    first: str
-    second: str
-    n: int
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_corrected: float = float("nan")
-    verdict: str = UNDECIDED
 
 
 class Comparer:

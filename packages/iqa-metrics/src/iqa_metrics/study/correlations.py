@@ -18,47 +18,13 @@ from iqa_metrics.readahead import cores
 from iqa_metrics.statistics import Bootstrap
 from iqa_metrics.study.concatenated import is_concatenated
 from iqa_metrics.study.distances import Floats, Measured, Series
-from iqa_metrics.study.plan import POOLED, Statistics
+from iqa_metrics.study.rows import POOLED, Correlation
+from iqa_metrics.study.settings import Statistics
 
 FEWEST = 4
 """Fewest pairs that a correlation is computed of."""
 
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A row of the table.
-
-    Attributes
-    ----------
-    database, distortion
-        What it was computed on; no distortion means all pairs.
-    backbone, layer, depth, readout
-        The series; see :class:`iqa_metrics.study.distances.Series`.
-    n
-        How many pairs have a value.
-    srocc, srocc_low, srocc_high
-        Spearman's correlation and its interval over references; no interval of a single reference.
-    plcc, plcc_logistic, krocc, rmse
-        Pearson's, the same after the monotone logistic, Kendall's, and the error after the logistic
-        in opinion's units; the error of several databases is none.
-    """
-
-    database: str
-    distortion: str
-    backbone: str
-    layer: str
-    depth: float
-    readout: str
-    n: int
-    srocc: float
-    srocc_low: float
-    srocc_high: float
-    plcc: float
-    plcc_logistic: float
-    krocc: float
-    rmse: float
 
 
 class Judged:

@@ -1,31 +1,29 @@
 """``study.json``: what a study's tables are of, for all that reads them."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import version
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
-from torch import nn
-
-from iqa_metrics.backbones import backbone
-from iqa_metrics.backbones.factors import Factors
-from iqa_metrics.metrics import Metric, needs, resolve
-from iqa_metrics.metrics.specs import DeepSpec
-from iqa_metrics.study.plan import Network, Plan, Statistics
-from iqa_metrics.weights import written_at_once
+from iqa_metrics.atomic import written_at_once
+from iqa_metrics.factors import Factors
+from iqa_metrics.study.rows import TableError
+from iqa_metrics.study.settings import Statistics
 
 DESCRIPTION = "study.json"
 JUDGING = "image quality"
 """The goal of networks that were trained on people's opinions of images."""
 FORMAT = "iqa-metrics study, 1"
-_MADE_WITH = ("iqa-metrics", "torch", "torchvision", "numpy", "pillow")
 
 
-class DescriptionError(ValueError):
+HIGHER_IS = ("better", "worse")
+
+T = TypeVar("T")
+
+
+class DescriptionError(TableError):
     """A description of a study that can't be used."""
-
-    code = "bad_study"
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ class Description:
             "made_with": dict(self.made_with),
             "settings": {
                 **asdict(self.statistics),
-                "plain": self.readouts[0] if self.readouts else "",
+                "plain": self.plain,
                 "readouts": list(self.readouts),
                 "concatenations": list(self.concatenations),
             },
@@ -149,6 +147,11 @@ class Description:
         with written_at_once(path) as file:
             file.write(f"{text}\n".encode())
 
+    @property
+    def plain(self) -> str:
+        """The readout that others are compared with."""
+        return self.readouts[0] if self.readouts else ""
+
     @classmethod
     def read(cls, path: Path) -> "Description":
         """Read what :meth:`write` wrote.
@@ -156,82 +159,87 @@ class Description:
         Raises
         ------
         DescriptionError
-            If the file can't be read or is no such description.
+            If the file can't be read or is no such description; the message says what in it is
+            not as expected.
         """
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise DescriptionError(
+                f"{path}: no such file; expected a study's folder, with study.json"
+            ) from error
         except (OSError, ValueError) as error:
             raise DescriptionError(f"{path}: can't be read as JSON: {error}") from error
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            raise DescriptionError(f"{path}: expected a study's description, format {FORMAT!r}")
-        try:
-            settings = facts["settings"]
-            return cls(
-                facts["title"],
-                tuple(DescribedDatabase(**one) for one in facts["databases"]),
-                tuple(
-                    DescribedNetwork(
-                        **{**one, "layers": tuple(DescribedLayer(**x) for x in one["layers"])}
-                    )
-                    for one in facts["backbones"]
-                ),
-                tuple(DescribedBaseline(**one) for one in facts["baselines"]),
-                tuple(settings["readouts"]),
-                tuple(settings["concatenations"]),
-                Statistics(
-                    **{key: settings[key] for key in ("draws", "seed", "confidence", "margin")}
-                ),
-                facts["made_with"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DescriptionError(f"{path}: is not whole: {error}") from error
+            came = facts.get("format") if isinstance(facts, dict) else facts
+            raise DescriptionError(f"{path}: format: expected {FORMAT!r}, got {came!r}")
+        settings = _item(path, facts, "settings", dict)
+        texts = {
+            name: tuple(str(one) for one in _item(path, settings, name, list))
+            for name in ("readouts", "concatenations")
+        }
+        databases = _records(path, facts, "databases", DescribedDatabase)
+        for one in databases:
+            if one.higher_is not in HIGHER_IS:
+                raise DescriptionError(
+                    f"{path}: higher_is of {one.name}: expected {' or '.join(HIGHER_IS)}, got "
+                    f"{one.higher_is!r}"
+                )
+        return cls(
+            _item(path, facts, "title", str),
+            databases,
+            _records(path, facts, "backbones", DescribedNetwork),
+            _records(path, facts, "baselines", DescribedBaseline),
+            **texts,
+            statistics=_record(path, "settings", settings, Statistics),
+            made_with={k: str(v) for k, v in _item(path, facts, "made_with", dict).items()},
+        )
 
 
-def described_database(
-    name: str, plan: Plan, references: Sequence[str], failed: int
-) -> DescribedDatabase:
-    """Describe a database of a plan."""
-    facts = plan.databases[name].facts
-    return DescribedDatabase(
-        name=name,
-        title=facts.title,
-        higher_is=facts.higher_is,
-        pairs=len(plan.databases[name].pairs),
-        references=len(set(references)),
-        failed=failed,
-        opinion=facts.opinion,
-        source=facts.source,
-        licence=facts.licence,
-    )
+def _records(path: Path, record: Mapping[str, Any], name: str, kind: type[T]) -> tuple[T, ...]:
+    found = []
+    for number, one in enumerate(_item(path, record, name, list)):
+        where = f"{name}[{number}]"
+        if not isinstance(one, dict):
+            raise DescriptionError(f"{path}: {where}: expected an object, got {one!r}")
+        found.append(_record(path, where, one, kind))
+    return tuple(found)
 
 
-def described_network(network: Network, digest: str) -> DescribedNetwork:
-    """Describe a network of a plan."""
-    record = network.record
-    chosen = [record.layer(name) for name in network.layers]
-    factors = {one.name: getattr(record, one.name) for one in fields(Factors)}
-    return DescribedNetwork(
-        **factors,
-        weighted_layers=record.depth or weighted_layers(record.shape),
-        network=digest,
-        layers=tuple(DescribedLayer(layer.name, layer.depth, layer.channels) for layer in chosen),
-    )
+def _record(path: Path, where: str, record: Mapping[str, Any], kind: type[T]) -> T:
+    """Make a dataclass of a JSON object; what it has besides is left alone."""
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for one in fields(kind):  # type: ignore[arg-type]  # every kind here is a dataclass
+        if one.name not in record:
+            if one.default is MISSING:
+                came = ", ".join(record) or "nothing"
+                raise DescriptionError(
+                    f"{path}: {where}: no {one.name!r}; expected it beside {came}"
+                )
+            continue
+        value, hint = record[one.name], hints[one.name]
+        if one.name == "layers":
+            layers = f"{where}.layers"
+            values["layers"] = _records(path, {layers: value}, layers, DescribedLayer)
+            continue
+        if hint in (float, float | None) and type(value) is int:
+            value = float(value)
+        # bool is an int to Python, but no number of layers.
+        if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+            wanted = hint.__name__ if isinstance(hint, type) else str(hint)
+            raise DescriptionError(f"{path}: {where}.{one.name}: expected {wanted}, got {value!r}")
+        values[one.name] = value
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise DescriptionError(f"{path}: {where}: {error}") from error
 
 
-def weighted_layers(network: nn.Module) -> int:
-    """Count a network's convolutions and linear maps; those of 1x1 count too."""
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-    return sum(isinstance(module, kinds) for module in network.modules())
-
-
-def described_baseline(spec: str, metric: Metric) -> DescribedBaseline:
-    """Describe a metric to compare with."""
-    named = resolve(spec)
-    fitted = not isinstance(named, DeepSpec) and needs(spec).calibration is not None
-    on_opinion = isinstance(named, DeepSpec) and backbone(named.backbone).goal == JUDGING
-    return DescribedBaseline(spec, metric.higher_is_better, metric.source, fitted or on_opinion)
-
-
-def made_with(device: str) -> dict[str, str]:
-    """Return the releases of what measures, and the kind of device."""
-    return {**{name.replace("-", "_"): version(name) for name in _MADE_WITH}, "device": device}
+def _item(path: Path, record: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    if name not in record:
+        raise DescriptionError(f"{path}: no {name!r}; expected it beside {', '.join(record)}")
+    value = record[name]
+    if not isinstance(value, kind):
+        raise DescriptionError(f"{path}: {name}: expected {kind.__name__}, got {value!r}")
+    return value

@@ -6,7 +6,7 @@ Metrics that are no layer of a network stand there by their name, as ``backbone`
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from iqa_metrics.weights import written_at_once
+from iqa_metrics.atomic import written_at_once
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -85,7 +85,7 @@ class Series:
     backbone: str
     layer: str
     readout: str
-    depth: float
+    depth: float = field(compare=False)  # else NaN, of no layer, would equal nothing
 
     @property
     def name(self) -> str:

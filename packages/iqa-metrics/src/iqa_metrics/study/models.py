@@ -18,6 +18,7 @@ import numpy as np
 
 from iqa_metrics.statistics import Bootstrap
 from iqa_metrics.study.distances import Series
+from iqa_metrics.study.rows import Model
 from iqa_metrics.study.scopes import Scope
 
 
@@ -57,43 +58,6 @@ def best_of(scope: Scope, series: Sequence[Series]) -> Best:
         optimism,
         Bootstrap(found.value[best] - optimism, found.samples[:, best] - optimism),
     )
-
-
-@dataclass(frozen=True)
-class Model:
-    """A row of the table: a network by a readout, or a metric to compare with.
-
-    Attributes
-    ----------
-    database, backbone, readout
-        Which; a metric to compare with has no readout.
-    layers
-        How many layers were measured; none of a metric to compare with.
-    last_layer, last, last_low, last_high
-        The last layer and its agreement, with its interval.
-    best_layer, best_depth, best
-        The layer that agrees best on this data, and how well there.
-    optimism
-        What of that comes from choosing.
-    corrected, corrected_low, corrected_high
-        The best layer's agreement without it.
-    """
-
-    database: str
-    backbone: str
-    readout: str
-    layers: int
-    last_layer: str
-    last: float
-    last_low: float
-    last_high: float
-    best_layer: str
-    best_depth: float
-    best: float
-    optimism: float
-    corrected: float
-    corrected_low: float
-    corrected_high: float
 
 
 def models(scope: Scope) -> list[Model]:

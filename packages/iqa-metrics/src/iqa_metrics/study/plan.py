@@ -51,12 +51,14 @@ from pathlib import Path
 from typing import Any
 
 from iqa_metrics.backbones import Backbone, backbone, read_record, select
-from iqa_metrics.backbones.factors import UNTRAINED
 from iqa_metrics.datasets import OpinionDatabase, make_ladder, read_database, read_opinions
 from iqa_metrics.datasets.records import HIGHER_IS
+from iqa_metrics.factors import UNTRAINED
 from iqa_metrics.metrics import parse_spec
 from iqa_metrics.names import lookup
 from iqa_metrics.readouts import Readout, readout
+from iqa_metrics.study.rows import POOLED
+from iqa_metrics.study.settings import PlanError, Statistics
 from iqa_metrics.weights import WeightsError
 
 if sys.version_info >= (3, 11):
@@ -66,48 +68,12 @@ else:
 
 NAMED, ALL = "named", "all"
 LADDER = "ladder"
-POOLED = "pooled"
 RELEVANCE = "weighted_euclidean"
 """The one weighted readout that a study knows: its weights are learned from the study's opinions,
 and each pair is measured by weights that were learned without its reference."""
 CONCATENATED = ("cumulative:joint", "cumulative:sum", "pairs:joint", "pairs:sum")
 
 Layers = str | Sequence[str]
-
-
-class PlanError(ValueError):
-    """A plan that can't be carried out; the message says what was expected and what came."""
-
-    code = "bad_plan"
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """How sure the study is asked to be.
-
-    Attributes
-    ----------
-    draws, seed, confidence
-        Of the bootstrap over reference images.
-    margin
-        The difference of correlations that counts as none, in [0, 1].
-    """
-
-    draws: int = 1000
-    seed: int = 0
-    confidence: float = 0.95
-    margin: float = 0.02
-
-    def __post_init__(self) -> None:
-        checks = {
-            "draws": (isinstance(self.draws, int) and self.draws >= 1, "a number from 1 on"),
-            "seed": (isinstance(self.seed, int) and self.seed >= 0, "a number from 0 on"),
-            "confidence": (0 < self.confidence < 1, "a share between 0 and 1"),
-            "margin": (0 <= self.margin <= 1, "a difference between 0 and 1"),
-        }
-        for name, (fine, expected) in checks.items():
-            if not fine:
-                raise PlanError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,17 @@ from filelock import FileLock, Timeout
 from iqa_metrics.devices import pick_device
 from iqa_metrics.metrics import Metric
 from iqa_metrics.study.analysis import Analysis, analyse
+from iqa_metrics.study.describing import (
+    described_baseline,
+    described_database,
+    described_network,
+    made_with,
+)
 from iqa_metrics.study.description import (
     DESCRIPTION,
     DescribedBaseline,
     DescribedNetwork,
     Description,
-    described_baseline,
-    described_database,
-    described_network,
-    made_with,
 )
 from iqa_metrics.study.distances import (
     DISTANCES,
@@ -37,8 +39,9 @@ from iqa_metrics.study.measuring import (
     gauge_of_baselines,
     pairs_of,
 )
-from iqa_metrics.study.plan import RELEVANCE, Network, Plan, PlanError
+from iqa_metrics.study.plan import RELEVANCE, Network, Plan
 from iqa_metrics.study.readings import ELEMENTS
+from iqa_metrics.study.settings import PlanError
 from iqa_metrics.study.store import Block, Store
 
 PARTS = "parts"

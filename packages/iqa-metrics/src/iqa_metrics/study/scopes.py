@@ -14,7 +14,7 @@ from iqa_metrics.statistics import Bootstrap
 from iqa_metrics.study.correlations import FEWEST, Judged, Mask
 from iqa_metrics.study.description import DescribedNetwork, Description
 from iqa_metrics.study.distances import Series
-from iqa_metrics.study.plan import POOLED
+from iqa_metrics.study.rows import POOLED
 
 _LEAST_SHARE = 0.5
 

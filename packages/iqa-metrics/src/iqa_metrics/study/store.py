@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from iqa_metrics.weights import written_at_once
+from iqa_metrics.atomic import written_at_once
 
 _LEFT_OUT = (
     *("cli/", "datasets/", "report/", "statistics/", "study/"),

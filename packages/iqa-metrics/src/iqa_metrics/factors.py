@@ -60,3 +60,8 @@ class Factors:
     score_of: str = ""
     paper: str = ""
     note: str = ""
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is not a control with random weights."""
+        return self.goal != UNTRAINED

@@ -1,0 +1,114 @@
+"""One series of the table of distances, read without reading the rest of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from iqa_metrics.report.records import Study
+from iqa_metrics.report.tables import ReportError
+from iqa_metrics.statistics.correlations import Floats
+from iqa_metrics.study.distances import DISTANCES, Series
+from iqa_metrics.study.rows import Correlation
+
+_COLUMNS = (
+    *("database", "distortion", "opinion", "backbone", "layer", "readout", "value", "error"),
+)
+
+
+@dataclass(frozen=True)
+class Points:
+    """The pairs of a series that have a value: distances, opinions and kinds of distortion."""
+
+    distance: Floats
+    opinion: Floats
+    distortion: tuple[str, ...]
+
+
+def chosen(study: Study, database: str, metric: str | None) -> Series | None:
+    """Return the series to show for a database.
+
+    Parameters
+    ----------
+    study
+        The tables.
+    database
+        Its name.
+    metric
+        ``"BACKBONE:LAYER:READOUT"`` or a baseline's name. None for the network that agrees best
+        once its optimism is taken off, at its best layer.
+
+    Returns
+    -------
+    Series or None
+        None where nothing was measured on that database.
+
+    Raises
+    ------
+    ReportError
+        If the study has no such series on any database.
+    """
+    if metric is not None:
+        series = [_series(row) for row in study.correlations if row.database == database]
+        found = next((one for one in series if one.name == metric), None)
+        if found is None and not any(_series(row).name == metric for row in study.correlations):
+            known = ", ".join(one.name for one in study.baselines) or "there is none"
+            raise ReportError(
+                f"metric: expected BACKBONE:LAYER:READOUT or a baseline ({known}) that "
+                f"{study.folder / 'correlations.csv'} has a row of, got {metric!r}"
+            )
+        return found
+    rows = [
+        row for row in study.models if row.database == database and row.corrected == row.corrected
+    ]
+    networks = [row for row in rows if not study.is_baseline(row.backbone)]
+    best = max(networks or rows, key=lambda row: row.corrected, default=None)
+    if best is None:
+        return None
+    return Series(best.backbone, best.best_layer, best.readout, best.best_depth)
+
+
+def read_points(study: Study, database: str, series: Series) -> Points:
+    """Read the pairs of one series.
+
+    Raises
+    ------
+    ReportError
+        If there is no table of distances, or it lacks a column.
+    """
+    # Both are needed by the report alone.
+    import pyarrow
+    import pyarrow.parquet
+
+    path = study.folder / DISTANCES
+    try:
+        header = pyarrow.parquet.read_schema(path).names
+        missing = [name for name in _COLUMNS if name not in header]
+        if missing:
+            raise ReportError(
+                f"{path}: expected columns {', '.join(_COLUMNS)}; no {', no '.join(missing)} in "
+                f"{', '.join(header)}"
+            )
+        filters = [("database", "=", database), ("backbone", "=", series.backbone)]
+        # A baseline's layer and readout are empty, which a writer may put down as null.
+        if series.layer:
+            filters += [("layer", "=", series.layer), ("readout", "=", series.readout)]
+        wanted = ["distortion", "opinion", "value"]
+        table = pyarrow.parquet.read_table(path, columns=wanted, filters=filters)
+    except FileNotFoundError as error:
+        raise ReportError(f"{path}: no such file; expected the table of distances") from error
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ReportError(f"{path}: can't be read as Parquet: {error}") from error
+    columns = table.to_pydict()
+    distance, opinion = (
+        np.array([np.nan if v is None else v for v in columns[name]], dtype=np.float64)
+        for name in ("value", "opinion")
+    )
+    fine = np.isfinite(distance) & np.isfinite(opinion)
+    kinds = [kind or "" for kind in columns["distortion"]]
+    return Points(
+        distance[fine], opinion[fine], tuple(k for k, ok in zip(kinds, fine, strict=True) if ok)
+    )
+
+
+def _series(row: Correlation) -> Series:
+    return Series(row.backbone, row.layer, row.readout, row.depth)

@@ -1,0 +1,118 @@
+"""What the page is made of: tables of cells, and figures with the words that belong to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iqa_metrics.report import wording
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: its text, and the number to sort by where it is one.
+
+    Attributes
+    ----------
+    text
+        As written.
+    key
+        What a numeric column sorts by; None sorts last.
+    title
+        More, shown when pointed at.
+    verdict
+        A verdict's id, which gets a symbol beside its word.
+    """
+
+    text: str
+    key: float | None = None
+    title: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its caption, its columns, which of them are numbers, and its rows.
+
+    The first column names the row; ``file`` is the study's table that holds these numbers too.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    numeric: frozenset[str]
+    rows: tuple[tuple[Cell, ...], ...]
+    file: str = "correlations.csv"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing and its words.
+
+    Attributes
+    ----------
+    name
+        Of the files, without an ending.
+    heading, caption, alt
+        What it is, how to read it, and what it shows, in words.
+    drawing
+        A ``matplotlib.figure.Figure``.
+    table
+        The numbers in it.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    alt: str
+    drawing: Any
+    table: Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page that holds figures; ``absent`` says why where it has none."""
+
+    id: str
+    heading: str
+    pictures: tuple[Picture, ...] = ()
+    absent: str = ""
+
+
+def table(
+    caption: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    numeric: Sequence[str],
+    file: str = "correlations.csv",
+) -> Table:
+    """Return a table; ``numeric`` are the columns that sort by number."""
+    held = tuple(tuple(row) for row in rows)
+    return Table(caption, tuple(columns), frozenset(numeric), held, file)
+
+
+def text(value: str, title: str = "") -> Cell:
+    """Return a cell of text; a dash where it is empty."""
+    return Cell(value or wording.NONE, title=title)
+
+
+def value(number: float | None, digits: int = 3) -> Cell:
+    """Return a cell of a number, with all its digits when pointed at."""
+    known = number is not None and number == number
+    return Cell(
+        wording.number(number, digits), number if known else None, repr(number) if known else ""
+    )
+
+
+def count(number: int | None) -> Cell:
+    """Return a cell of a whole number."""
+    return Cell(wording.NONE) if number is None else Cell(f"{number:,}", float(number))
+
+
+def difference(number: float) -> Cell:
+    """Return a cell of a number that is written with its sign."""
+    known = number == number
+    return Cell(wording.signed(number), number if known else None, repr(number) if known else "")
+
+
+def interval(low: float, high: float, *, sign: bool = False) -> Cell:
+    """Return a cell of an interval, which sorts by its lower end."""
+    return Cell(wording.interval(low, high, sign=sign), low if low == low else None)

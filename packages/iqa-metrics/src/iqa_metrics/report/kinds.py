@@ -1,0 +1,124 @@
+"""Agreement by kind of distortion: a row a model, a column a kind, the numbers written in."""
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from iqa_metrics.report import documents, figures, wording
+from iqa_metrics.report.documents import Picture
+from iqa_metrics.report.ranking import plain_models
+from iqa_metrics.report.records import Agreement, Study
+from iqa_metrics.study.rows import Model
+
+# Rises evenly in lightness, so that it reads in grey as well.
+_SHADES = LinearSegmentedColormap.from_list("shades", ("#ffffff", "#9ecae1", "#2171b5", "#08306b"))
+_CELL, _ROW = 0.36, 0.245
+
+
+def draw(study: Study, database: str) -> Picture | None:
+    """Draw the heat map of kinds, or None where the database has not at least two."""
+    values: dict[tuple[str, str, str], Agreement] = {}
+    kinds: dict[str, None] = {}
+    for row in study.correlations:
+        if row.database == database and row.distortion:
+            kinds[row.distortion] = None
+            if row.readout in ("", study.plain):
+                values[row.backbone, row.layer, row.distortion] = study.agreement(row)
+    models = [
+        row
+        for row in plain_models(study, database)
+        if any((row.backbone, _layer(study, row), kind) in values for kind in kinds)
+    ]
+    if len(kinds) < 2 or not models:
+        return None
+    nothing = Agreement(np.nan, np.nan, np.nan)
+    grid = [
+        [values.get((row.backbone, _layer(study, row), kind), nothing) for kind in kinds]
+        for row in models
+    ]
+    numbers = np.array([[one.value for one in line] for line in grid])
+    return Picture(
+        f"distortions-{study.file_name(database)}",
+        study.heading(database),
+        "Each row is a model at its best layer, the best model first; each column is a kind of "
+        "distortion. The number is agreement on that kind's pairs alone, in hundredths; darker is "
+        "better. A minus means that the model orders them the wrong way round. A dash means that "
+        "there was nothing to correlate.",
+        _alt(study.label(database), models, list(kinds), numbers),
+        _figure(models, list(kinds), numbers),
+        documents.table(
+            f"Agreement by kind of distortion, {study.label(database)}",
+            ("model", "layer", *kinds),
+            [
+                (
+                    *(documents.text(row.backbone), documents.text(row.best_layer)),
+                    *(documents.value(one.value) for one in line),
+                )
+                for row, line in zip(models, grid, strict=True)
+            ],
+            tuple(kinds),
+        ),
+    )
+
+
+def _layer(study: Study, row: Model) -> str:
+    return "" if study.is_baseline(row.backbone) else row.best_layer
+
+
+def _figure(models: list[Model], kinds: list[str], numbers: np.ndarray) -> Figure:
+    left = figures.room([row.backbone for row in models])
+    wide, high = max(_CELL * len(kinds), figures.WIDTH - left), _ROW * len(models)
+    longest = 0.075 * max(len(kind) for kind in kinds)
+    figure = figures.sheet(high + longest + 0.5, wide + left)
+    axes = figures.placed(figure, left, longest + 0.3, wide, high)
+    # Wrong order is as pale as none: the number has the minus.
+    axes.imshow(numbers, cmap=_SHADES, vmin=0, vmax=1, aspect="auto")
+    for down, line in enumerate(numbers):
+        for across, value in enumerate(line):
+            axes.text(
+                *(across, down),
+                wording.number(100 * value, 0),
+                ha="center", va="center", fontsize=8.5,
+                color=_ink(value),
+            )  # fmt: skip
+    axes.set_yticks(range(len(models)), [row.backbone for row in models])
+    axes.set_xticks(range(len(kinds)), kinds, rotation=90)
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def _ink(value: float) -> str:
+    """Return black or white, whichever stands out more from a value's shade: 4.5 to 1 at least."""
+    if not np.isfinite(value):
+        return "black"
+    shade = np.array(_SHADES(value)[:3])
+    linear = np.where(shade <= 0.04045, shade / 12.92, ((shade + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722)) + 0.05
+    return "white" if 1.05 / luminance > luminance / 0.05 else "black"
+
+
+def _alt(label: str, models: list[Model], kinds: list[str], numbers: np.ndarray) -> str:
+    with np.errstate(all="ignore"):
+        counts = np.isfinite(numbers).sum(axis=0)
+        means = np.where(counts, np.nansum(numbers, axis=0) / np.maximum(counts, 1), np.nan)
+    words = (
+        f"Heat map for {label}, {wording.counted(len(models), 'model')} by "
+        f"{wording.counted(len(kinds), 'kind')} of distortion."
+    )
+    if not np.isfinite(numbers).any():
+        return words
+    easy, hard = int(np.nanargmax(means)), int(np.nanargmin(means))
+    high, low = (
+        np.unravel_index(index, numbers.shape)
+        for index in (np.nanargmax(numbers), np.nanargmin(numbers))
+    )
+    return (
+        f"{words} Mean agreement is highest for {kinds[easy]} ({wording.number(means[easy], 2)}) "
+        f"and lowest for {kinds[hard]} ({wording.number(means[hard], 2)}). The highest single "
+        f"value is {wording.number(numbers[high], 2)}, of {models[high[0]].backbone} for "
+        f"{kinds[high[1]]}; the lowest is {wording.number(numbers[low], 2)}, of "
+        f"{models[low[0]].backbone} for {kinds[low[1]]}."
+    )

@@ -1,0 +1,275 @@
+"""The page: its sentences, computed from the tables, and the template that they go into."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+import jinja2
+from markupsafe import Markup
+
+from iqa_metrics.report import documents, forest, ranking, wording
+from iqa_metrics.report.documents import Cell, Section, Table
+from iqa_metrics.report.figures import Files
+from iqa_metrics.report.records import Study
+from iqa_metrics.study.description import DescribedDatabase
+from iqa_metrics.study.rows import CONTRADICTED, POOLED, SUPPORTED, UNDECIDED, Claim
+
+_VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED)
+MOST_ROWS = 2000
+FEW_REFERENCES = 10
+
+
+def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, Files]) -> str:
+    """Return the page as HTML that needs no other file.
+
+    Parameters
+    ----------
+    study
+        The tables.
+    sections
+        The figures and their words.
+    files
+        The figures' bytes and sizes, by their names.
+    """
+    style, script = _part("page.css"), _part("page.js")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    failed = sum(one.failed for one in study.databases)
+    main_claims = study.main(study.claims)
+    others = [one for one in study.claims if one.database not in main_claims]
+    return environment.from_string(_part("page.html")).render(
+        study=study,
+        # The page may run this script and use this style, and nothing else.
+        style=Markup(style),  # noqa: S704  # our own file
+        script=Markup(script),  # noqa: S704  # our own file
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        warnings=_warnings(study),
+        summary=_summary(study),
+        claims=_claims(study, [c for c in study.claims if c.database in main_claims]),
+        other_claims=_claims(study, others) if others else None,
+        sections=sections,
+        files=files,
+        images={
+            name: f"data:image/svg+xml;base64,{base64.b64encode(one.svg).decode()}"
+            for name, one in files.items()
+        },
+        models=_models(study),
+        comparisons=forest.listing(study.comparisons, "All comparisons"),
+        correlations=_correlations(study),
+        databases=_databases(study),
+        backbones=_backbones(study),
+        baselines=_baselines(study),
+        failed=wording.counted(failed, "pair") if failed else "",
+        level=f"{1 - study.settings.confidence:.2g}",
+        percent=f"{100 * study.settings.confidence:g} %",
+        pooled=any(row.database == POOLED for row in study.correlations),
+        most_rows=MOST_ROWS,
+    )
+
+
+def _part(name: str) -> str:
+    return (resources.files("iqa_metrics.report") / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _warnings(study: Study) -> list[str]:
+    """Say what a reader must know before believing any number."""
+    found = []
+    severity = [one for one in study.databases if not one.opinion]
+    if severity:
+        names = wording.listed([study.label(one.name) for one in severity])
+        found.append(
+            f"Nobody was asked about {names}: the scores are how severe a distortion was made, not "
+            "what people saw. Agreement here says how well a metric orders degrees of one "
+            "distortion, and says nothing of how people weigh one kind against another."
+        )
+    for one in study.databases:
+        if one.references < FEW_REFERENCES:
+            found.append(
+                f"{study.label(one.name)} has "
+                f"{wording.counted(one.references, 'reference image')}: its intervals are rough."
+            )
+    return found
+
+
+def _summary(study: Study) -> list[str]:
+    """Say in a few sentences what was measured and what came out."""
+    trained = [one for one in study.backbones if one.trained]
+    controls = len(study.backbones) - len(trained)
+    layers = sum(len(one.layers) for one in trained)
+    pairs, references = (
+        sum(one.pairs for one in study.databases),
+        sum(one.references for one in study.databases),
+    )
+    found = [
+        f"{wording.counted(len(trained), 'trained network')} with "
+        f"{wording.counted(layers, 'layer')}"
+        + (f", {wording.counted(controls, 'untrained control')}" if controls else "")
+        + f" and {wording.counted(len(study.baselines), 'baseline')} were measured on "
+        f"{wording.counted(pairs, 'pair')} of {wording.counted(references, 'reference image')} in "
+        f"{wording.counted(len(study.databases), 'database')}."
+    ]
+    for database in study.main(study.models):
+        rows = [row for row in study.models if row.database == database]
+        ordered = [row for row in ranking.ordered(rows) if row.corrected == row.corrected]
+        networks = [row for row in ordered if not study.is_baseline(row.backbone)]
+        baselines = [row for row in ordered if study.is_baseline(row.backbone)]
+        if networks:
+            best = networks[0]
+            where = f" at {best.best_layer}" if best.best_layer else ""
+            found.append(
+                f"On {study.label(database)}, {best.backbone}{where} with {best.readout} agrees "
+                f"best: {wording.number(best.corrected)}"
+                + wording.bracketed(best.corrected_low, best.corrected_high)
+                + ", once its optimism is taken off."
+                + (
+                    f" The best baseline is {baselines[0].backbone} with "
+                    f"{wording.number(baselines[0].corrected)}"
+                    f"{wording.bracketed(baselines[0].corrected_low, baselines[0].corrected_high)}."
+                    if baselines
+                    else ""
+                    if study.baselines
+                    else " No baseline was measured."
+                )
+            )
+    told = study.main(study.claims)
+    for database in told:
+        of = [one for one in study.claims if one.database == database]
+        counts = [(sum(one.verdict == verdict for one in of), verdict) for verdict in _VERDICTS]
+        tally = [f"{many or 'none'} {verdict}" for many, verdict in counts]
+        tally[0] = f"{counts[0][0] or 'none'} {'are' if counts[0][0] > 1 else 'is'} supported"
+        where = f" on {study.label(database)}" if len(told) > 1 or database == POOLED else ""
+        found.append(
+            f"Of the paper's {wording.counted(len(of), 'claim')} tested{where}, "
+            f"{wording.listed(tally)}."
+        )
+    return found
+
+
+def _claims(study: Study, claims: Sequence[Claim]) -> list[dict[str, str]]:
+    several = len({one.database for one in claims}) > 1
+    return [
+        {
+            "id": one.claim,
+            "statement": one.statement,
+            "test": one.test,
+            "database": study.label(one.database) if several else "",
+            "verdict": one.verdict,
+            "effect": wording.signed(one.effect),
+            "interval": wording.interval(one.low, one.high, sign=True),
+            "evidence": one.evidence,
+            "why": one.why,
+        }
+        for one in claims
+    ]
+
+
+def _models(study: Study) -> Table:
+    names = [POOLED, *(one.name for one in study.databases)]
+    rows = [
+        row
+        for name in names
+        for row in ranking.ordered([row for row in study.models if row.database == name])
+    ]
+    return ranking.listing(study, rows, "All models, best first within a database")
+
+
+def _correlations(study: Study) -> Table | None:
+    """Return all correlations as a table, or None where they are too many for a page."""
+    if len(study.correlations) > MOST_ROWS:
+        return None
+    numbers = ("SROCC", "PLCC", "PLCC, logistic", "KROCC", "RMSE")
+    rows: list[Sequence[Cell]] = [
+        (
+            *(documents.text(row.backbone), documents.text(row.database)),
+            documents.text(row.distortion or "all"),
+            *(documents.text(row.layer), documents.value(row.depth, 2)),
+            *(documents.text(row.readout), documents.count(row.n)),
+            documents.value(row.srocc),
+            documents.interval(row.srocc_low, row.srocc_high),
+            *(documents.value(row.plcc), documents.value(row.plcc_logistic)),
+            *(documents.value(row.krocc), documents.value(row.rmse)),
+        )
+        for row in study.correlations
+    ]
+    columns = (
+        *("model", "database", "distortion", "layer", "depth", "readout", "pairs"),
+        *(numbers[0], "interval", *numbers[1:]),
+    )
+    numeric = ("depth", "pairs", "interval", *numbers)
+    return documents.table("All correlations, with their signs", columns, rows, numeric)
+
+
+def _databases(study: Study) -> Table:
+    def what(one: DescribedDatabase) -> str:
+        return "opinions of people" if one.opinion else "severity, nobody was asked"
+
+    return documents.table(
+        "Databases",
+        (
+            *("database", "name", "scores", "higher is", "pairs", "references", "failed pairs"),
+            *("source", "licence"),
+        ),
+        [
+            (
+                *(documents.text(one.title), documents.text(one.name)),
+                *(documents.text(what(one)), documents.text(one.higher_is)),
+                *(documents.count(one.pairs), documents.count(one.references)),
+                documents.count(one.failed),
+                *(documents.text(one.source), documents.text(one.licence)),
+            )
+            for one in study.databases
+        ],
+        ("pairs", "references", "failed pairs"),
+        "study.json",
+    )
+
+
+def _backbones(study: Study) -> Table:
+    return documents.table(
+        "Networks",
+        (
+            *("network", "architecture", "goal", "method", "data", "environment", "recipe"),
+            *("layers", "parameters", "score", "score of", "SHA-256", "paper", "note"),
+        ),
+        [
+            (
+                *(documents.text(one.name), documents.text(one.architecture)),
+                *(documents.text(one.goal), documents.text(one.method), documents.text(one.data)),
+                *(documents.text(one.environment), documents.text(one.recipe)),
+                *(documents.count(len(one.layers)), documents.count(one.parameters)),
+                *(documents.value(one.score, 1), documents.text(one.score_of)),
+                documents.text(one.network[:12], title=one.network),
+                *(documents.text(one.paper), documents.text(one.note)),
+            )
+            for one in study.backbones
+        ],
+        ("layers", "parameters", "score"),
+        "study.json",
+    )
+
+
+def _baselines(study: Study) -> Table | None:
+    if not study.baselines:
+        return None
+    return documents.table(
+        "Baselines",
+        ("baseline", "better is", "fitted to opinions", "source"),
+        [
+            (
+                documents.text(one.name),
+                documents.text("higher" if one.higher_is_better else "lower"),
+                documents.text("yes" if one.tuned else "no"),
+                documents.text(one.source),
+            )
+            for one in study.baselines
+        ],
+        (),
+        "study.json",
+    )
