@@ -270,7 +270,7 @@ def without_distances(folder):
         (damage_json(lambda r: r["settings"].update(margin=7)), r"settings: margin: expected a"),
         (
             damage_json(lambda r: r["backbones"][0].update(weighted_layers="16")),
-            r"backbones\[0\]\.weighted_layers: expected int, got '16'",
+            r"backbones\[0\]\.weighted_layers: expected int . None, got '16'",
         ),
         (
             damage_json(lambda r: r["backbones"][0]["layers"][1].update(depth="deep")),

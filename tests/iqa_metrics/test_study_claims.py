@@ -325,10 +325,31 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path):
     (tmp_path / "study.json").write_text(text.replace('"name": "two"', '"name": "other"'))
     with pytest.raises(DescriptionError, match="describes one, other"):
         analyse(tmp_path)
-    for damaged, reason in (("[]", "expected a study"), ("{", "JSON"), (text[:-9], "JSON")):
+    for damaged, reason in (("[]", "format: expected"), ("{", "JSON"), (text[:-9], "JSON")):
         (tmp_path / "study.json").write_text(damaged)
         with pytest.raises(DescriptionError, match=reason):
             analyse(tmp_path)
-    (tmp_path / "study.json").write_text(text.replace('"draws"', '"drawn"'))
-    with pytest.raises(DescriptionError, match="not whole"):
+    (tmp_path / "study.json").write_text(text.replace('"concatenations"', '"joined"'))
+    with pytest.raises(DescriptionError, match="no 'concatenations'"):
         analyse(tmp_path)
+
+
+def test_distances_from_elsewhere_are_described_by_their_names(tmp_path):
+    pairs = opinions()
+    random = np.random.default_rng(0)
+    names = [("ssim", "", ""), ("vgg16", "pool1", "euclidean"), ("new", "a", "euclidean")]
+    series = [Series(*one, math.nan if not one[1] else 0.5) for one in names]
+    values = pairs.opinion + random.normal(0, 0.5, (3, len(pairs)))
+    with written_distances(tmp_path / "distances.parquet") as table:
+        table.add(pairs, series, values * [[-1], [1], [1]], [""] * len(pairs))
+    with pytest.raises(DescriptionError, match="no such file"):
+        analyse(tmp_path)
+    found = analyse(tmp_path, higher_is="worse")
+    assert [row.backbone for row in found.models] == ["vgg16", "new", "ssim"]
+    assert all(row.corrected > 0.7 for row in found.models)
+    described = {one.name: one for one in Description.read(tmp_path / "study.json").backbones}
+    assert (described["vgg16"].weighted_layers, described["vgg16"].goal) == (16, "classification")
+    assert (described["new"].weighted_layers, described["new"].goal) == (None, "")
+    (tmp_path / "study.json").unlink()
+    with pytest.raises(DescriptionError, match="better or worse"):
+        analyse(tmp_path, higher_is="up")

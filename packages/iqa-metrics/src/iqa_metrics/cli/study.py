@@ -145,14 +145,22 @@ def run(
 
 
 @study_app.command("analyse")
-def analyse(folder: FolderArgument) -> None:
+def analyse(
+    folder: FolderArgument,
+    higher_is: Annotated[
+        Optional[str],
+        typer.Option(help="Without study.json: what a higher opinion means, better or worse."),
+    ] = None,
+) -> None:
     """Compute the statistics anew, from distances.parquet and study.json."""
     from iqa_metrics.study import analyse as analysed
 
     with refusals(), counter() as progress:
         task = progress.add_task("statistics", total=None)
         found = analysed(
-            folder, lambda done, total: progress.update(task, completed=done, total=total)
+            folder,
+            lambda done, total: progress.update(task, completed=done, total=total),
+            higher_is=higher_is,
         )
     _show(found)
 

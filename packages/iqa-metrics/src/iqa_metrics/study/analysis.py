@@ -31,7 +31,12 @@ class Analysis:
     claims: Sequence[Claim]
 
 
-def analyse(folder: str | Path, progress: Callable[[int, int], None] | None = None) -> Analysis:
+def analyse(
+    folder: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    higher_is: str | None = None,
+) -> Analysis:
     """Compute a study's statistics from its distances, and write them beside these.
 
     Parameters
@@ -41,6 +46,9 @@ def analyse(folder: str | Path, progress: Callable[[int, int], None] | None = No
         ``comparisons.csv`` and ``claims.csv`` are written.
     progress
         Is told how many groups of series were correlated, and of how many.
+    higher_is
+        What a higher opinion means, ``better`` or ``worse``, where there is no ``study.json``: then
+        one is written, of what the names of networks and metrics say.
 
     Raises
     ------
@@ -48,8 +56,16 @@ def analyse(folder: str | Path, progress: Callable[[int, int], None] | None = No
         If one of the two can't be used, or they do not belong together.
     """
     root = Path(folder)
+    if higher_is is not None and not (root / DESCRIPTION).exists():
+        # A table that was made elsewhere; what describes it knows networks, and so torch.
+        from iqa_metrics.study.describing import description_of
+
+        measured = read_distances(root / DISTANCES)
+        description_of(measured, higher_is).write(root / DESCRIPTION)
+    else:
+        Description.read(root / DESCRIPTION)  # before what takes longer
+        measured = read_distances(root / DISTANCES)
     description = Description.read(root / DESCRIPTION)
-    measured = read_distances(root / DISTANCES)
     known = {one.name: one.higher_is for one in description.databases}
     strange = [name for name in measured if name not in known]
     if strange:

@@ -86,11 +86,11 @@ def _classifiers(comparer: Comparer) -> list[DescribedNetwork]:
 
 
 def _simple(networks: Iterable[DescribedNetwork]) -> list[DescribedNetwork]:
-    return [one for one in networks if one.weighted_layers <= SIMPLE]
+    return [one for one in networks if one.weighted_layers and one.weighted_layers <= SIMPLE]
 
 
 def _very_deep(networks: Iterable[DescribedNetwork]) -> list[DescribedNetwork]:
-    return [one for one in networks if one.weighted_layers >= VERY_DEEP]
+    return [one for one in networks if (one.weighted_layers or 0) >= VERY_DEEP]
 
 
 def _lpips(comparer: Comparer) -> tuple[str, Bootstrap] | None:

@@ -1,23 +1,30 @@
 """What a plan and its networks put into the description of a study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 
+import numpy as np
 from torch import nn
 
 from iqa_metrics.backbones import backbone
 from iqa_metrics.factors import Factors
-from iqa_metrics.metrics import Metric, needs, resolve
+from iqa_metrics.metrics import METRICS, Metric, needs, resolve
 from iqa_metrics.metrics.specs import DeepSpec
+from iqa_metrics.study.concatenated import JOIN
 from iqa_metrics.study.description import (
+    HIGHER_IS,
     JUDGING,
     DescribedBaseline,
     DescribedDatabase,
     DescribedLayer,
     DescribedNetwork,
+    Description,
+    DescriptionError,
 )
+from iqa_metrics.study.distances import Measured
 from iqa_metrics.study.plan import Network, Plan
+from iqa_metrics.study.settings import Statistics
 
 _MADE_WITH = ("iqa-metrics", "torch", "torchvision", "numpy", "pillow")
 
@@ -70,3 +77,89 @@ def described_baseline(spec: str, metric: Metric) -> DescribedBaseline:
 def made_with(device: str) -> dict[str, str]:
     """Return the releases of what measures, and the kind of device."""
     return {**{name.replace("-", "_"): version(name) for name in _MADE_WITH}, "device": device}
+
+
+def description_of(
+    measured: Mapping[str, Measured], higher_is: str, statistics: Statistics | None = None
+) -> Description:
+    """Describe distances that were computed elsewhere, as far as their names are known here.
+
+    Parameters
+    ----------
+    measured
+        Names of databases to what was measured on them.
+    higher_is
+        What a higher opinion means in all of them: ``better`` or ``worse``.
+    statistics
+        How sure the study is asked to be.
+
+    Raises
+    ------
+    DescriptionError
+        If the direction is none, or something without a layer is no metric that is known here.
+    """
+    if higher_is not in HIGHER_IS:
+        raise DescriptionError(f"higher_is: expected better or worse, got {higher_is!r}")
+    series = dict.fromkeys(one for found in measured.values() for one in found.series)
+    layers: dict[str, dict[str, float]] = {}
+    for one in series:
+        if one.layer and JOIN not in one.layer:
+            layers.setdefault(one.backbone, {})[one.layer] = one.depth
+    databases = tuple(
+        DescribedDatabase(
+            name=name,
+            title=name,
+            higher_is=higher_is,
+            pairs=len(found.pairs),
+            references=len(set(found.pairs.references)),
+            failed=int((~np.isfinite(found.values)).any(axis=0).sum()),
+            opinion=True,
+            source="",
+            licence="",
+        )
+        for name, found in measured.items()
+    )
+    return Description(
+        ", ".join(measured),
+        databases,
+        tuple(_named_network(name, of) for name, of in layers.items()),
+        tuple(_named_baseline(one.backbone) for one in series if not one.layer),
+        tuple(dict.fromkeys(one.readout for one in series if one.layer and ":" not in one.readout)),
+        statistics=statistics or Statistics(),
+    )
+
+
+def _named_network(name: str, layers: Mapping[str, float]) -> DescribedNetwork:
+    """Describe a network by its name alone; one that is not known has no factors."""
+    described = tuple(
+        DescribedLayer(layer, depth if depth == depth else (number + 1) / len(layers), 0)
+        for number, (layer, depth) in enumerate(layers.items())
+    )
+    try:
+        record = backbone(name)
+    except ValueError:
+        return DescribedNetwork(
+            name=name, architecture=name, goal="", data="", weighted_layers=None, network="",
+            layers=described,
+        )  # fmt: skip
+    return DescribedNetwork(
+        **{one.name: getattr(record, one.name) for one in fields(Factors)},
+        weighted_layers=record.depth or weighted_layers(record.shape),
+        network="",
+        layers=described,
+    )
+
+
+def _named_baseline(name: str) -> DescribedBaseline:
+    known = next((record for record in METRICS if record.name == name), None)
+    if known is None:
+        raise DescriptionError(
+            f"{name} has no layer and is no metric that is known here, so its direction is not; "
+            "describe it in study.json"
+        )
+    return DescribedBaseline(
+        name,
+        known.metric.higher_is_better,
+        known.metric.source,
+        tuned=known.needs.calibration is not None or name == "perceptnet",
+    )

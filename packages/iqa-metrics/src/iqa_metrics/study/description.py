@@ -66,14 +66,14 @@ class DescribedNetwork(Factors):
     ----------
     weighted_layers
         The paper's count of layers, where it has one; else how many convolutions and linear maps
-        there are.
+        there are. None where the network is not known.
     network
         SHA-256 of its values.
     layers
         Those that are read out, from input to output.
     """
 
-    weighted_layers: int
+    weighted_layers: int | None
     network: str
     layers: tuple[DescribedLayer, ...]
 
