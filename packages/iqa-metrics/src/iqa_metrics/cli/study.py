@@ -26,6 +26,8 @@ study_app = typer.Typer(
 )
 
 _SHOWN = 5
+_EVERY = 60.0
+"""Seconds between lines of progress, where no bar can be drawn."""
 
 FolderArgument = Annotated[Path, typer.Argument(help="What 'iqa study run --out' wrote.")]
 MetricOption = Annotated[
@@ -228,8 +230,21 @@ def _run(plan: "Plan", folder: Path, device: str, workers: int | None) -> "Finis
         task = progress.add_task("pairs", total=None)
         statistics = None
 
+        said = began
+
         def measured(what: str, done: int, total: int) -> None:
+            nonlocal said
             progress.update(task, description=escape(what), completed=done, total=total)
+            now = time.monotonic()
+            # A bar is nothing to a log file: there a line now and then stands for it.
+            if not err.is_terminal and now - said >= _EVERY:
+                said = now
+                left = (now - began) * (total - done) / done
+                err.print(
+                    f"{escape(what)}: {done} of {total} pairs, about {left / 60:.0f} min left",
+                    highlight=False,
+                    soft_wrap=True,
+                )
 
         def analysed(done: int, total: int) -> None:
             nonlocal statistics
