@@ -7,8 +7,12 @@ import zipfile
 import pytest
 import seeded
 import torch
+from material import encoded
+from study_material import write_pairs
 
 from iqa_metrics import Backbone, UnknownNameError, create_metric
+from iqa_metrics.datasets import read_opinions
+from iqa_metrics.relevance import learn_relevance, read_relevance, save_relevance
 from iqa_torchserve.archive import (
     ArchiveError,
     build_archive,
@@ -16,6 +20,7 @@ from iqa_torchserve.archive import (
     load_metrics,
     read_contents,
 )
+from iqa_torchserve.scorer import Scorer
 
 
 @pytest.fixture
@@ -66,6 +71,55 @@ def test_calibrations_and_trunks_are_packed_once_each(tmp_path, pair, monkeypatc
     assert list(metrics) == specs
     for spec, metric in metrics.items():
         assert torch.equal(metric(*pair), expected[spec])
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A file of channel weights, learned from a small table of opinions."""
+    folder = tmp_path_factory.mktemp("learned")
+    table = write_pairs(folder / "images", references=3, levels=2, side=48)
+    found = learn_relevance("efficientnet_lite0", ["block3"], read_opinions(table, "worse"))
+    save_relevance(found, folder / "relevance.safetensors")
+    return folder / "relevance.safetensors"
+
+
+def test_learned_channel_weights_are_packed_and_answer(learned, tmp_path, pair, monkeypatch):
+    built = build_archive(tmp_path, metrics=["default"], relevance=[learned])
+    assert (
+        built.read_bytes()
+        == build_archive(tmp_path / "again", metrics=["default"], relevance=[learned]).read_bytes()
+    )
+    contents = check_archive(built)
+    spec = "efficientnet_lite0:block3:weighted_euclidean"
+    assert contents.metrics == ("default", spec)
+    with zipfile.ZipFile(built) as mar:
+        mar.extractall(tmp_path)
+    assert len(list(tmp_path.glob("efficientnet*.safetensors"))) == 1
+    expected = read_relevance(learned).metric(*pair)
+    learned_path = tmp_path / contents.relevance[spec]
+    monkeypatch.setattr("iqa_metrics.weights.WeightsFile.find", lambda self: None)
+    assert torch.equal(load_metrics(tmp_path, contents)[spec](*pair), expected)
+    body = {
+        name: encoded((image[0].permute(1, 2, 0) * 255).round().byte().numpy())
+        for name, image in zip(("reference", "distorted"), pair, strict=True)
+    }
+    (reply,) = Scorer.from_archive(tmp_path).answer([{**body, "metric": spec.encode()}])
+    assert reply.status == 200
+    assert reply.body["value"] == pytest.approx(float(expected), rel=0.02)  # 8 bits a colour
+    learned_path.write_bytes(learned_path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArchiveError, match="damaged"):
+        read_contents(tmp_path)
+
+
+def test_files_of_channel_weights_that_do_not_fit_are_refused(learned, tmp_path):
+    with pytest.raises(ArchiveError, match="another metric is efficientnet_lite0:block3:weighted"):
+        build_archive(tmp_path, relevance=[learned, learned])
+    for content in (b"", b"no weights"):
+        (tmp_path / "bad.safetensors").write_bytes(content)
+        with pytest.raises(ArchiveError, match=r"bad\.safetensors"):
+            build_archive(tmp_path, relevance=[tmp_path / "bad.safetensors"])
+    with pytest.raises(ArchiveError, match=r"none\.safetensors"):
+        build_archive(tmp_path, relevance=[tmp_path / "none.safetensors"])
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0.safetensors", "full_reference.py"])

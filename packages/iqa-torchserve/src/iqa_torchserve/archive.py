@@ -12,7 +12,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,11 +56,14 @@ class Contents:
         Largest image that is decoded, in pixels.
     files
         Names of the files that scoring reads, and their SHA-256.
+    relevance
+        Specs to the files with their learned weights of channels, where they have some.
     """
 
     metrics: tuple[str, ...]
     max_pixels: int
     files: Mapping[str, str]
+    relevance: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_archive(
@@ -69,6 +72,7 @@ def build_archive(
     name: str = "iqa",
     version: str = "1.0",
     metrics: Sequence[str] = DEFAULT_METRICS,
+    relevance: Sequence[str | Path] = (),
     max_pixels: int = MAX_PIXELS,
 ) -> Path:
     """Build a model archive and return its path, ``folder/NAME.mar``.
@@ -83,6 +87,9 @@ def build_archive(
         The model's version.
     metrics
         Specs of the metrics that the archive serves, the one to use by default first.
+    relevance
+        Files of learned channel weights, which ``iqa calibrate`` wrote: their metrics are served,
+        too, by their specs.
     max_pixels
         Largest image that a worker decodes, in pixels.
 
@@ -96,18 +103,22 @@ def build_archive(
     check_name(name)
     if max_pixels < 1:
         raise ArchiveError(f"max_pixels: expected at least 1, got {max_pixels}")
-    if not metrics:
+    if not (metrics or relevance):
         raise ArchiveError("metrics: expected at least one spec, got none")
     specs = tuple(dict.fromkeys(str(iqa_metrics.parse_spec(spec)) for spec in metrics))
+    learned = _learned(relevance, specs)
     entries = {file: (handlers_folder() / file).read_bytes() for file in (HANDLER, MODEL_CONFIG)}
-    for spec in specs:
-        for file, pack in _packed(spec).items():
-            if file not in entries:
-                entries[file] = pack()
+    packed = [_packed(spec) for spec in specs] + [_packed_trunk(spec) for spec in learned]
+    for file, pack in (item for files in packed for item in files.items()):
+        if file not in entries:
+            entries[file] = pack()
+    names = {spec: f"relevance-{at}.safetensors" for at, spec in enumerate(learned, start=1)}
+    entries |= {names[spec]: data for spec, data in learned.items()}
     entries[CONTENTS] = _json_bytes(
         {
             "format": FORMAT,
-            "metrics": list(specs),
+            "metrics": [*specs, *learned],
+            **({"relevance": names} if names else {}),
             "max_pixels": max_pixels,
             "made_with": {"iqa_metrics": iqa_metrics.__version__, "iqa_torchserve": __version__},
             "files": {file: hashlib.sha256(data).hexdigest() for file, data in entries.items()},
@@ -171,12 +182,27 @@ def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
     metrics: dict[str, iqa_metrics.Metric] = {}
     for spec in contents.metrics:
         weights, calibration = _names(iqa_metrics.needs(spec))
+        if spec in contents.relevance:
+            metrics[spec] = _weighted(spec, folder, contents.relevance[spec])
+            continue
         metrics[spec] = iqa_metrics.create_metric(
             spec,
             weights=folder / weights if weights else None,
             calibration=folder / calibration if calibration else None,
         )
     return metrics
+
+
+def _weighted(spec: str, folder: Path, file: str) -> "Metric":
+    """Make a metric of learned channel weights, in the archive's own network."""
+    from iqa_metrics.relevance import read_relevance
+
+    needs = iqa_metrics.needs(spec)
+    weights, _ = _names(needs)
+    if weights is None or needs.backbone is None:
+        raise ArchiveError(f"{file}: {spec} has no network")
+    trunk = iqa_metrics.backbone(needs.backbone).network(folder / weights)
+    return read_relevance(folder / file, trunk=trunk).metric
 
 
 def handlers_folder() -> Path:
@@ -206,15 +232,39 @@ def _packed(spec: str) -> dict[str, Callable[[], bytes]]:
     except (ValueError, iqa_metrics.WeightsError) as error:
         raise ArchiveError(f"metric {spec}: {error}") from error
     needs = iqa_metrics.needs(spec)
-    weights, calibration = _names(needs)
-    files: dict[str, Callable[[], bytes]] = {}
-    if weights and needs.backbone:
-        trunk = iqa_metrics.backbone(needs.backbone)
-        files[weights] = lambda: _as_safetensors(trunk.network().state_dict())
+    files = _packed_trunk(spec)
+    _, calibration = _names(needs)
     if calibration and needs.calibration:
         file = needs.calibration
         files[calibration] = lambda: _as_safetensors(read_state_dict(file.verified()))
     return files
+
+
+def _packed_trunk(spec: str) -> dict[str, Callable[[], bytes]]:
+    """Return the file with the network of a metric, if it has one, and what packs it."""
+    needs = iqa_metrics.needs(spec)
+    weights, _ = _names(needs)
+    if weights is None or needs.backbone is None:
+        return {}
+    trunk = iqa_metrics.backbone(needs.backbone)
+    return {weights: lambda: _as_safetensors(trunk.network().state_dict())}
+
+
+def _learned(files: Sequence[str | Path], specs: Sequence[str]) -> dict[str, bytes]:
+    """Return the metrics of files of channel weights: specs to the files' content."""
+    from iqa_metrics.relevance import read_relevance
+
+    found: dict[str, bytes] = {}
+    for file in files:
+        try:
+            spec = read_relevance(file).metric.name  # what can't be made here can't be made there
+            data = Path(file).read_bytes()
+        except (OSError, ValueError, iqa_metrics.WeightsError) as error:
+            raise ArchiveError(f"relevance {file}: {error}") from error
+        if spec in found or spec in specs:
+            raise ArchiveError(f"relevance {file}: another metric is {spec} already")
+        found[spec] = data
+    return found
 
 
 def _as_safetensors(state: "Mapping[str, Tensor]") -> bytes:
@@ -237,7 +287,12 @@ def _checked_contents(files: Mapping[str, Callable[[], bytes]]) -> Contents:
         said = json.loads(read(CONTENTS))
         if said["format"] != FORMAT:
             raise ArchiveError(f"format {said['format']}, expected {FORMAT}")
-        contents = Contents(tuple(said["metrics"]), int(said["max_pixels"]), dict(said["files"]))
+        contents = Contents(
+            tuple(said["metrics"]),
+            int(said["max_pixels"]),
+            dict(said["files"]),
+            dict(said.get("relevance", {})),
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ArchiveError(f"{CONTENTS} can't be read ({error})") from error
     for name, sha256 in contents.files.items():

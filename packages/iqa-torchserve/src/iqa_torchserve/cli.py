@@ -37,6 +37,10 @@ def build(
         Optional[list[str]],
         typer.Option("--metric", "-m", help="A spec to serve; the first is the default one."),
     ] = None,
+    relevance: Annotated[
+        Optional[list[Path]],
+        typer.Option(help="Channel weights to serve, too, which 'iqa calibrate' wrote."),
+    ] = None,
     name: Annotated[str, typer.Option(help="The model's name.")] = "iqa",
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
     out: Annotated[Path, typer.Option(help="The folder that it goes into.")] = MODEL_STORE,
@@ -53,6 +57,7 @@ def build(
             name=name,
             version=version,
             metrics=metric or DEFAULT_METRICS,
+            relevance=relevance or (),
             max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
         )
     print(path)
