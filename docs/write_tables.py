@@ -67,7 +67,7 @@ def databases() -> Iterable[list[str]]:
     yield ["name", "database", "references", "pairs", "higher is", "files", "source"]
     for reader in READERS.values():
         facts = reader.facts
-        counts = [str(facts.references), str(facts.pairs)]
+        counts = ["" if n is None else str(n) for n in (facts.references, facts.pairs)]
         yield [f"`{facts.name}`", facts.title, *counts, facts.higher_is, facts.layout, facts.source]
 
 

@@ -266,7 +266,11 @@ def test_damaged_images_are_found(broken):
 
 def test_the_command_line(databases, tmp_path):
     listed = CliRunner().invoke(app, ["datasets", "list", "--json"]).stdout
-    assert {row["name"] for row in json.loads(listed)} == set(MAKERS)
+    assert {row["name"] for row in json.loads(listed)} == {
+        *MAKERS,
+        "bapps_2afc",
+        "bapps_jnd",
+    }
     assert "KADID-10k" in CliRunner().invoke(app, ["datasets", "list"]).stdout
     result = CliRunner().invoke(app, ["datasets", "check", "live", str(databases("live"))])
     assert (result.exit_code, "whole" in result.stdout) == (0, True)
@@ -432,6 +436,21 @@ def test_choices_and_samenesses(bapps):
     assert choices[1].second == bapps / "2afc/val/traditional/p1/000001.png"
     same = read_samenesses(bapps)
     assert [s.said_same for s in same] == [0, 0.25, 0.5] * 2
+
+
+def test_bapps_as_pairs_with_shares_of_people(bapps):
+    with pytest.raises(DatasetError, match="expected 36344, got 18"):
+        read_database("bapps_2afc", bapps)
+    choices = read_database("bapps_2afc", bapps, complete=False)
+    assert choices.facts.asked == "choice"
+    first, second = choices.pairs[2:4]
+    assert first.reference == second.reference == bapps / "2afc/val/traditional/ref/000001.png"
+    assert [one.distorted.parent.name for one in (first, second)] == ["p0", "p1"]
+    assert (first.opinion, second.opinion) == (0.75, 0.25)
+    same = read_database("bapps_jnd", bapps)
+    assert [pair.opinion for pair in same.pairs] == [0, 0.25, 0.5] * 2
+    checked = check_database("bapps_jnd", bapps)
+    assert (len(checked.pairs), checked.problems) == (6, ())
 
 
 def test_a_broken_bapps_says_what_is_wrong(bapps):

@@ -2,6 +2,7 @@
 
 import warnings
 
+import lpips
 import numpy as np
 import pytest
 import scipy.optimize
@@ -22,6 +23,7 @@ from iqa_metrics.statistics import (
     pooled,
     ranks,
     rmse,
+    same_precision,
     srocc,
     srocc_difference,
     srocc_interval,
@@ -325,3 +327,24 @@ def test_holm_rejects_what_stepping_down_rejects(p, level):
             break
         rejected.add(index)
     assert {i for i, value in enumerate(holm(p)) if value <= level} == rejected
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_precision_of_sameness_is_that_of_the_authors(seed):
+    random = np.random.default_rng(seed)
+    same = random.integers(0, 4, 40) / 3
+    distances = random.normal(size=(3, 40)) - same
+    found = same_precision(distances, same)
+    for row, value in zip(distances, found, strict=True):
+        order = np.argsort(row)
+        hits, misses = np.cumsum(same[order]), np.cumsum(1 - same[order])
+        expected = lpips.voc_ap(hits / hits[-1], hits / (hits + misses))
+        assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_sameness_found_at_once_is_found_in_any_order():
+    same = np.array([1.0, 0.0, 1.0, 0.0])
+    assert same_precision([0.0, 0.0, 0.0, 0.0], same) == 0.5
+    assert same_precision([0.0, 1.0, 0.0, 1.0], same) == 1.0
+    assert np.isnan(same_precision([0.0, 1.0], [0.0, 0.0]))
+    assert np.isnan(same_precision([np.nan, 1.0], [1.0, 0.0]))

@@ -4,10 +4,14 @@ import csv
 import math
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
 import pytest
 
+from iqa_metrics.report import write_report
 from iqa_metrics.statistics import holm
-from iqa_metrics.study import DescriptionError, analyse
+from iqa_metrics.study import DescriptionError, DistancesError, analyse
 from iqa_metrics.study.claims import CLAIMS, claims
 from iqa_metrics.study.comparisons import Comparer, compared
 from iqa_metrics.study.concatenated import concatenated
@@ -353,3 +357,64 @@ def test_distances_from_elsewhere_are_described_by_their_names(tmp_path):
     (tmp_path / "study.json").unlink()
     with pytest.raises(DescriptionError, match="better or worse"):
         analyse(tmp_path, higher_is="up")
+
+
+def judged_study(folder, asked):
+    """Images that people chose between, or called the same; a network sees them as they do."""
+    random = np.random.default_rng(0)
+    n = 200
+    worse = random.uniform(0, 1, (n, 2))
+    if asked == "choice":
+        nearer = (worse[:, 1] < worse[:, 0]).astype(float)
+        opinion = np.stack([1 - nearer, nearer], axis=1).reshape(-1)
+        seen, references = worse.reshape(-1), [f"ref{i}" for i in range(n) for _ in range(2)]
+    else:
+        opinion, seen = (worse[:, 0] < 0.4).astype(float), worse[:, 0]
+        references = [f"p0_{i}" for i in range(n)]
+    kinds = ["cnn" if int(one.strip("refp_").split("_")[-1]) % 2 else "blur" for one in references]
+    pairs = Pairs(
+        *("bapps", tuple(references), tuple(f"d{i}" for i in range(len(seen)))),
+        *(tuple(kinds), opinion, np.full(len(seen), math.nan)),
+    )
+    series = [Series("ssim", "", "", math.nan), Series("n", "l0", "euclidean", 1.0)]
+    values = np.array([1 - seen, random.permutation(seen)])
+    values[0, 5] = math.nan
+    errors = [""] * len(seen)
+    with written_distances(folder / "distances.parquet") as table:
+        table.add(pairs, series, values, errors)
+    database = DescribedDatabase(
+        "bapps", "BAPPS", "better", len(seen), n, 0, True, "", "", asked=asked
+    )
+    ssim = DescribedBaseline("ssim", True, "", False)
+    networks = (described("n", layers=1),)
+    Description("b", (database,), networks, (ssim,), ("euclidean",), (), SETTINGS).write(
+        folder / "study.json"
+    )
+
+
+@pytest.mark.parametrize("asked", ["choice", "sameness"])
+def test_choices_and_samenesses_are_scored_their_own_way(asked, tmp_path):
+    judged_study(tmp_path, asked)
+    found = analyse(tmp_path)
+    assert not found.correlations and not found.models and not found.claims  # noqa: PT018
+    rows = {(row.backbone, row.distortion): row for row in found.judgements}
+    assert set(rows) == {(name, part) for name in ("ssim", "n") for part in ("", "blur", "cnn")}
+    assert rows["ssim", ""].agreement == 1.0
+    chance = 0.5 if asked == "choice" else 0.4
+    assert rows["n", ""].agreement == pytest.approx(chance, abs=0.1)
+    assert rows["n", ""].low < rows["n", ""].agreement < rows["n", ""].high
+    assert rows["ssim", ""].n == 199
+    assert rows["n", ""].n == rows["n", "blur"].n + rows["n", "cnn"].n == 200
+    page = write_report(tmp_path).read_text()
+    assert "ssim does best" in page
+    assert "judgements.csv" not in page
+    assert "Choices and samenesses" in page
+
+
+def test_choices_that_are_not_two_a_reference_are_refused(tmp_path):
+    judged_study(tmp_path, "choice")
+    table = pq.read_table(tmp_path / "distances.parquet")
+    fewer = table.filter(pa.compute.not_equal(table["distorted"], "d0"))
+    pq.write_table(fewer, tmp_path / "distances.parquet")
+    with pytest.raises(DistancesError, match="two pairs for each reference"):
+        analyse(tmp_path)

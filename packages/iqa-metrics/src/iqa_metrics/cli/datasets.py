@@ -34,7 +34,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
         "name", "database", "references", "pairs", "higher is", "files", folded=("files",)
     )
     for f in facts:
-        counts = (str(f.references), str(f.pairs))
+        counts = ("" if n is None else str(n) for n in (f.references, f.pairs))
         listing.add_row(f.name, f.title, *counts, f.higher_is, f.layout)
     out.print(listing)
     out.print("None may be passed on by us: get them from their owners. A CSV of yours works too.")
@@ -71,8 +71,8 @@ def check_dataset(
         facts = found.facts
         said = "whole" if not found.problems else f"{len(found.problems)} problems"
         out.print(
-            f"{facts.title}: {len(found.pairs)} of {facts.pairs} pairs, {said}; a higher opinion "
-            f"is {facts.higher_is}. {facts.source}. Licence: {facts.licence}.",
+            f"{facts.title}: {len(found.pairs)} of {facts.pairs or '?'} pairs, {said}; a higher "
+            f"opinion is {facts.higher_is}. {facts.source}. Licence: {facts.licence}.",
             markup=False,
             soft_wrap=True,
         )

@@ -6,20 +6,30 @@ R. Zhang, P. Isola, A. A. Efros, E. Shechtman and O. Wang, "The Unreasonable Eff
 Features as a Perceptual Metric", CVPR 2018, arXiv:1801.03924.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from iqa_metrics.datasets.folders import Folder
-from iqa_metrics.datasets.records import Choice, DatasetError, Problem, Sameness
+from iqa_metrics.datasets.records import (
+    Choice,
+    DatabaseFacts,
+    DatasetError,
+    OpinionPair,
+    Problem,
+    Sameness,
+)
 
 CHOICES = ("traditional", "cnn", "superres", "deblur", "color", "frameinterp")
 CHOICE_COUNT = 36344
 SAMENESSES = ("traditional", "cnn")
 
 T = TypeVar("T")
+
+
+CHOICES_BELOW, SAMENESSES_BELOW = "2afc/val", "jnd/val"
 
 
 def read_choices(folder: str | Path, *, complete: bool = True) -> tuple[Choice, ...]:
@@ -37,34 +47,80 @@ def read_choices(folder: str | Path, *, complete: bool = True) -> tuple[Choice, 
     DatasetError
         If it is not there, or parts are missing; ``problems`` names them.
     """
-
-    def made(part: str, found: dict[str, Path], share: float) -> Choice:
-        return Choice(found["ref"], found["p0"], found["p1"], share, part)
-
-    count = CHOICE_COUNT if complete else None
-    return _read(Path(folder), "2afc/val", CHOICES, "judge", ("ref", "p0", "p1"), made, count)
+    files, problems = Folder(Path(folder), [f"{CHOICES_BELOW}/"]), list[Problem]()
+    found = tuple(_choices(files, problems))
+    if complete:
+        problems += _miscounted(len(found), [*files.missing, *problems])
+    return _whole(files, problems, found)
 
 
 def read_samenesses(folder: str | Path) -> tuple[Sameness, ...]:
     """Read the validation part of BAPPS JND, in a folder that holds ``jnd/val``; as above."""
+    files, problems = Folder(Path(folder), [f"{SAMENESSES_BELOW}/"]), list[Problem]()
+    return _whole(files, problems, tuple(_samenesses(files, problems)))
 
+
+def choice_pairs(
+    folder: Folder, facts: DatabaseFacts, problems: list[Problem]
+) -> Iterator[OpinionPair]:
+    """Yield choices as pairs, two a choice: both images beside their reference.
+
+    The opinion of each is the share of people who chose it.
+    """
+    count = 0
+    for one in _choices(folder, problems):
+        count += 1
+        shares = (1 - one.chose_second, one.chose_second)
+        for image, share in zip((one.first, one.second), shares, strict=True):
+            yield OpinionPair(one.reference, image, share, one.distortion)
+    problems += _miscounted(count, [*folder.missing, *problems])
+
+
+def sameness_pairs(
+    folder: Folder, facts: DatabaseFacts, problems: list[Problem]
+) -> Iterator[OpinionPair]:
+    """Yield pairs of images with the share of people who called them the same."""
+    for one in _samenesses(folder, problems):
+        yield OpinionPair(one.first, one.second, one.said_same, one.distortion)
+
+
+def _choices(folder: Folder, problems: list[Problem]) -> Iterator[Choice]:
+    def made(part: str, found: dict[str, Path], share: float) -> Choice:
+        return Choice(found["ref"], found["p0"], found["p1"], share, part)
+
+    return _read(folder, problems, CHOICES_BELOW, CHOICES, "judge", ("ref", "p0", "p1"), made)
+
+
+def _samenesses(folder: Folder, problems: list[Problem]) -> Iterator[Sameness]:
     def made(part: str, found: dict[str, Path], share: float) -> Sameness:
         return Sameness(found["p0"], found["p1"], share, part)
 
-    return _read(Path(folder), "jnd/val", SAMENESSES, "same", ("p0", "p1"), made)
+    return _read(folder, problems, SAMENESSES_BELOW, SAMENESSES, "same", ("p0", "p1"), made)
+
+
+def _miscounted(count: int, known: list[Problem]) -> list[Problem]:
+    """Return that choices are missing, unless problems that are known say which."""
+    if count == CHOICE_COUNT or known:
+        return []
+    return [Problem("missing", CHOICES_BELOW, f"expected {CHOICE_COUNT}, got {count}")]
+
+
+def _whole(folder: Folder, problems: list[Problem], found: tuple[T, ...]) -> tuple[T, ...]:
+    problems = [*dict.fromkeys(folder.missing), *problems]
+    if problems:
+        raise DatasetError(f"BAPPS in {folder.path} is not complete", problems)
+    return found
 
 
 def _read(
-    root: Path,
+    folder: Folder,
+    problems: list[Problem],
     below: str,
     parts: tuple[str, ...],
     answers: str,
     images: tuple[str, ...],
     made: Callable[[str, dict[str, Path], float], T],
-    expected: int | None = None,
-) -> tuple[T, ...]:
-    folder = Folder(root, [f"{below}/"])
-    found, problems = [], []
+) -> Iterator[T]:
     for part in parts:
         kinds = {
             **{kind: (f"{below}/{part}/{kind}", ".png") for kind in images},
@@ -90,13 +146,7 @@ def _read(
             if isinstance(share, Problem):
                 problems.append(share)
             elif len(there) == len(images):
-                found.append(made(part, there, share))
-    if expected is not None and len(found) != expected and not (problems or folder.missing):
-        problems.append(Problem("missing", below, f"expected {expected}, got {len(found)}"))
-    problems = [*dict.fromkeys(folder.missing), *problems]
-    if problems:
-        raise DatasetError(f"BAPPS in {folder.path} is not complete", problems)
-    return tuple(found)
+                yield made(part, there, share)
 
 
 def _share(file: Path) -> float | Problem:

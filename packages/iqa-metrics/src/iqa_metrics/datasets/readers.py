@@ -5,6 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from iqa_metrics.datasets.bapps import (
+    CHOICE_COUNT,
+    CHOICES_BELOW,
+    SAMENESSES_BELOW,
+    choice_pairs,
+    sameness_pairs,
+)
 from iqa_metrics.datasets.files import (
     lines_of,
     matrices_of,
@@ -24,6 +31,8 @@ from iqa_metrics.datasets.records import (
     Problem,
 )
 
+_BAPPS = "Zhang et al., CVPR 2018, arXiv:1801.03924"
+_BAPPS_LICENCE = "see the authors' repository; not to be passed on"
 _TID_LICENCE = "free for research; not to be passed on"
 
 
@@ -284,6 +293,26 @@ READERS: Mapping[str, _Reader] = {
             ("Train_Label/",),
             _pipal,
         ),
+        _Reader(
+            DatabaseFacts(
+                *("bapps_2afc", "BAPPS 2AFC, validation part", "better", (0.0, 1.0)),
+                *(CHOICE_COUNT, 2 * CHOICE_COUNT, _BAPPS, _BAPPS_LICENCE),
+                "2afc/val/PART/ref/, p0/, p1/, judge/",
+                asked="choice",
+            ),
+            (f"{CHOICES_BELOW}/",),
+            choice_pairs,
+        ),
+        _Reader(
+            DatabaseFacts(
+                *("bapps_jnd", "BAPPS JND, validation part", "better", (0.0, 1.0)),
+                *(None, None, _BAPPS, _BAPPS_LICENCE),
+                "jnd/val/PART/p0/, p1/, same/",
+                asked="sameness",
+            ),
+            (f"{SAMENESSES_BELOW}/",),
+            sameness_pairs,
+        ),
     )
 }
 
@@ -294,7 +323,8 @@ def read_database(name: str, folder: str | Path, *, complete: bool = True) -> Op
     Parameters
     ----------
     name
-        ``tid2008``, ``tid2013``, ``kadid10k``, ``csiq``, ``live`` or ``pipal``.
+        ``tid2008``, ``tid2013``, ``kadid10k``, ``csiq``, ``live``, ``pipal``, ``bapps_2afc`` or
+        ``bapps_jnd``.
     folder
         The folder as downloaded and unpacked, in whatever letter case.
     complete

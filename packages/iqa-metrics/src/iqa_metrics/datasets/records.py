@@ -8,6 +8,8 @@ from typing import Literal
 HigherIs = Literal["better", "worse"]
 HIGHER_IS: tuple[HigherIs, ...] = ("better", "worse")
 
+Asked = Literal["score", "choice", "sameness"]
+
 _SHOWN = 5
 
 
@@ -99,6 +101,11 @@ class DatabaseFacts:
         One line about the files that are expected.
     opinion
         Whether people were asked; False where scores are something else, such as severity.
+    asked
+        What people were asked: to score an image (``score``), to choose which of two images is
+        nearer to a reference (``choice``: each choice is two pairs, one behind the other, and their
+        opinions are the shares of people who chose them), or whether two images are the same
+        (``sameness``: the opinion is the share who said so).
     """
 
     name: str
@@ -111,6 +118,7 @@ class DatabaseFacts:
     licence: str
     layout: str
     opinion: bool = True
+    asked: Asked = "score"
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
         models=_models(study),
         comparisons=forest.listing(study.comparisons, "All comparisons"),
         correlations=_correlations(study),
+        judgements=_judgements(study),
         databases=_databases(study),
         backbones=_backbones(study),
         baselines=_baselines(study),
@@ -138,6 +139,7 @@ def _summary(study: Study) -> list[str]:
                     else " No baseline was measured."
                 )
             )
+    found += _judged(study)
     told = study.main(study.claims)
     for database in told:
         of = [one for one in study.claims if one.database == database]
@@ -148,6 +150,23 @@ def _summary(study: Study) -> list[str]:
         found.append(
             f"Of the paper's {wording.counted(len(of), 'claim')} tested{where}, "
             f"{wording.listed(tally)}."
+        )
+    return found
+
+
+def _judged(study: Study) -> list[str]:
+    """Say what does best where people chose or compared."""
+    found = []
+    for database in dict.fromkeys(row.database for row in study.judgements):
+        best = max(
+            (row for row in study.judgements if row.database == database and not row.distortion),
+            key=lambda row: -1.0 if row.agreement != row.agreement else row.agreement,
+        )
+        what = "share of people agreed with" if best.measure == "2afc" else "average precision"
+        name = ":".join(part for part in (best.backbone, best.layer, best.readout) if part)
+        found.append(
+            f"On {study.label(database)}, {name} does best: {what} "
+            f"{wording.number(best.agreement)}{wording.bracketed(best.low, best.high)}."
         )
     return found
 
@@ -204,6 +223,35 @@ def _correlations(study: Study) -> Table | None:
     )
     numeric = ("depth", "pairs", "interval", *numbers)
     return documents.table("All correlations, with their signs", columns, rows, numeric)
+
+
+def _judgements(study: Study) -> Table | None:
+    """Return what was found where people chose or compared, best first; None where nothing was."""
+    if not study.judgements:
+        return None
+    ordered = sorted(
+        (row for row in study.judgements if row.agreement == row.agreement),
+        key=lambda row: (row.database, row.distortion, -row.agreement),
+    )
+    return documents.table(
+        "Choices and samenesses",
+        (
+            *("model", "database", "part", "layer", "readout", "measure", "shown"),
+            *("agreement", "interval"),
+        ),
+        [
+            (
+                *(documents.text(row.backbone), documents.text(row.database)),
+                *(documents.text(row.distortion or "all"), documents.text(row.layer)),
+                *(documents.text(row.readout), documents.text(row.measure)),
+                *(documents.count(row.n), documents.value(row.agreement)),
+                documents.interval(row.low, row.high),
+            )
+            for row in ordered
+        ],
+        ("shown", "agreement", "interval"),
+        "judgements.csv",
+    )
 
 
 def _databases(study: Study) -> Table:

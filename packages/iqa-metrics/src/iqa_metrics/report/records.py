@@ -12,7 +12,7 @@ from iqa_metrics.study.description import (
     DescribedNetwork,
     Description,
 )
-from iqa_metrics.study.rows import POOLED, Claim, Compared, Correlation, Model
+from iqa_metrics.study.rows import POOLED, Claim, Compared, Correlation, Judgement, Model
 from iqa_metrics.study.settings import Statistics
 
 
@@ -35,6 +35,7 @@ class Study:
     models: tuple[Model, ...] = field(repr=False)
     comparisons: tuple[Compared, ...] = field(repr=False)
     claims: tuple[Claim, ...] = field(repr=False)
+    judgements: tuple[Judgement, ...] = field(default=(), repr=False)
 
     @property
     def title(self) -> str:

@@ -4,7 +4,16 @@ from pathlib import Path
 
 from iqa_metrics.report.records import Study
 from iqa_metrics.study.description import DESCRIPTION, Description
-from iqa_metrics.study.rows import Claim, Compared, Correlation, Model, TableError, read_rows
+from iqa_metrics.study.rows import (
+    FILES,
+    Claim,
+    Compared,
+    Correlation,
+    Judgement,
+    Model,
+    TableError,
+    read_rows,
+)
 
 
 class ReportError(TableError):
@@ -30,6 +39,7 @@ def read_study(folder: Path) -> Study:
             Description.read(folder / DESCRIPTION),
             *(read_rows(folder, Correlation), read_rows(folder, Model)),
             *(read_rows(folder, Compared), read_rows(folder, Claim)),
+            read_rows(folder, Judgement) if (folder / FILES[Judgement]).exists() else (),
         )
     except TableError as error:
         raise ReportError(str(error)) from error

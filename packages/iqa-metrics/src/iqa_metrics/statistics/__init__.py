@@ -16,10 +16,12 @@ Correlation Methods", 1948; ITU-T P.1401 (2020); VQEG, "Final Report on the Vali
 Models of Video Quality Assessment", 2000; S. Holm, Scandinavian Journal of Statistics 6, 1979.
 """
 
+from iqa_metrics.statistics.correlations import agreed_with as agreed_with
 from iqa_metrics.statistics.correlations import krocc as krocc
 from iqa_metrics.statistics.correlations import plcc as plcc
 from iqa_metrics.statistics.correlations import ranks as ranks
 from iqa_metrics.statistics.correlations import rmse as rmse
+from iqa_metrics.statistics.correlations import same_precision as same_precision
 from iqa_metrics.statistics.correlations import srocc as srocc
 from iqa_metrics.statistics.correlations import two_afc as two_afc
 from iqa_metrics.statistics.families import holm as holm

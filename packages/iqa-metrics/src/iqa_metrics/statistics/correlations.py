@@ -82,11 +82,56 @@ def two_afc(first: ArrayLike, second: ArrayLike, chose_second: ArrayLike) -> Flo
     R. Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR
     2018, section 4.
     """
+    found: Floats = agreed_with(first, second, chose_second).mean(-1)
+    return found
+
+
+def agreed_with(first: ArrayLike, second: ArrayLike, chose_second: ArrayLike) -> Floats:
+    """Return the same choice by choice, ``[..., n]``; parameters as of :func:`two_afc`."""
     a, b = fitting(first, second)
     share = np.asarray(chose_second, dtype=np.float64)
     agreed = np.where(a < b, 1 - share, np.where(a > b, share, 0.5))
-    found: Floats = np.where(np.isnan(a + b + share), np.nan, agreed).mean(-1)
-    return found
+    return np.where(np.isnan(a + b + share), np.nan, agreed)
+
+
+def same_precision(distances: ArrayLike, said_same: ArrayLike) -> Floats:
+    """Return the average precision with which small distances find images that people call same.
+
+    Parameters
+    ----------
+    distances
+        ``[..., n]``.
+    said_same
+        Share of people who saw no difference, ``[n]``, in [0, 1].
+
+    Returns
+    -------
+    ndarray
+        ``[...]``, in [0, 1]: the area under precision over recall, where precision is made
+        monotone, as for PASCAL VOC. Equal distances are found together. NaN where nobody saw two
+        images as the same.
+
+    References
+    ----------
+    R. Zhang et al., CVPR 2018, section 4, of just noticeable differences; M. Everingham et al.,
+    International Journal of Computer Vision 88(2), 2010.
+    """
+    x, share = fitting(distances, said_same)
+    rows = x.reshape(-1, x.shape[-1])
+    found = np.full(len(rows), np.nan)
+    for index, row in enumerate(rows):
+        if not np.isnan(row).any() and share.sum() > 0:
+            found[index] = _average_precision(row, share)
+    return found.reshape(x.shape[:-1])
+
+
+def _average_precision(distances: Floats, share: Floats) -> float:
+    order = np.argsort(distances, kind="stable")
+    ends = np.flatnonzero(np.r_[np.diff(distances[order]) > 0, True])
+    hits = np.cumsum(share[order])[ends]
+    recall = np.r_[0.0, hits / share.sum()]
+    precision = np.maximum.accumulate((hits / (ends + 1))[::-1])[::-1]
+    return float((np.diff(recall) * precision).sum())
 
 
 def ranks(values: ArrayLike) -> Floats:

@@ -15,6 +15,7 @@ from .plan import with_controls as with_controls
 from .rows import Claim as Claim
 from .rows import Compared as Compared
 from .rows import Correlation as Correlation
+from .rows import Judgement as Judgement
 from .rows import Model as Model
 from .rows import TableError as TableError
 from .running import Finished as Finished

@@ -10,8 +10,9 @@ from iqa_metrics.study.concatenated import concatenated
 from iqa_metrics.study.correlations import Judged, correlations
 from iqa_metrics.study.description import DESCRIPTION, Description, DescriptionError
 from iqa_metrics.study.distances import DISTANCES, read_distances
+from iqa_metrics.study.judgements import judgements
 from iqa_metrics.study.models import models
-from iqa_metrics.study.rows import Claim, Compared, Correlation, Model, write_rows
+from iqa_metrics.study.rows import FILES, Claim, Compared, Correlation, Judgement, Model, write_rows
 from iqa_metrics.study.scopes import scopes
 
 
@@ -23,12 +24,15 @@ class Analysis:
     ----------
     correlations, models, comparisons, claims
         The rows of the tables of these names.
+    judgements
+        Of databases in which people chose or compared; they are in no other table.
     """
 
     correlations: Sequence[Correlation]
     models: Sequence[Model]
     comparisons: Sequence[Compared]
     claims: Sequence[Claim]
+    judgements: Sequence[Judgement] = ()
 
 
 def analyse(
@@ -43,7 +47,8 @@ def analyse(
     ----------
     folder
         Where ``distances.parquet`` and ``study.json`` are; ``correlations.csv``, ``models.csv``,
-        ``comparisons.csv`` and ``claims.csv`` are written.
+        ``comparisons.csv`` and ``claims.csv`` are written, and ``judgements.csv`` where people
+        chose or compared.
     progress
         Is told how many groups of series were correlated, and of how many.
     higher_is
@@ -74,9 +79,12 @@ def analyse(
             f"{', '.join(strange)}"
         )
     settings = description.statistics
+    described = {one.name: one for one in description.databases}
+    whole = {name: concatenated(one, description.concatenations) for name, one in measured.items()}
     judged = {
-        name: Judged(concatenated(one, description.concatenations), settings, settings.seed + at)
-        for at, (name, one) in enumerate(measured.items())
+        name: Judged(one, settings, settings.seed + at)
+        for at, (name, one) in enumerate(whole.items())
+        if described[name].asked == "score"
     }
     found = correlations(judged, known, progress)
     comparers = [Comparer(scope) for scope in scopes(judged, description)]
@@ -85,9 +93,19 @@ def analyse(
         [row for one in comparers for row in models(one.scope)],
         [row for one in comparers for row in compared(one)],
         [row for one in comparers for row in claims(one)],
+        [
+            row
+            for name, one in whole.items()
+            if name not in judged
+            for row in judgements(one, described[name], description)
+        ],
     )
     write_rows(root, Correlation, analysis.correlations)
     write_rows(root, Model, analysis.models)
     write_rows(root, Compared, analysis.comparisons)
     write_rows(root, Claim, analysis.claims)
+    if analysis.judgements:
+        write_rows(root, Judgement, analysis.judgements)
+    else:
+        (root / FILES[Judgement]).unlink(missing_ok=True)
     return analysis

@@ -44,6 +44,7 @@ def described_database(
         opinion=facts.opinion,
         source=facts.source,
         licence=facts.licence,
+        asked=facts.asked,
     )
 
 

@@ -32,7 +32,7 @@ class DescribedDatabase:
 
     Attributes
     ----------
-    name, title, higher_is, source, licence, opinion
+    name, title, higher_is, source, licence, opinion, asked
         As of :class:`iqa_metrics.datasets.DatabaseFacts`; the name is the plan's.
     pairs, references, failed
         How many it has, and how many pairs failed in some reading.
@@ -47,6 +47,7 @@ class DescribedDatabase:
     opinion: bool
     source: str
     licence: str
+    asked: str = "score"
 
 
 @dataclass(frozen=True)

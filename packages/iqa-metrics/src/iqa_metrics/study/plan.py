@@ -170,6 +170,14 @@ class Plan:
                 f"readouts: the first is what others are compared with, so it can't be {RELEVANCE}"
             )
 
+        if RELEVANCE in self.readouts:
+            others = [n for n, one in self.databases.items() if one.facts.asked != "score"]
+            if others:
+                raise PlanError(
+                    f"readouts: {RELEVANCE} learns from scores, and {', '.join(others)} has choices "
+                    "or samenesses; give it a plan of its own"
+                )
+
     @property
     def measured(self) -> tuple[Readout, ...]:
         """The readouts that are measured in the pass itself."""

@@ -173,11 +173,41 @@ class Claim:
     why: str = ""
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """A row of the table of databases in which people chose or compared.
+
+    Attributes
+    ----------
+    database, distortion, backbone, layer, depth, readout
+        As of :class:`Correlation`; the distortion is a part of the database.
+    measure
+        ``2afc`` or ``jnd``.
+    n
+        How many choices, or pairs.
+    agreement, low, high
+        The share of people agreed with, or the average precision, and its interval.
+    """
+
+    database: str
+    distortion: str
+    backbone: str
+    layer: str
+    depth: float
+    readout: str
+    measure: str
+    n: int
+    agreement: float
+    low: float
+    high: float
+
+
 FILES: Mapping[type, str] = {
     Correlation: "correlations.csv",
     Model: "models.csv",
     Compared: "comparisons.csv",
     Claim: "claims.csv",
+    Judgement: "judgements.csv",
 }
 """Rows to the files that they stand in."""
 

@@ -1,0 +1,108 @@
+"""``judgements.csv``: databases in which people chose or compared, scored their own way.
+
+Of choices between two images, the share of people whom a metric agrees with (2AFC); of images that
+look the same or not, the average precision with which small distances find the same ones (JND). A
+similarity counts with its sign turned.
+
+References
+----------
+R. Zhang, P. Isola, A. A. Efros, E. Shechtman and O. Wang, "The Unreasonable Effectiveness of Deep
+Features as a Perceptual Metric", CVPR 2018, arXiv:1801.03924.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from iqa_metrics import statistics
+from iqa_metrics.study.description import DescribedDatabase, Description
+from iqa_metrics.study.distances import DistancesError, Floats, Ints, Measured
+from iqa_metrics.study.rows import Judgement
+
+
+def judgements(
+    measured: Measured, database: DescribedDatabase, description: Description
+) -> Iterator[Judgement]:
+    """Yield the rows of a database, of all of it and of each part.
+
+    Raises
+    ------
+    DistancesError
+        If choices are not two pairs a reference.
+    """
+    similar = {one.name for one in description.baselines if one.higher_is_better}
+    signs = np.array([-1.0 if one.backbone in similar else 1.0 for one in measured.series])
+    values = measured.values * signs[:, None]
+    if database.asked == "choice":
+        firsts, seconds = _choices(measured)
+        judged = measured.pairs.opinion[seconds]
+        parts = np.asarray(measured.pairs.distortions)[firsts]
+        sets = [values[:, firsts], values[:, seconds]]
+    else:
+        judged, parts, sets = (
+            measured.pairs.opinion,
+            np.asarray(measured.pairs.distortions),
+            [values],
+        )
+    kinds = [kind for kind in dict.fromkeys(parts.tolist()) if kind]
+    settings = description.statistics
+    for part in ["", *(kinds if len(kinds) > 1 else [])]:
+        chosen = np.ones(len(judged), bool) if not part else parts == part
+        for row, one in enumerate(measured.series):
+            there = chosen & np.logical_and.reduce([np.isfinite(of[row]) for of in sets])
+            of_row = [of[row][there] for of in sets]
+            found = _scored(of_row, judged[there], settings.confidence, settings.seed)
+            yield Judgement(
+                database.name,
+                part,
+                *(one.backbone, one.layer, one.depth, one.readout),
+                "2afc" if database.asked == "choice" else "jnd",
+                int(there.sum()),
+                *found,
+            )
+
+
+def _choices(measured: Measured) -> tuple[Ints, Ints]:
+    """Return the places of both images of each choice."""
+    order = np.argsort(np.asarray(measured.pairs.references), kind="stable")
+    ordered = np.asarray(measured.pairs.references)[order]
+    if (
+        len(order) % 2
+        or (ordered[::2] != ordered[1::2]).any()
+        or (ordered[1:-1:2] == ordered[2::2]).any()
+    ):
+        raise DistancesError(
+            f"{measured.pairs.database}: expected two pairs for each reference, the images that "
+            "people chose between"
+        )
+    return order[::2], order[1::2]
+
+
+_DRAWS = 200
+
+
+def _scored(
+    distances: list[Floats], judged: Floats, confidence: float, seed: int
+) -> tuple[float, float, float]:
+    """Return a score and its interval, over what people were shown."""
+    if len(judged) < 2:
+        return math.nan, math.nan, math.nan
+    if len(distances) == 2:
+        from scipy.stats import norm
+
+        agreed = statistics.agreed_with(distances[0], distances[1], judged)
+        # Thousands of choices that know nothing of each other: their mean is normal.
+        reach = norm.ppf((1 + confidence) / 2) * agreed.std(ddof=1) / math.sqrt(len(agreed))
+        value = float(agreed.mean())
+        return value, max(0.0, value - float(reach)), min(1.0, value + float(reach))
+    value = float(statistics.same_precision(distances[0], judged))
+    stream = np.random.default_rng(seed)
+    draws = [stream.integers(len(judged), size=len(judged)) for _ in range(_DRAWS)]
+    drawn = np.array(
+        [statistics.same_precision(distances[0][index], judged[index]) for index in draws]
+    )
+    if np.isnan(drawn).any():
+        return value, math.nan, math.nan
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return value, float(low), float(high)
