@@ -9,9 +9,9 @@ from .plan import Network as Network
 from .plan import Plan as Plan
 from .plan import here as here
 from .plan import network as network
-from .plan import plan_of as plan_of
-from .plan import read_plan as read_plan
 from .plan import with_controls as with_controls
+from .plan_files import plan_of as plan_of
+from .plan_files import read_plan as read_plan
 from .rows import Claim as Claim
 from .rows import Compared as Compared
 from .rows import Correlation as Correlation

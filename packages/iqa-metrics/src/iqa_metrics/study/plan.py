@@ -1,58 +1,10 @@
-"""What a study measures: databases, networks, layers, readouts, baselines.
+"""What a study measures: databases, networks, layers, readouts, baselines."""
 
-A plan is made in Python, or read from TOML:
-
-.. code-block:: toml
-
-    title = "VGG and ResNet on TID2013"
-    layers = "named"                   # or "all" modules, or a list of names
-    readouts = ["euclidean", "channel_mean_std", "weighted_euclidean"]
-    concatenations = ["cumulative:joint", "pairs:sum"]
-    baselines = ["psnr", "ssim", "lpips_alex", "dists"]
-    untrained = true                   # the control of each architecture, too
-    missing = "refuse"                 # or "skip": networks whose weights are not here
-
-    [statistics]                       # or none of it
-    draws = 1000
-    seed = 0
-    confidence = 0.95
-    margin = 0.02
-
-    [[databases]]
-    name = "tid2013"
-    folder = "data/tid2013"
-
-    [[databases]]                      # a table of your own
-    name = "mine"
-    pairs = "pairs.csv"
-    opinion = "dmos"
-    higher_is = "worse"
-
-    [[databases]]                      # made here, scored by severity
-    name = "ladder"
-
-    [[backbones]]
-    name = "vgg16"
-    layers = ["relu3_3", "pool5"]      # or none: the plan's
-
-    [[backbones]]
-    where = { goal = "classification", family = "ResNet" }
-
-    [[backbones]]
-    record = "vgg16-hed.toml"
-
-Paths are relative to the plan's file.
-"""
-
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
-from iqa_metrics.backbones import Backbone, backbone, read_record, select
-from iqa_metrics.datasets import OpinionDatabase, make_ladder, read_database, read_opinions
-from iqa_metrics.datasets.records import HIGHER_IS
+from iqa_metrics.backbones import Backbone
+from iqa_metrics.datasets.records import OpinionDatabase
 from iqa_metrics.factors import UNTRAINED
 from iqa_metrics.metrics import parse_spec
 from iqa_metrics.names import lookup
@@ -61,13 +13,7 @@ from iqa_metrics.study.rows import POOLED
 from iqa_metrics.study.settings import PlanError, Statistics
 from iqa_metrics.weights import WeightsError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 NAMED, ALL = "named", "all"
-LADDER = "ladder"
 RELEVANCE = "weighted_euclidean"
 """The one weighted readout that a study knows: its weights are learned from the study's opinions,
 and each pair is measured by weights that were learned without its reference."""
@@ -174,8 +120,8 @@ class Plan:
             others = [n for n, one in self.databases.items() if one.facts.asked != "score"]
             if others:
                 raise PlanError(
-                    f"readouts: {RELEVANCE} learns from scores, and {', '.join(others)} has choices "
-                    "or samenesses; give it a plan of its own"
+                    f"readouts: {RELEVANCE} learns from scores, and {', '.join(others)} has none, "
+                    "but choices or samenesses; give it a plan of its own"
                 )
 
     @property
@@ -257,179 +203,3 @@ def here(networks: Iterable[Network], *, skip: bool = False) -> list[Network]:
             f"fetch {names}', or leave them out with --missing skip. {how}"
         )
     return found
-
-
-# From a file --------------------------------------------------------------------------------------
-
-_KNOWN = {
-    "title": str,
-    "layers": (str, list),
-    "readouts": list,
-    "concatenations": list,
-    "baselines": list,
-    "untrained": bool,
-    "missing": str,
-    "statistics": dict,
-    "databases": list,
-    "backbones": list,
-}
-_OF_DATABASE = dict.fromkeys(("name", "folder", "pairs", "opinion", "higher_is"), str)
-_OF_BACKBONE = {"name": str, "record": str, "where": dict, "layers": (str, list)}
-_MISSING = ("refuse", "skip")
-
-
-def read_plan(path: str | Path, ladder: str | Path, *, missing: str | None = None) -> Plan:
-    """Read a plan from a TOML file, and all that it names.
-
-    Parameters
-    ----------
-    path
-        The file; the head of :mod:`iqa_metrics.study.plan` shows its form.
-    ladder, missing
-        As for :func:`plan_of`.
-
-    Raises
-    ------
-    PlanError
-        If the file can't be read, or something in it is unknown or does not fit.
-    DatasetError, PairsError, UnknownNameError, WeightsError
-        If a database or a network can't be used.
-    """
-    file = Path(path)
-    try:
-        facts = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PlanError(f"{file}: can't be read as TOML: {error}") from error
-    facts = {"title": file.stem, **facts}
-    return plan_of(facts, file.parent, ladder, where=str(file), missing=missing)
-
-
-def plan_of(
-    facts: Mapping[str, Any],
-    folder: str | Path,
-    ladder: str | Path,
-    *,
-    where: str = "plan",
-    missing: str | None = None,
-) -> Plan:
-    """Make a plan of what a TOML file, or the command line, says, and read all that it names.
-
-    Parameters
-    ----------
-    facts
-        As TOML is read: tables are dicts.
-    folder
-        What paths are relative to.
-    ladder
-        Folder for the images of the built-in ladder, where no other is said.
-    where
-        What messages call the plan.
-    missing
-        ``refuse`` or ``skip`` networks whose weights are not here, before what the plan says.
-
-    Raises
-    ------
-    PlanError, DatasetError, PairsError, UnknownNameError, WeightsError
-        As of :func:`read_plan`.
-    """
-    base = Path(folder)
-    _check(facts, _KNOWN, where)
-    databases: dict[str, OpinionDatabase] = {}
-    for number, given in enumerate(facts.get("databases", []), start=1):
-        place = f"{where}, database {number}"
-        _check(given, _OF_DATABASE, place)
-        name, found = _database(given, base, Path(ladder), place)
-        if name in databases:
-            raise PlanError(f"{place}: another one is called {name} already; give it a name")
-        databases[name] = found
-    settings = facts.get("statistics", {})
-    _check(settings, {f.name: (int, float) for f in fields(Statistics)}, f"{where}, statistics")
-    options = {
-        name: _names(facts[name], f"{where}: {name}")
-        for name in ("readouts", "concatenations", "baselines")
-        if name in facts
-    }
-    return Plan(
-        databases,
-        _networks(facts, base, where, missing),
-        **options,
-        title=facts.get("title", "Study"),
-        statistics=Statistics(**settings),
-    )
-
-
-def _networks(
-    facts: Mapping[str, Any], base: Path, where: str, missing: str | None
-) -> list[Network]:
-    choice = missing or facts.get("missing", _MISSING[0])
-    if choice not in _MISSING:
-        raise PlanError(f"missing: expected refuse or skip, got {choice!r}")
-    layers = _layers(facts.get("layers", NAMED), where)
-    found: dict[str, Network] = {}
-    for number, given in enumerate(facts.get("backbones", []), start=1):
-        place = f"{where}, backbone {number}"
-        _check(given, _OF_BACKBONE, place)
-        of_this = _layers(given["layers"], place) if "layers" in given else layers
-        for record in _records(given, base, place):
-            # A network that a query finds again keeps the layers it was named with.
-            found.setdefault(record.name, network(record, of_this))
-    chosen = here(found.values(), skip=choice == "skip")
-    return with_controls(chosen) if facts.get("untrained", False) else chosen
-
-
-def _layers(given: Layers, where: str) -> Layers:
-    if isinstance(given, str):
-        return lookup("choice of layers", given, {choice: choice for choice in (NAMED, ALL)})
-    return _names(given, f"{where}: layers")
-
-
-def _names(given: Sequence[Any], where: str) -> tuple[str, ...]:
-    if not all(isinstance(text, str) for text in given):
-        raise PlanError(f"{where}: expected names, got {list(given)}")
-    return tuple(given)
-
-
-def _check(facts: object, known: Mapping[str, Any], where: str) -> None:
-    if not isinstance(facts, dict):
-        raise PlanError(f"{where}: expected a table, got {facts!r}")
-    for key, value in facts.items():
-        expected = lookup(f"key of {where}", key, known)
-        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-            kinds = expected if isinstance(expected, tuple) else (expected,)
-            names = {str: "text", list: "a list", dict: "a table", bool: "true or false"}
-            said = " or ".join(names.get(kind, "a number") for kind in kinds)
-            raise PlanError(f"{where}: {key}: expected {said}, got {value!r}")
-
-
-def _database(
-    given: Mapping[str, str], folder: Path, ladder: Path, where: str
-) -> tuple[str, OpinionDatabase]:
-    if "pairs" in given:
-        if "folder" in given:
-            raise PlanError(f"{where}: expected pairs or a folder, and both came")
-        direction = next((d for d in HIGHER_IS if d == given.get("higher_is")), None)
-        if direction is None:
-            raise PlanError(f'{where}: expected higher_is = "better" or "worse"')
-        found = read_opinions(folder / given["pairs"], direction, given.get("opinion", "opinion"))
-        return given.get("name", found.facts.name), found
-    if "opinion" in given or "higher_is" in given:
-        raise PlanError(f"{where}: opinion and higher_is go with pairs")
-    if "name" not in given:
-        raise PlanError(f"{where}: expected name and folder, or pairs")
-    name = given["name"]
-    if name == LADDER:
-        return name, make_ladder(folder / given["folder"] if "folder" in given else ladder)
-    if "folder" not in given:
-        raise PlanError(f"{where}: {name} needs the folder that it lies in")
-    return name, read_database(name, folder / given["folder"])
-
-
-def _records(given: Mapping[str, Any], folder: Path, where: str) -> list[Backbone]:
-    ways = [key for key in ("name", "record", "where") if key in given]
-    if len(ways) != 1:
-        raise PlanError(f"{where}: expected one of name, record and where, got {len(ways)}")
-    if ways == ["name"]:
-        return [backbone(given["name"])]
-    if ways == ["record"]:
-        return [read_record(folder / given["record"])]
-    return list(select(None, **{key: str(value) for key, value in given["where"].items()}))

@@ -25,7 +25,10 @@ _LEFT_OUT = (
     *("cli/", "datasets/", "report/", "statistics/"),
     *(f"study/{name}" for name in ("analysis", "claims", "comparisons", "concatenated")),
     *(f"study/{name}" for name in ("correlations", "describing", "description", "distances")),
-    *(f"study/{name}" for name in ("models", "plan", "rows", "running", "scopes", "settings")),
+    *(
+        f"study/{name}"
+        for name in ("judgements", "models", "plan", "rows", "running", "scopes", "settings")
+    ),
     *("agreement", "atomic", "factors", "fetching", "names", "relevance", "resuming", "scores"),
     *("tables", "torchmetrics", "weights"),
 )
