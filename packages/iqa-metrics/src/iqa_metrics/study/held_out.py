@@ -50,7 +50,7 @@ def held_out(
     key = key_of(
         {
             "reading": RELEVANCE,
-            "code": code_digest(),
+            "code": code_digest("statistics/"),
             "squares": list(keys.of[SQUARES]),
             "opinion": [repr(value) for value in pairs.opinion.tolist()],
             "references": list(pairs.references),

@@ -113,15 +113,21 @@ def key_of(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """Return a SHA-256 of the code that makes a value of two images: ours, and torch's release."""
+@lru_cache
+def code_digest(*also: str) -> str:
+    """Return a SHA-256 of the code that makes a value of two images: ours, and torch's release.
+
+    Parameters
+    ----------
+    also
+        Beginnings of paths in the package, of what else decides a value.
+    """
     releases = " ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "pillow"))
     digest = hashlib.sha256(releases.encode())
     root = Path(__file__).parents[1]
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
-        if not name.startswith(_LEFT_OUT):
+        if name.startswith(also) or not name.startswith(_LEFT_OUT):
             digest.update(name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
