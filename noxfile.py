@@ -139,7 +139,7 @@ def differences(session):
 @nox.session
 def bench(session):
     """Measure time and memory beside other implementations; give it options after --."""
-    install(session, "-e", f"{LIBRARY}[safetensors]", "scipy")
+    install(session, "-e", f"{LIBRARY}[safetensors,study]")
     missing = []
     for peer in PEERS:
         try:

@@ -237,6 +237,19 @@ CASES: tuple[Case, ...] = (
         processes=1,
     ),
     Case(
+        "a study's statistics",
+        "study",
+        "study",
+        {"networks": 46},
+        (
+            Row("46 networks x 20 layers x 3000 pairs, 1000 draws", targets.STUDY_SECONDS),
+            Row("its memory", targets.STUDY_MIB),
+            Row("intervals of 8 series"),
+            Row("weights of 320 channels"),
+        ),
+        processes=1,
+    ),
+    Case(
         "import",
         "import",
         "imports",

@@ -14,6 +14,7 @@ MODULES = {
     "table": "benchmarks.tables",
     "imports": "benchmarks.imports",
     "opinions": "benchmarks.opinions",
+    "study": "benchmarks.statistics_of_studies",
 }
 KINDS = (*CONTESTS, *MODULES)
 

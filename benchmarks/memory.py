@@ -63,6 +63,11 @@ def resident() -> int:
     return _resident("VmRSS")
 
 
+def peak() -> int:
+    """Return how many bytes of this process were resident at the most."""
+    return _resident("VmHWM")
+
+
 def _resident(key: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):

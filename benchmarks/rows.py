@@ -253,9 +253,29 @@ def opinion_rows(case: Case, results: Results) -> list[Finding]:
     return found
 
 
+def study_rows(case: Case, results: Results) -> list[Finding]:
+    """Return time and memory of a study's statistics, and parts of them beside scipy."""
+    whole, memory, *parts = case.rows
+    (first, *_) = results
+    seconds, mib = first["seconds"], first["peak_mib"]
+    found = [
+        Finding(whole.ours, f"{seconds:,.0f} s", ratio=seconds, at_most=whole.at_most),
+        Finding(f"{whole.ours}: {memory.ours}", f"{mib:,.0f} MiB", ratio=mib),
+    ]
+    found[1].at_most = memory.at_most
+    if first["networks"] != case.options["networks"]:
+        found[0].notes.append(f"{first['networks']} networks alone")
+    for row, key in zip(parts, ("intervals", "weights"), strict=True):
+        ours, scipy = first[key]["ours"], first[key]["scipy"]
+        found.append(Finding(row.ours, f"{1000 * ours:,.1f} ms", f"{1000 * scipy:,.1f} ms (scipy)"))
+        found[-1].ratio = ours / scipy
+    return found
+
+
 _BY_KIND: Mapping[str, Callable[[Case, Results], list[Finding]]] = {
     "memory": memory_rows,
     "table": table_rows,
     "imports": import_rows,
     "opinions": opinion_rows,
+    "study": study_rows,
 }

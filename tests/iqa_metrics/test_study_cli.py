@@ -28,7 +28,8 @@ def run(table, out, *more):
 
 
 def test_by_flags_and_by_a_plan_alike(table, tmp_path):
-    done = run(table, tmp_path / "flags", "--readout", "euclidean", "--no-report")
+    more = ("--readout", "euclidean,gram", "--readout", "cosine", "--no-report")
+    done = run(table, tmp_path / "flags", *more)
     assert done.exit_code == 0, done.output
     assert "efficientnet_lite0" in done.output
     assert "Claims of the paper: " in done.output
@@ -36,7 +37,7 @@ def test_by_flags_and_by_a_plan_alike(table, tmp_path):
     plan = table.parent / "plan.toml"
     plan.write_text(
         'title = "Study"\nlayers = ["stem", "block3", "block9"]\nbaselines = ["ssim"]\n'
-        '[statistics]\ndraws = 40\n[[databases]]\npairs = "pairs.csv"\nhigher_is = "worse"\n'
+        'readouts = ["euclidean", "gram", "cosine"]\n[statistics]\ndraws = 40\n[[databases]]\npairs = "pairs.csv"\nhigher_is = "worse"\n'
         '[[backbones]]\nname = "efficientnet_lite0"\n'
     )
     assert iqa("study", "run", plan, "--out", tmp_path / "plan", "--no-report").exit_code == 0

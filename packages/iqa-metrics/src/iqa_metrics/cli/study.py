@@ -59,7 +59,8 @@ def run(
         Optional[Path], typer.Option("--folder", help="The database's folder.")
     ] = None,
     backbone: Annotated[
-        Optional[list[str]], typer.Option(help="A network; may be given several times.")
+        Optional[list[str]],
+        typer.Option(help="Networks, with commas; may be given several times."),
     ] = None,
     where: Annotated[
         Optional[list[str]],
@@ -107,11 +108,11 @@ def run(
     """
     given = {
         "databases": _database(pairs, opinion, higher_is, database, database_folder),
-        "backbones": _backbones(backbone, where, record),
+        "backbones": _backbones(_listed(backbone), where, record),
         "layers": _layers(layers),
-        "readouts": readout,
-        "concatenations": concatenation,
-        "baselines": baseline,
+        "readouts": _listed(readout),
+        "concatenations": _listed(concatenation),
+        "baselines": _listed(baseline),
         "untrained": untrained or None,
         "title": title,
         "statistics": {k: v for k, v in (("draws", draws), ("seed", seed)) if v is not None},
@@ -205,15 +206,20 @@ def _database(
 
 
 def _backbones(
-    names: list[str] | None, where: list[str] | None, records: list[Path] | None
+    names: list[str], where: list[str] | None, records: list[Path] | None
 ) -> list[dict[str, Any]]:
     from iqa_metrics.cli.lists import factors
 
-    found: list[dict[str, Any]] = [{"name": name} for name in names or ()]
+    found: list[dict[str, Any]] = [{"name": name} for name in names]
     found += [{"record": str(file)} for file in records or ()]
     with refusals():
         asked = factors(where)
     return [*found, {"where": asked}] if asked else found
+
+
+def _listed(texts: list[str] | None) -> list[str]:
+    """Return names that were given one by one, or with commas."""
+    return [name for text in texts or () for name in text.split(",") if name]
 
 
 def _layers(text: str | None) -> str | list[str] | None:
