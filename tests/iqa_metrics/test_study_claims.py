@@ -176,6 +176,47 @@ def test_the_environment():
     assert row.evidence.endswith("A: x and y")
 
 
+def test_environments_are_compared_for_each_goal_and_data():
+    """Two environments that differ on one data set, and not on another."""
+    networks = []
+    for data, noises in (("ImageNet-1k", (GOOD, BAD)), ("ImageNet-22k", (GOOD, GOOD))):
+        for environment, noise in zip("xy", noises, strict=True):
+            facts = {"architecture": "A", "environment": environment, "data": data}
+            networks.append((described(f"{data}.{environment}", **facts), flat(noise)))
+    row = verdicts(scope_of(networks))["environment_matters_little"]
+    assert row.verdict == "contradicted"
+    assert "of 2 environments" in row.evidence
+    assert "ImageNet-1k" in row.evidence
+
+
+def test_no_contradiction_comes_of_asking_often():
+    """Descriptors that are as good as the plain readout, with noise of their own."""
+    readouts = ("euclidean", "gram", "channel_mean")
+    contradicted = 0
+    for seed in range(12):
+        of = {name: [MIDDLING] for name in readouts}
+        comparer = scope_of([(described("n", layers=1), of)], readouts=readouts, seed=seed)
+        found = verdicts(comparer)["descriptors_change_little"]
+        contradicted += found.verdict == "contradicted"
+    assert contradicted <= 1
+
+
+def test_a_best_layer_that_is_the_last_is_no_worse_than_itself():
+    rows = compared(scope_of([(described("n"), RISING)]))
+    (row,) = [row for row in rows if row.question == "layer"]
+    assert row.first == "best layer, l4"
+    assert (row.difference, row.low, row.high, row.verdict) == (0.0, 0.0, 0.0, "same")
+
+
+def test_scores_that_do_not_vary_say_nothing():
+    networks = [
+        (described(f"n{i}", score=70.0, score_of="top-1"), flat(noise))
+        for i, noise in enumerate(np.linspace(0.3, 2.0, 6))
+    ]
+    row = verdicts(scope_of(networks))["better_classification_is_not_more_human"]
+    assert (row.verdict, "do not vary" in row.why) == ("undecided", True)
+
+
 def test_descriptors_and_concatenation():
     readouts = ("euclidean", "channel_mean", "gram")
     same = {name: [0.05] * 5 for name in readouts}
@@ -258,6 +299,21 @@ def test_a_series_that_mostly_failed_is_left_out_and_others_keep_their_pairs():
     (found,) = scopes({"made": Judged(measured, SETTINGS, 0)}, scope.description)
     assert found.n == REFERENCES * EACH - 7
     assert [one.name for one in found.left_out] == ["n:l1:euclidean"]
+
+
+def test_series_that_fail_here_and_there_do_not_take_all_pairs_with_them():
+    n = REFERENCES * EACH
+    series = tuple(Series("n", f"l{i}", "euclidean", (i + 1) / 3) for i in range(3))
+    measured = Measured(
+        opinions(), series, np.random.default_rng(0).random((3, n)), np.zeros((3, n), int)
+    )
+    for row in range(3):
+        measured.values[row, row::3] = math.nan
+    comparer = scope_of([(described("n", layers=3), flat(GOOD, 3))])
+    (found,) = scopes({"made": Judged(measured, SETTINGS, 0)}, comparer.scope.description)
+    assert len(found.series) == 1
+    assert len(found.left_out) == 2
+    assert found.n > n / 2
 
 
 def write_study(folder, databases=("one", "two")):
@@ -354,6 +410,13 @@ def test_distances_from_elsewhere_are_described_by_their_names(tmp_path):
     described = {one.name: one for one in Description.read(tmp_path / "study.json").backbones}
     assert (described["vgg16"].weighted_layers, described["vgg16"].goal) == (16, "classification")
     assert (described["new"].weighted_layers, described["new"].goal) == (None, "")
+    table = pq.read_table(tmp_path / "distances.parquet")
+    fewer = table.drop_columns(["depth", "distortion", "error"]).sort_by("layer")
+    pq.write_table(fewer, tmp_path / "distances.parquet")
+    (tmp_path / "study.json").unlink()
+    analyse(tmp_path, higher_is="worse")
+    page = write_report(tmp_path).read_text()
+    assert "No layer was measured" not in page
     (tmp_path / "study.json").unlink()
     with pytest.raises(DescriptionError, match="better or worse"):
         analyse(tmp_path, higher_is="up")

@@ -37,7 +37,8 @@ def test_by_flags_and_by_a_plan_alike(table, tmp_path):
     plan = table.parent / "plan.toml"
     plan.write_text(
         'title = "Study"\nlayers = ["stem", "block3", "block9"]\nbaselines = ["ssim"]\n'
-        'readouts = ["euclidean", "gram", "cosine"]\n[statistics]\ndraws = 40\n[[databases]]\npairs = "pairs.csv"\nhigher_is = "worse"\n'
+        'readouts = ["euclidean", "gram", "cosine"]\n'
+        '[statistics]\ndraws = 40\n[[databases]]\npairs = "pairs.csv"\nhigher_is = "worse"\n'
         '[[backbones]]\nname = "efficientnet_lite0"\n'
     )
     assert iqa("study", "run", plan, "--out", tmp_path / "plan", "--no-report").exit_code == 0
@@ -81,6 +82,9 @@ def test_a_pair_that_fails_is_told_and_is_the_exit_status(tmp_path):
         (("--out", "x", "--database", "ladder", "--backbone", "vgg61"), "vgg16"),
         (("--out", "x", "--database", "tid2013"), "needs the folder"),
         (("--out", "x", "--where", "goal"), "expected FACTOR=VALUE"),
+        (("--out", "x", "--database", "ladder", "--layers", ""), "unknown choice of layers ''"),
+        (("--out", "x", "--database", "ladder", "--metric", "ssmi"), "did you mean 'ssim'"),
+        (("--out", "x", "--database", "ladder", "--published", "no.csv"), "no.csv: no such file"),
         (("none.toml", "--out", "x"), "can't be read"),
         (("none.toml", "--out", "x", "--seed", "3"), "the plan says that"),
     ],

@@ -4,7 +4,7 @@ import pytest
 from study_material import small_network, small_plan, write_pairs
 
 from iqa_metrics import UnknownNameError, WeightsError, backbone
-from iqa_metrics.datasets import DatasetError
+from iqa_metrics.datasets import DatasetError, read_opinions
 from iqa_metrics.study import Network, PlanError, Statistics, network, read_plan, with_controls
 
 DATABASE = '[[databases]]\npairs = "images/pairs.csv"\nhigher_is = "worse"\nname = "mine"\n'
@@ -141,6 +141,18 @@ def test_a_plan_in_python_is_checked_alike(tmp_path):
         small_plan(tmp_path, networks=[network(small_network()), network(small_network())])
     with pytest.raises(PlanError, match="ssim is named twice"):
         small_plan(tmp_path, networks=[Network(small_network("ssim"), ("pool",))])
+
+
+def test_a_pair_that_comes_twice_is_refused_before_anything_is_measured(images, tmp_path):
+    table = images / "images" / "pairs.csv"
+    lines = table.read_text().splitlines()
+    for again in (lines[2], lines[2].replace("r0_", "../images/r0_")):
+        (images / "images" / "twice.csv").write_text("\n".join([*lines, again]))
+        with pytest.raises(PlanError, match="pairs 2 and 7 are the same"):
+            small_plan(
+                tmp_path,
+                databases={"x": read_opinions(images / "images" / "twice.csv", "worse")},
+            )
 
 
 def test_a_control_an_architecture():

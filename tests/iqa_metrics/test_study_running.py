@@ -16,7 +16,7 @@ from PIL import Image
 from study_material import PAIRS, small_network, small_plan, write_pairs
 from torch import nn
 
-from iqa_metrics import DeepDistance, create_metric, read_image
+from iqa_metrics import Backbone, DeepDistance, backbone, create_metric, read_image
 from iqa_metrics.datasets import read_opinions
 from iqa_metrics.features import FeatureExtractor
 from iqa_metrics.study import PlanError, network, read_distances, run_study
@@ -174,6 +174,124 @@ def test_nothing_stale_is_reused(finished, changed, tmp_path, monkeypatch):
     assert contents(tmp_path / "out") == contents(fresh.folder)
 
 
+class Gain(nn.Module):
+    """A network with a constant that is no parameter, and a table that no file keeps."""
+
+    def __init__(self, gain, shift):
+        super().__init__()
+        self.gain = gain
+        self.register_buffer("shift", torch.full((1,), shift), persistent=False)
+        self.convolution = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.gain * self.convolution(x).square() + self.shift * x[:, :1, 1:-1, 1:-1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: (nn.Conv2d(3, 4, 3, stride=2), nn.ReLU()),
+        lambda: (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU()),
+        lambda: (nn.Conv2d(3, 4, 3), nn.Tanh()),
+        lambda: (Gain(2.0, 0.0),),
+        lambda: (Gain(1.0, 1.0),),
+    ],
+)
+def test_networks_of_equal_values_and_other_structure_are_others(other, tmp_path):
+    """Each has the same parameters as the first one of its kind."""
+
+    def record(make):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            modules = nn.Sequential(*make())
+        return Backbone.from_module(modules, {"last": str(len(modules) - 1)}, name="mine")
+
+    plain = (lambda: (Gain(1.0, 0.0),)) if len(other()) == 1 else None
+    plain = plain or (lambda: (nn.Conv2d(3, 4, 3), nn.ReLU()))
+    found = []
+    for number, make in enumerate((plain, other)):
+        plan = small_plan(
+            tmp_path / str(number), networks=[network(record(make))], readouts=("euclidean",),
+            baselines=(),
+        )  # fmt: skip
+        run_study(plan, tmp_path / "out")
+        found.append(read_distances(tmp_path / "out" / "distances.parquet")["small"].values)
+        fresh = run_study(plan, tmp_path / f"fresh{number}")
+        expected = read_distances(fresh.folder / "distances.parquet")["small"].values
+        assert (found[-1] == expected).all()
+    assert (found[0] != found[1]).any()
+
+
+def test_baselines_in_networks_are_kept_with_their_scaling(tmp_path, monkeypatch):
+    record = """name = "mine"
+network = "efficientnet_lite0"
+goal = "test"
+[weights]
+file = "{file}"
+[scaling]
+peak = 1
+mean = [{mean}, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
+"""
+    weights = backbone("efficientnet_lite0").weights.find()
+    values = []
+    for mean in (0.5, 0.1):
+        folder = tmp_path / f"records{mean}"
+        folder.mkdir()
+        (folder / "mine.toml").write_text(record.format(file=weights, mean=mean))
+        monkeypatch.setenv("IQA_BACKBONES", str(folder))
+        plan = small_plan(tmp_path, networks=[], baselines=("mine:stem:euclidean",))
+        run_study(plan, tmp_path / "out")
+        values.append(read_distances(tmp_path / "out" / "distances.parquet")["small"].values)
+    assert (values[0] != values[1]).any()
+
+
+def test_a_value_that_is_no_number_is_a_failure_with_its_reason(tmp_path):
+    class NaNs(nn.Module):
+        def forward(self, x):
+            return torch.where(x.mean(dim=(1, 2, 3), keepdim=True) > 0.45, x, torch.nan)
+
+    record = Backbone.from_module(nn.Sequential(NaNs()), {"all": "0"}, name="nans")
+    plan = small_plan(
+        tmp_path,
+        networks=[network(record), network(small_network())],
+        readouts=("euclidean", "weighted_euclidean"),
+    )
+    found = run_study(plan, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "distances.parquet").to_pylist()
+    failed = [row for row in rows if row["value"] is None]
+    assert 0 < len(failed) == found.failed < len(rows)
+    assert {row["error"].split(":")[0] for row in failed} == {"not_finite"}
+    assert {row["layer"] for row in failed} == {"all"}
+    assert {row["readout"] for row in failed} == {"euclidean", "weighted_euclidean"}
+
+
+def test_copies_of_a_photograph_are_one_reference(tmp_path):
+    table = write_pairs(tmp_path / "images", references=3)
+    shutil.copy(tmp_path / "images" / "r0.png", tmp_path / "images" / "copy.png")
+    text = table.read_text().replace("r0.png,r0_noise", "copy.png,r0_noise")
+    table.write_text(text)
+    found = run_study(
+        small_plan(tmp_path / "x", databases={"small": read_opinions(table, "worse")}),
+        tmp_path / "out",
+    )
+    measured = read_distances(found.folder / "distances.parquet")["small"]
+    assert len(set(measured.pairs.references)) == 3
+
+
+def test_files_of_a_run_that_was_killed_while_writing_go(finished, tmp_path):
+    plan, whole = finished
+    shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)
+    block = next((tmp_path / "parts").rglob("*.parquet"))
+    torn = [tmp_path / ".distances.parquet.0123abcd", block.with_name(f".{block.name}.89abcdef")]
+    mine = tmp_path / ".notes"
+    for file in (*torn, mine):
+        file.write_bytes(b"torn")
+    run_study(plan, tmp_path)
+    assert [file.exists() for file in (*torn, mine)] == [False, False, True]
+    assert contents(tmp_path) == contents(whole.folder)
+
+
 def test_a_failed_pair_is_a_row_with_its_reason(tmp_path):
     plan = small_plan(tmp_path)
     pairs = plan.databases["small"].pairs
@@ -239,8 +357,6 @@ def test_weights_are_learned_without_the_reference_that_they_judge(tmp_path):
             )
             rows.append(f"r{reference}.png,{reference}_{number}.png,{shift[0]}")
     (folder / "pairs.csv").write_text("\n".join(rows))
-    from iqa_metrics import Backbone
-
     record = Backbone.from_module(nn.Sequential(Channels()), {"all": "0"}, goal="test")
     plan = small_plan(
         tmp_path / "other",
@@ -282,15 +398,17 @@ def test_kill_9_at_any_moment_then_resume(tmp_path):
     subprocess.run([*command, str(undisturbed)], check=True, capture_output=True)
     total = len(list((undisturbed / "parts").rglob("*.parquet")))
     assert total > 10
-    disturbed = tmp_path / "disturbed"
+    disturbed, killed = tmp_path / "disturbed", 0
     for blocks in (1, 4, total // 2, total - 1, total):
         process = subprocess.Popen([*command, str(disturbed)], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             if len(list(disturbed.rglob("*.parquet"))) >= blocks:
                 os.kill(process.pid, signal.SIGKILL)
+                killed += 1
                 break
             time.sleep(0.01)
         process.wait()
+    assert killed >= 3
     subprocess.run([*command, str(disturbed)], check=True, capture_output=True)
     assert contents(disturbed) == contents(undisturbed)

@@ -156,11 +156,19 @@ def test_missing_values_are_left_out_and_counted():
     measured.values[2, :] = NAN
     measured.values[3, 7] = math.inf
     rows = correlations({"made": Judged(measured, Statistics(draws=20), 0)}, {"made": "worse"})
-    assert [row.n for row in rows[:5]] == [60, 59, 0, 59, 60]
+    assert [row.n for row in rows[:5]] == [60, 59, 0, 60, 60]
     keep = np.arange(60) != 4
     expected = stats.spearmanr(measured.values[1][keep], measured.pairs.opinion[keep])[0]
     assert rows[1].srocc == pytest.approx(expected, rel=1e-12)
     assert math.isnan(rows[2].srocc)
+    # What is infinite has a rank, and nothing more.
+    expected = stats.spearmanr(measured.values[3], measured.pairs.opinion)[0]
+    assert rows[3].srocc == pytest.approx(expected, rel=1e-12)
+    assert math.isnan(rows[3].plcc)
+    measured.pairs.opinion[8] = NAN
+    rows = correlations({"made": Judged(measured, Statistics(draws=20), 0)}, {"made": "worse"})
+    assert [row.n for row in rows[:5]] == [59, 58, 0, 59, 59]
+    assert not math.isnan(rows[0].srocc)
 
 
 def test_one_reference_has_no_interval():
@@ -239,6 +247,12 @@ def test_images_of_unlike_size_are_joined_by_their_own_sizes():
     assert found.values[2].tolist() == pytest.approx(expected, rel=1e-12)
 
 
+def test_what_two_kinds_of_concatenation_share_comes_once():
+    kinds = ["cumulative:joint", "pairs:joint"]
+    found = concatenated(measured_of(pairs_of()), kinds)
+    assert len({one.name for one in found.series}) == len(found.series) == 1 + 4 + 3 + 5
+
+
 def test_what_has_no_joint_form_or_no_sizes_has_sums_alone():
     pairs = pairs_of()
     found = concatenated(measured_of(pairs, readout="cosine"), ["cumulative:joint", "pairs:sum"])
@@ -271,6 +285,21 @@ def test_the_optimism_of_choosing_is_about_what_it_is():
         alone.append(best_of(scope, series[:1]).optimism)
     assert np.mean(estimated) == pytest.approx(np.mean(gained), rel=0.35)
     assert alone == [0.0] * 60
+
+
+def scope_of(value, samples):
+    series = [Series("n", f"l{i}", "euclidean", (i + 1) / len(value)) for i in range(len(value))]
+    places = {one: at for at, one in enumerate(series)}
+    return Scope("x", 100, 4, places, Bootstrap(value, samples), (), None), series
+
+
+def test_what_all_draws_have_in_common_is_no_optimism():
+    """Of few references, draws correlate higher than all pairs do, whatever is chosen."""
+    random = np.random.default_rng(0)
+    one = 0.6 + 0.03 + random.normal(0, 0.05, 300)
+    scope, series = scope_of(np.full(3, 0.6), np.stack([one] * 3, axis=1))
+    assert best_of(scope, series).optimism == 0.0
+    assert best_of(scope, series).corrected.value == 0.6
 
 
 # Student's interval -------------------------------------------------------------------------------
@@ -311,6 +340,9 @@ def test_students_p_and_interval_say_the_same():
 def test_no_difference_at_all_is_certain_and_bad_input_is_refused():
     nothing = Bootstrap(np.array(0.0), np.zeros(50)).student_interval(5)
     assert (float(nothing.low), float(nothing.high), float(nothing.p)) == (0.0, 0.0, 1.0)
+    silent = Bootstrap(np.array([0.3, 0.0]), np.tile([0.3, 0.0], (50, 1))).student_interval(5)
+    assert np.isnan([silent.low[0], silent.high[0], silent.p[0]]).all()
+    assert (silent.low[1], silent.p[1]) == (0.0, 1.0)
     with pytest.raises(ValueError, match="at least 2"):
         Bootstrap(np.array(0.0), np.zeros(50)).student_interval(1)
     with pytest.raises(ValueError, match="confidence"):

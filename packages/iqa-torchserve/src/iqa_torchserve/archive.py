@@ -295,6 +295,9 @@ def _checked_contents(files: Mapping[str, Callable[[], bytes]]) -> Contents:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ArchiveError(f"{CONTENTS} can't be read ({error})") from error
+    unknown = set(contents.relevance.values()) - set(contents.files)
+    if unknown:
+        raise ArchiveError(f"{CONTENTS} names {', '.join(sorted(unknown))}, and no hash of it")
     for name, sha256 in contents.files.items():
         if hashlib.sha256(read(name)).hexdigest() != sha256:
             raise ArchiveError(f"{name} is damaged: its SHA-256 is not {sha256}")

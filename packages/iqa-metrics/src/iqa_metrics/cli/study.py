@@ -117,11 +117,11 @@ def run(
         "title": title,
         "statistics": {k: v for k, v in (("draws", draws), ("seed", seed)) if v is not None},
     }
-    said = {key: value for key, value in given.items() if value}
+    said = {key: value for key, value in given.items() if value not in (None, [], {})}
     with refusals():
         chosen = _plan(plan, said, folder / "ladder", missing)
         if report:
-            _can_report()
+            _can_report(chosen, metric, published)
         try:
             finished = _run(chosen, folder, device, workers)
         except KeyboardInterrupt:
@@ -286,12 +286,17 @@ def _show(found: "Analysis") -> None:
             "choosing it.",
             soft_wrap=True,
         )
+        for name in found.left_out.get(database, ()):
+            err.print(
+                f"[yellow]note[/yellow] {escape(name)} failed too often to be compared",
+                soft_wrap=True,
+            )
         verdicts = [row.verdict for row in found.claims if row.database == database]
         counted = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
         out.print(f"Claims of the paper: {counted}. claims.csv has the tests.")
 
 
-def _can_report() -> None:
+def _can_report(plan: "Plan", metric: str | None, published: Path | None) -> None:
     """Refuse before hours of work, and not after."""
     import importlib.util
 
@@ -303,6 +308,21 @@ def _can_report() -> None:
             f"the report needs {', '.join(missing)}: pip install 'iqa-metrics[study]', or "
             "--no-report"
         )
+    if published is not None:
+        from iqa_metrics.report.published import check_published
+
+        check_published(published)
+    names = {
+        f"{one.record.name}:{layer}:{readout}"
+        for one in plan.networks
+        for layer in one.layers
+        for readout in plan.readouts
+    } | set(plan.baselines)
+    # Of concatenations the plan does not know the names yet.
+    if metric is not None and metric not in names and "+" not in metric:
+        from iqa_metrics.names import nearest
+
+        raise ValueError(f"--metric {metric}: the plan measures no such; {nearest(metric, names)}")
 
 
 def _report(folder: Path, metric: str | None, published: Path | None) -> None:

@@ -21,6 +21,8 @@ def extractor_of(
     layers: Iterable[str],
     weights: str | Path | None = None,
     trunk: nn.Module | None = None,
+    *,
+    network: nn.Module | None = None,
 ) -> FeatureExtractor:
     """Make the extractor of a backbone.
 
@@ -35,6 +37,8 @@ def extractor_of(
         backbone's published weights.
     trunk
         The caller's own network instead; see :func:`adopted`.
+    network
+        What the record builds, where that is done already; it is changed.
 
     Raises
     ------
@@ -48,11 +52,10 @@ def extractor_of(
     if trunk is not None and not isinstance(trunk, nn.Module):
         raise ValueError(f"trunk: expected a module, got {trunk!r}")
     chosen = [record.layer(name) for name in layers]
-    network = (
-        record.network(None if weights is None else Path(weights))
-        if trunk is None
-        else adopted(trunk, record, chosen)
-    )
+    if trunk is not None:
+        network = adopted(trunk, record, chosen)
+    elif network is None:
+        network = record.network(None if weights is None else Path(weights))
     modules = {layer.name: layer.module for layer in chosen}
     forms = {layer.name: layer.form for layer in chosen}
     fast = with_fewer_multiplications(folded(network, keep=modules.values()))

@@ -10,9 +10,7 @@ from iqa_metrics.statistics.correlations import Floats
 from iqa_metrics.study.distances import DISTANCES, Series
 from iqa_metrics.study.rows import Correlation
 
-_COLUMNS = (
-    *("database", "distortion", "opinion", "backbone", "layer", "readout", "value", "error"),
-)
+_COLUMNS = ("database", "opinion", "backbone", "layer", "readout", "value")
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def read_points(study: Study, database: str, series: Series) -> Points:
         # A baseline's layer and readout are empty, which a writer may put down as null.
         if series.layer:
             filters += [("layer", "=", series.layer), ("readout", "=", series.readout)]
-        wanted = ["distortion", "opinion", "value"]
+        wanted = ["opinion", "value", *(["distortion"] if "distortion" in header else [])]
         table = pyarrow.parquet.read_table(path, columns=wanted, filters=filters)
     except FileNotFoundError as error:
         raise ReportError(f"{path}: no such file; expected the table of distances") from error
@@ -104,7 +102,7 @@ def read_points(study: Study, database: str, series: Series) -> Points:
         for name in ("value", "opinion")
     )
     fine = np.isfinite(distance) & np.isfinite(opinion)
-    kinds = [kind or "" for kind in columns["distortion"]]
+    kinds = [kind or "" for kind in columns.get("distortion", [""] * len(distance))]
     return Points(
         distance[fine], opinion[fine], tuple(k for k, ok in zip(kinds, fine, strict=True) if ok)
     )

@@ -51,6 +51,14 @@ class Beside:
     source: str
 
 
+def check_published(path: Path) -> None:
+    """Raise ReportError unless a file has the columns of published figures."""
+    try:
+        read_csv(path, COLUMNS)
+    except TableError as error:
+        raise ReportError(str(error)) from error
+
+
 def read_published(path: Path, study: Study) -> list[Beside]:
     """Read published figures, and keep those that the study has measured too.
 

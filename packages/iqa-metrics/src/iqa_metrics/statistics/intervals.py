@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from iqa_metrics.statistics.correlations import AT_ONCE, Floats, Ties, fitting, srocc
 
+_NOTHING = 1e-12
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -125,6 +127,12 @@ class Bootstrap:
         confidence
             Of the interval.
 
+        Returns
+        -------
+        Interval
+            NaN at its ends, and as p, where all draws agree on a difference: they hold too little
+            to say how sure it is.
+
         Raises
         ------
         ValueError
@@ -144,7 +152,10 @@ class Bootstrap:
         reach = t.ppf((1 + confidence) / 2, references - 1) * error
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(self.value == 0, 0.0, np.abs(self.value) / error)
-        p = 2 * t.sf(ratio, references - 1)
+        # Draws that all say the same say nothing about how much others would differ.
+        silent = (error <= _NOTHING) & (np.abs(self.value) > _NOTHING)
+        p = np.where(silent, np.nan, 2 * t.sf(ratio, references - 1))
+        reach = np.where(silent, np.nan, reach)
         return Interval(self.value, self.value - reach, self.value + reach, p, len(self.samples))
 
 

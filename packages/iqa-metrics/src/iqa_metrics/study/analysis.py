@@ -1,7 +1,7 @@
 """From the table of distances to every other table of a study."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from iqa_metrics.study.claims import claims
@@ -9,10 +9,19 @@ from iqa_metrics.study.comparisons import Comparer, compared
 from iqa_metrics.study.concatenated import concatenated
 from iqa_metrics.study.correlations import Judged, correlations
 from iqa_metrics.study.description import DESCRIPTION, Description, DescriptionError
-from iqa_metrics.study.distances import DISTANCES, read_distances
+from iqa_metrics.study.distances import DISTANCES, Measured, read_distances
 from iqa_metrics.study.judgements import judgements
 from iqa_metrics.study.models import models
-from iqa_metrics.study.rows import FILES, Claim, Compared, Correlation, Judgement, Model, write_rows
+from iqa_metrics.study.rows import (
+    FILES,
+    POOLED,
+    Claim,
+    Compared,
+    Correlation,
+    Judgement,
+    Model,
+    write_rows,
+)
 from iqa_metrics.study.scopes import scopes
 
 
@@ -26,6 +35,8 @@ class Analysis:
         The rows of the tables of these names.
     judgements
         Of databases in which people chose or compared; they are in no other table.
+    left_out
+        Databases to series that failed so often that they are in no comparison.
     """
 
     correlations: Sequence[Correlation]
@@ -33,6 +44,7 @@ class Analysis:
     comparisons: Sequence[Compared]
     claims: Sequence[Claim]
     judgements: Sequence[Judgement] = ()
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def analyse(
@@ -72,6 +84,8 @@ def analyse(
         measured = read_distances(root / DISTANCES)
     description = Description.read(root / DESCRIPTION)
     known = {one.name: one.higher_is for one in description.databases}
+    if POOLED in known:
+        raise DescriptionError(f"{root / DESCRIPTION}: no database can be called {POOLED}")
     strange = [name for name in measured if name not in known]
     if strange:
         raise DescriptionError(
@@ -80,7 +94,10 @@ def analyse(
         )
     settings = description.statistics
     described = {one.name: one for one in description.databases}
-    whole = {name: concatenated(one, description.concatenations) for name, one in measured.items()}
+    whole = {
+        name: concatenated(_with_depths(one, description), description.concatenations)
+        for name, one in measured.items()
+    }
     judged = {
         name: Judged(one, settings, settings.seed + at)
         for at, (name, one) in enumerate(whole.items())
@@ -99,6 +116,11 @@ def analyse(
             if name not in judged
             for row in judgements(one, described[name], description)
         ],
+        {
+            one.scope.name: [series.name for series in one.scope.left_out]
+            for one in comparers
+            if one.scope.left_out
+        },
     )
     write_rows(root, Correlation, analysis.correlations)
     write_rows(root, Model, analysis.models)
@@ -109,3 +131,19 @@ def analyse(
     else:
         (root / FILES[Judgement]).unlink(missing_ok=True)
     return analysis
+
+
+def _with_depths(measured: Measured, description: Description) -> Measured:
+    """Take depths that a table from elsewhere lacks from the description."""
+    depths = {
+        (network.name, layer.name): layer.depth
+        for network in description.backbones
+        for layer in network.layers
+    }
+    series = tuple(
+        replace(one, depth=depths.get((one.backbone, one.layer), one.depth))
+        if one.depth != one.depth
+        else one
+        for one in measured.series
+    )
+    return replace(measured, series=series)

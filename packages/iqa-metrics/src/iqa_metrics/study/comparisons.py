@@ -141,12 +141,9 @@ def _layers(comparer: Comparer) -> Iterator[_Asked]:
         series = comparer.scope.layers(network.name, comparer.plain)
         if best is not None and len(series) > 1:
             last = comparer.scope.of(series[-1:])[0]
-            yield (
-                network.name,
-                f"best layer, {best.series.layer}",
-                "last layer",
-                (best.corrected - last),
-            )
+            # The last layer is no better than itself.
+            apart = last - last if best.series == series[-1] else best.corrected - last
+            yield network.name, f"best layer, {best.series.layer}", "last layer", apart
 
 
 def descriptors(readouts: Iterable[str], plain: str) -> list[str]:

@@ -35,6 +35,7 @@ def concatenated(measured: Measured, kinds: Sequence[str]) -> Measured:
         The layers of an added series are joined by ``+``, and its readout is such as
         ``euclidean:joint``. Readouts that can't be joined have sums alone.
     """
+    known = set(measured.series)
     series, values, elements = list(measured.series), [measured.values], [measured.elements]
     for chosen, rows in _of_readout(measured):
         for kind in kinds:
@@ -46,14 +47,16 @@ def concatenated(measured: Measured, kinds: Sequence[str]) -> Measured:
                 if found is None:
                     continue
                 members = [measured.series[row] for row in group]
-                series.append(
-                    Series(
-                        members[0].backbone,
-                        JOIN.join(member.layer for member in members),
-                        f"{chosen.name}:{how}",
-                        members[-1].depth,
-                    )
+                made = Series(
+                    members[0].backbone,
+                    JOIN.join(member.layer for member in members),
+                    f"{chosen.name}:{how}",
+                    members[-1].depth,
                 )
+                if made in known:  # the first two layers are the first of either kind
+                    continue
+                known.add(made)
+                series.append(made)
                 values.append(found[None])
                 elements.append(measured.elements[group].sum(0, keepdims=True))
     return Measured(measured.pairs, tuple(series), np.concatenate(values), np.concatenate(elements))

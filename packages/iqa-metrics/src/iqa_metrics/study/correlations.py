@@ -43,7 +43,8 @@ class Judged:
     def __init__(self, measured: Measured, settings: Statistics, seed: int) -> None:
         self.measured = measured
         self.settings = settings
-        self.finite: Mask = np.isfinite(measured.values)
+        # Infinite values have a rank; a PSNR of identical images is one.
+        self.there: Mask = ~np.isnan(measured.values) & np.isfinite(measured.pairs.opinion)
         self._seed = seed
         self._references = np.asarray(measured.pairs.references)
         self._kept: dict[bytes, dict[int, tuple[float, Floats]]] = {}
@@ -153,7 +154,7 @@ def _jobs(judged: Judged) -> Iterator[tuple[str, list[int], Mask]]:
         groups: dict[bytes, list[int]] = {}
         for row, one in enumerate(measured.series):
             if not (distortion and is_concatenated(one)):
-                groups.setdefault((judged.finite[row] & chosen).tobytes(), []).append(row)
+                groups.setdefault((judged.there[row] & chosen).tobytes(), []).append(row)
         for mask, rows in groups.items():
             pairs = np.frombuffer(mask, dtype=bool)
             step = max(1, _AT_ONCE // max(1, int(pairs.sum())))
@@ -179,7 +180,8 @@ def _of_job(job: _Job, judged: Judged) -> Iterator[Correlation]:
             interval = found.interval(judged.settings.confidence)
             numbers[:3] = interval.value, interval.low, interval.high
         fitted, error = statistics.plcc_logistic(x, y)
-        numbers[3:] = statistics.plcc(x, y), fitted, statistics.krocc(x, y), error
+        with np.errstate(invalid="ignore"):
+            numbers[3:] = statistics.plcc(x, y), fitted, statistics.krocc(x, y), error
     for row, values in zip(rows, numbers.T.tolist(), strict=True):
         one = measured.series[row]
         yield Correlation(
@@ -215,7 +217,7 @@ def _pooled(
         samples = []
         for name in by_database:
             place = at[name][way]
-            drawn = judged[name].draws([place], judged[name].finite[place])
+            drawn = judged[name].draws([place], judged[name].there[place])
             if drawn is not None:
                 samples.append(drawn.samples[:, 0] * turned[name])
         low = high = math.nan

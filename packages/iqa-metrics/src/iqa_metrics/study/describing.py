@@ -132,23 +132,31 @@ def description_of(
 
 def _named_network(name: str, layers: Mapping[str, float]) -> DescribedNetwork:
     """Describe a network by its name alone; one that is not known has no factors."""
-    described = tuple(
-        DescribedLayer(layer, depth if depth == depth else (number + 1) / len(layers), 0)
-        for number, (layer, depth) in enumerate(layers.items())
-    )
     try:
         record = backbone(name)
     except ValueError:
         return DescribedNetwork(
             name=name, architecture=name, goal="", data="", weighted_layers=None, network="",
-            layers=described,
+            layers=_named_layers(layers, {}),
         )  # fmt: skip
+    known = {layer.name: layer.depth for layer in (*record.modules, *record.layers)}
     return DescribedNetwork(
         **{one.name: getattr(record, one.name) for one in fields(Factors)},
         weighted_layers=record.depth or weighted_layers(record.shape),
         network="",
-        layers=described,
+        layers=_named_layers(layers, known),
     )
+
+
+def _named_layers(
+    layers: Mapping[str, float], known: Mapping[str, float]
+) -> tuple[DescribedLayer, ...]:
+    """Describe layers by the table's depths, or the network's, or else as they come."""
+    found = [
+        DescribedLayer(name, depth if depth == depth else known.get(name, number / len(layers)), 0)
+        for number, (name, depth) in enumerate(layers.items(), start=1)
+    ]
+    return tuple(sorted(found, key=lambda layer: layer.depth))
 
 
 def _named_baseline(name: str) -> DescribedBaseline:

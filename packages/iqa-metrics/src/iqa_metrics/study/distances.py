@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
+_NO_NUMBER = "not_finite: the value is no number (NaN); the network does not bear such an image"
 _NEEDED = ("database", "reference", "distorted", "opinion", "backbone", "layer", "readout", "value")
 
 
@@ -130,10 +131,18 @@ class DistancesWriter:
         values: Floats,
         errors: Sequence[str],
         elements: Floats | None = None,
-    ) -> None:
-        """Write values ``[series, pairs]``, with why pairs failed, ``[pairs]``."""
+    ) -> dict[int, str]:
+        """Write values ``[series, pairs]``, with why pairs failed, ``[pairs]``.
+
+        A value that is no number has failed, too. Returns which pairs failed somewhere, and why.
+        """
         n, count = len(pairs), len(series)
-        failed = np.tile([bool(error) for error in errors], count)
+        cells = values.reshape(-1)
+        reasons = [
+            error or (_NO_NUMBER if none else "")
+            for error, none in zip(list(errors) * count, np.isnan(cells), strict=True)
+        ]
+        failed = np.array([bool(reason) for reason in reasons])
         if elements is None:
             sizes = pa.nulls(n * count, pa.int64())
         else:
@@ -160,12 +169,13 @@ class DistancesWriter:
             "depth": pa.array(depths, mask=np.isnan(depths)),
             "readout": each_series(one.readout for one in series),
             "elements": sizes,
-            "value": pa.array(values.reshape(-1), mask=failed),
-            "error": each_pair(errors),
+            "value": pa.array(cells, mask=failed),
+            "error": pa.array(reasons, pa.string()),
         }
         self._writer.write_table(pa.table(columns, schema=SCHEMA))
         self.rows += n * count
         self.failed += int(failed.sum())
+        return {int(at % n): reasons[at] for at in np.flatnonzero(failed)[::-1]}
 
 
 @contextmanager

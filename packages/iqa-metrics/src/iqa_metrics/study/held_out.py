@@ -4,18 +4,18 @@ Each pair is measured by weights that were learned without its reference image, 
 reported is what the weights are worth on images they have not seen.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from iqa_metrics.calibration import calibrate
 from iqa_metrics.datasets.records import HigherIs
-from iqa_metrics.study.distances import Floats, Pairs
+from iqa_metrics.study.content import code_digest
+from iqa_metrics.study.distances import Pairs
 from iqa_metrics.study.measuring import Keys
 from iqa_metrics.study.plan import RELEVANCE
-from iqa_metrics.study.readings import SQUARES
-from iqa_metrics.study.store import Block, Store, code_digest, joined, key_of
+from iqa_metrics.study.readings import squares_of
+from iqa_metrics.study.store import Block, Store, key_of
 
 FOLDS = 5
 _FEWEST = 3
@@ -26,7 +26,7 @@ def held_out(
     keys: Keys,
     pairs: Pairs,
     higher_is: HigherIs,
-    channels: Sequence[int],
+    layers: Sequence[str],
     seed: int,
     learning: Callable[[int], None] | None = None,
 ) -> Block:
@@ -40,8 +40,8 @@ def held_out(
         Where the channels' squares are.
     pairs, higher_is
         The opinions, and their direction.
-    channels
-        How many channels each layer has.
+    layers
+        Names of the layers.
     seed
         Of the folds.
     learning
@@ -51,7 +51,7 @@ def held_out(
         {
             "reading": RELEVANCE,
             "code": code_digest("statistics/"),
-            "squares": list(keys.of[SQUARES]),
+            "squares": [list(keys.of[squares_of(layer)]) for layer in layers],
             "opinion": [repr(value) for value in pairs.opinion.tolist()],
             "references": list(pairs.references),
             "higher_is": higher_is,
@@ -63,12 +63,15 @@ def held_out(
         return store.read(key)
     sign = 1.0 if higher_is == "worse" else -1.0
     columns, errors = [], [""] * len(pairs)
-    for number, (squares, failed) in enumerate(_layers(store, keys, channels)):
+    for number, layer in enumerate(layers):
         if learning is not None:
             learning(number)
-        good = np.array([not error for error in failed])
+        block = keys.block(store, squares_of(layer))
+        squares, failed = block.values, block.errors
+        fine = np.isfinite(squares).all(axis=1)
+        good = np.array([not error for error in failed]) & fine
         values = np.full(len(pairs), np.nan)
-        references = [r for r, fine in zip(pairs.references, good, strict=True) if fine]
+        references = [r for r, there in zip(pairs.references, good, strict=True) if there]
         reason = ""
         if len(set(references)) < _FEWEST:
             reason = (
@@ -90,19 +93,3 @@ def held_out(
     block = Block(np.stack(columns, axis=1), tuple(errors))
     store.write(key, block)
     return block
-
-
-def _layers(
-    store: Store, keys: Keys, channels: Sequence[int]
-) -> Iterator[tuple[Floats, tuple[str, ...]]]:
-    """Yield the squares of each layer, ``[pairs, C]``, one at a time."""
-    first = 0
-    for count in channels:
-        part = slice(first, first + count)
-        found = joined(_part(store.read(key), part) for key in keys.of[SQUARES])
-        yield found.values, found.errors
-        first += count
-
-
-def _part(block: Block, columns: Any) -> Block:
-    return Block(block.values[:, columns].copy(), block.errors)

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 
 from iqa_metrics.batches import BatchScorer, Outcome
-from iqa_metrics.checkpoints import digest_of
 from iqa_metrics.datasets.records import OpinionDatabase, OpinionPair
 from iqa_metrics.metrics import create_metric, resolve
 from iqa_metrics.metrics.contract import PairModule
 from iqa_metrics.readahead import WINDOW, cores, read_ahead
+from iqa_metrics.study.content import code_digest, network_digest
 from iqa_metrics.study.distances import Pairs
 from iqa_metrics.study.plan import RELEVANCE, Network, Plan
-from iqa_metrics.study.readings import ELEMENTS, SQUARES, Readings
-from iqa_metrics.study.store import Block, Store, code_digest, joined, key_of
+from iqa_metrics.study.readings import ELEMENTS, SQUARES, Readings, squares_of
+from iqa_metrics.study.store import Block, Store, joined, key_of
 from iqa_metrics.tables import Pair
 from iqa_metrics.weights import sha256_of
 
@@ -59,6 +59,8 @@ class Gauge:
     ----------
     name
         What progress calls it.
+    content
+        SHA-256 of what the network computes; empty of baselines.
     modules
         Names to modules: one network's readings, or each baseline.
     columns
@@ -68,6 +70,7 @@ class Gauge:
     """
 
     name: str
+    content: str
     modules: Mapping[str, PairModule]
     columns: Mapping[str, tuple[str, list[int]]]
     facts: Mapping[str, Mapping[str, Any]]
@@ -76,30 +79,27 @@ class Gauge:
 def gauge_of(network: Network, plan: Plan, device: torch.device) -> Gauge:
     """Build a network and what reads it."""
     record = network.record
+    built = record.network()
+    content = network_digest(built)
     wanted = [ELEMENTS, *(r.name for r in plan.measured)]
     wanted += [SQUARES] if RELEVANCE in plan.readouts else []
-    readings = Readings(record, network.layers, wanted).to(device)
+    readings = Readings(record, network.layers, wanted, built).to(device)
     layers = [record.layer(name) for name in readings.layers]
     common = {
-        "network": digest_of(readings.extractor.network),
+        "network": content,
         "scaling": repr(record.scaling),
         "layers": [[one.name, one.module, repr(one.form)] for one in layers],
         "device": device.type,
     }
-    columns = {
-        name: (
-            record.name,
-            [
-                at
-                for column in readings.columns
-                if column.reading == name
-                for at in range(column.first, column.last)
-            ],
-        )
-        for name in wanted
-    }
-    facts = {name: {**common, "reading": name} for name in wanted}
-    return Gauge(record.name, {record.name: readings}, columns, facts)
+    columns: dict[str, tuple[str, list[int]]] = {}
+    for column in readings.columns:
+        # Squares are many, and are asked for layer by layer.
+        squares = column.reading == SQUARES
+        name = squares_of(column.layer) if squares else column.reading
+        _, places = columns.setdefault(name, (record.name, []))
+        places += range(column.first, column.last)
+    facts = {name: {**common, "reading": name} for name in columns}
+    return Gauge(record.name, content, {record.name: readings}, columns, facts)
 
 
 def gauge_of_baselines(plan: Plan, device: torch.device) -> Gauge:
@@ -108,12 +108,12 @@ def gauge_of_baselines(plan: Plan, device: torch.device) -> Gauge:
     facts = {
         spec: {
             "metric": str(resolve(spec)),
-            "network": digest_of(metric),
+            "network": network_digest(metric),
             "device": device.type,
         }
         for spec, metric in modules.items()
     }
-    return Gauge("baselines", modules, {spec: (spec, [0]) for spec in modules}, facts)
+    return Gauge("baselines", "", modules, {spec: (spec, [0]) for spec in modules}, facts)
 
 
 class Measuring:
@@ -141,7 +141,7 @@ class Measuring:
         units = len(plan.networks) + bool(plan.baselines)
         self._total = units * sum(len(d.pairs) for d in plan.databases.values())
         self._done = 0
-        self._images = {
+        self.images = {
             name: _digests(database, self._workers) for name, database in plan.databases.items()
         }
 
@@ -195,9 +195,13 @@ class Measuring:
                 yield from scorer.outcomes(part)
 
     def _key(self, name: str, window: Sequence[OpinionPair], facts: Mapping[str, Any]) -> str:
-        images = self._images[name]
+        images = self.images[name]
         content = [[images[pair.reference], images[pair.distorted]] for pair in window]
         return key_of({**facts, "format": _FORMAT, "code": code_digest(), "pairs": content})
+
+    def say(self, what: str) -> None:
+        """Tell what goes on after the measuring."""
+        self._advance(what, 0)
 
     def _advance(self, what: str, count: int) -> None:
         self._done += count
@@ -205,15 +209,23 @@ class Measuring:
             self._progress(what, self._done, self._total)
 
 
-def pairs_of(name: str, database: OpinionDatabase) -> Pairs:
-    """Return a database's pairs as tables name them: by paths below what they have in common."""
+def pairs_of(name: str, database: OpinionDatabase, images: Mapping[Path, str]) -> Pairs:
+    """Return a database's pairs as tables name them: by paths below what they have in common.
+
+    Copies of a reference, by their SHA-256 in ``images``, have one name: they are one photograph.
+    """
     files = [str(file.absolute()) for p in database.pairs for file in (p.reference, p.distorted)]
     folder = os.path.commonpath([os.path.dirname(file) for file in files])  # noqa: PTH120
     names = [Path(os.path.relpath(file, folder)).as_posix() for file in files]
+    firsts: dict[str, str] = {}
+    references = [
+        firsts.setdefault(images[pair.reference], name)
+        for pair, name in zip(database.pairs, names[::2], strict=True)
+    ]
     levels = [np.nan if p.level is None else p.level for p in database.pairs]
     return Pairs(
         name,
-        tuple(names[::2]),
+        tuple(references),
         tuple(names[1::2]),
         tuple(p.distortion for p in database.pairs),
         np.array([p.opinion for p in database.pairs], dtype=np.float64),
@@ -247,4 +259,4 @@ def _digest(file: Path) -> str:
     try:
         return sha256_of(file)
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return f"unreadable: {file}: {error.strerror}"

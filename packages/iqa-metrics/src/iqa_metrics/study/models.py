@@ -1,8 +1,11 @@
 """``models.csv``: each network at its last layer, and at the layer that agrees best.
 
 The best of many layers on some data looks better there than it is. How much, the bootstrap tells:
-in each draw the best layer is chosen anew, and how much better that layer is in the draw than on
-all pairs is, on average, the optimism of having chosen. It is taken off.
+in each draw the best layer is chosen anew, and how much better that layer is in the draw than it is
+in all draws is, on average, the optimism of having chosen. It is taken off. (Than in all draws, not
+than on all pairs: draws of few references have somewhat higher rank correlations whatever is
+chosen, and baselines, which are not chosen, have that as well.) In comparisons a draw counts with
+the layer that it would have chosen, so that intervals know that another might have been.
 
 References
 ----------
@@ -20,6 +23,8 @@ from iqa_metrics.statistics import Bootstrap
 from iqa_metrics.study.distances import Series
 from iqa_metrics.study.rows import Model
 from iqa_metrics.study.scopes import Scope
+
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,14 @@ def best_of(scope: Scope, series: Sequence[Series]) -> Best:
     best = int(found.value.argmax())
     in_draw = np.nan_to_num(found.samples, nan=-2.0).argmax(axis=1)
     drawn = np.take_along_axis(found.samples, in_draw[:, None], axis=1)[:, 0]
-    gains = (drawn - found.value[in_draw])[np.isfinite(drawn)]
-    optimism = max(0.0, float(gains.mean())) if len(series) > 1 and len(gains) else 0.0
+    gains = drawn - found.samples.mean(axis=0)[in_draw]
+    optimism = float(gains.mean()) if np.isfinite(gains).all() else 0.0
+    optimism = optimism if optimism > _ROUNDING else 0.0
     return Best(
         series[best],
         float(found.value[best]),
         optimism,
-        Bootstrap(found.value[best] - optimism, found.samples[:, best] - optimism),
+        Bootstrap(found.value[best] - optimism, drawn - optimism),
     )
 
 

@@ -1,5 +1,6 @@
 """What a study measures: databases, networks, layers, readouts, baselines."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -87,6 +88,7 @@ class Plan:
                 raise PlanError(f"databases: {name!r} can't be a name")
             if not database.pairs:
                 raise PlanError(f"database {name}: it has no pairs")
+            _check_pairs(name, database)
         baselines = [str(parse_spec(spec)) for spec in self.baselines]
         object.__setattr__(self, "baselines", tuple(baselines))
         networks = [network.record.name for network in self.networks]
@@ -128,6 +130,27 @@ class Plan:
     def measured(self) -> tuple[Readout, ...]:
         """The readouts that are measured in the pass itself."""
         return tuple(r for r in map(readout, self.readouts) if not r.weighted)
+
+
+def _check_pairs(name: str, database: OpinionDatabase) -> None:
+    """Refuse what the tables could not hold, before anything is measured."""
+    known: dict[tuple[str, str], int] = {}
+    for number, pair in enumerate(database.pairs, start=1):
+        files = (pair.reference.absolute(), pair.distorted.absolute())
+        place = (os.path.normpath(files[0]), os.path.normpath(files[1]))
+        if place in known:
+            raise PlanError(
+                f"database {name}: pairs {known[place]} and {number} are the same, "
+                f"{pair.reference} and {pair.distorted}; expected each once"
+            )
+        known[place] = number
+        try:
+            "".join(place).encode()
+        except UnicodeEncodeError:
+            raise PlanError(
+                f"database {name}, pair {number}: {str(pair.distorted)!r} is no name in UTF-8; "
+                "rename the file"
+            ) from None
 
 
 def network(record: Backbone, layers: Layers = NAMED) -> Network:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iqa_metrics import readouts
 from iqa_metrics.backbones import Backbone
@@ -15,6 +15,11 @@ ELEMENTS = "elements"
 """Number of elements of a layer's response to one image: joint concatenations need it."""
 SQUARES = "channel_squares"
 """Squared differences of each channel: weights of channels are learned from them."""
+
+
+def squares_of(layer: str) -> str:
+    """Return what the squares of a layer are kept as; each is asked for by itself."""
+    return f"{SQUARES}:{layer}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Readings(NetworkModule):
         Names of its layers.
     wanted
         Names of readouts without weights, of ``elements`` and of ``channel_squares``.
+    network
+        The record's own network, where it is built already; it is the module's from then on.
 
     Raises
     ------
@@ -60,7 +67,13 @@ class Readings(NetworkModule):
         If the network's weights are missing or damaged.
     """
 
-    def __init__(self, record: Backbone, layers: Sequence[str], wanted: Sequence[str]) -> None:
+    def __init__(
+        self,
+        record: Backbone,
+        layers: Sequence[str],
+        wanted: Sequence[str],
+        network: nn.Module | None = None,
+    ) -> None:
         super().__init__(check="off")  # what was decoded is in [0, 1]
         self.name = record.name
         self.layers = record.in_order(layers)
@@ -68,7 +81,7 @@ class Readings(NetworkModule):
         self._read = tuple(record.layer(name) for name in self.layers)
         self.input_size = record.input_size
         self.columns = tuple(self._columns())
-        self.extractor = extractor_of(record, self.layers)
+        self.extractor = extractor_of(record, self.layers, network=network)
 
     def forward(self, reference: Tensor, distorted: Tensor) -> Tensor:
         """Return the table, ``[N, K]``. Raises ImageError as a metric does."""

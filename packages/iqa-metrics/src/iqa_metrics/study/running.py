@@ -1,5 +1,6 @@
 """A study from its plan to its tables: measured, resumed, put together, analysed."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,8 @@ from iqa_metrics.study.store import Block, Store
 
 PARTS = "parts"
 _LOCK = ".lock"
+_HIDDEN = re.compile(r"\..+\.[0-9a-f]{8}")
+"""Names of files that are being written."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,19 @@ def run_study(
     except OSError as error:
         raise PlanError(f"{root}: can't be written to: {error.strerror}") from error
     with lock:
+        _sweep(root)
         study = _Study(plan, root, pick_device(device), workers, progress)
         study.measure()
         rows, failed = study.write()
         return Finished(root, rows, failed, study.reasons, analyse(root, analysing))
+
+
+def _sweep(root: Path) -> None:
+    """Take away files that a run was killed over while it wrote them."""
+    for folder in (root, root / PARTS):
+        for file in folder.glob("**/.*" if folder.name == PARTS else ".*"):
+            if _HIDDEN.fullmatch(file.name) and file.is_file():
+                file.unlink()
 
 
 class _Study:
@@ -135,7 +147,10 @@ class _Study:
         self._plan, self._root, self._device = plan, root, device
         self._store = Store(root / PARTS)
         self._measuring = Measuring(plan, self._store, workers, progress)
-        self._pairs = {name: pairs_of(name, one) for name, one in plan.databases.items()}
+        self._pairs = {
+            name: pairs_of(name, one, self._measuring.images[name])
+            for name, one in plan.databases.items()
+        }
         self._keys: dict[str, dict[str, Keys]] = {}
         self._networks: list[DescribedNetwork] = []
         self._baselines: list[DescribedBaseline] = []
@@ -159,8 +174,7 @@ class _Study:
         for network in self._plan.networks:
             gauge = gauge_of(network, self._plan, self._device)
             self._keys[network.record.name] = self._measuring.measure(gauge)
-            digest = gauge.facts[ELEMENTS]["network"]
-            self._networks.append(described_network(network, digest))
+            self._networks.append(described_network(network, gauge.content))
 
     def write(self) -> tuple[int, int]:
         """Put the table of distances together; return its rows, and how many failed."""
@@ -199,8 +213,11 @@ class _Study:
                     keys,
                     pairs,
                     self._plan.databases[name].facts.higher_is,
-                    [layer.channels for layer in layers],
+                    [layer.name for layer in layers],
                     self._plan.statistics.seed,
+                    lambda at: self._measuring.say(
+                        f"weights of channels: {record.name}, {layers[at].name}"
+                    ),
                 )
             else:
                 block = keys.block(self._store, readout)
@@ -215,9 +232,8 @@ class _Study:
         block: Block,
         elements: np.ndarray | None,
     ) -> None:
-        for at, error in enumerate(block.errors):
-            if error:
-                self._failed[pairs.database][at] = True
-                self._reasons.setdefault(error)
         sizes = None if elements is None else elements.T
-        writer.add(pairs, series, block.values.T, block.errors, sizes)
+        reasons = writer.add(pairs, series, block.values.T, block.errors, sizes)
+        for at, reason in reasons.items():
+            self._failed[pairs.database][at] = True
+            self._reasons.setdefault(reason)

@@ -36,7 +36,8 @@ class Scope:
     agreement
         Of each series, with draws.
     left_out
-        Series that failed on more than half of the pairs, or on whole databases.
+        Series that failed on so many pairs that the others would have had few in common, or on
+        whole databases.
     description
         The study.
     """
@@ -90,9 +91,13 @@ def _scope(
     name: str, judged: Judged, higher_is: str, similar: set[str], description: Description
 ) -> Scope | None:
     measured = judged.measured
-    shares = judged.finite.mean(axis=1)
+    shares = judged.there.mean(axis=1)
     rows = [row for row, share in enumerate(shares) if share > _LEAST_SHARE]
-    pairs: Mask = np.asarray(judged.finite[rows].all(axis=0))
+    pairs: Mask = np.asarray(judged.there[rows].all(axis=0))
+    while rows and pairs.mean() <= _LEAST_SHARE:
+        # Series that fail here and there leave no pair in common: the worst of them goes.
+        rows.remove(min(rows, key=lambda row: shares[row]))
+        pairs = np.asarray(judged.there[rows].all(axis=0))
     if not rows:
         return None
     drawn = judged.draws(rows, pairs) if pairs.sum() >= FEWEST else None

@@ -9,8 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +18,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from iqa_metrics.atomic import written_at_once
-
-_LEFT_OUT = (
-    *("cli/", "datasets/", "report/", "statistics/"),
-    *(f"study/{name}" for name in ("analysis", "claims", "comparisons", "concatenated")),
-    *(f"study/{name}" for name in ("correlations", "describing", "description", "distances")),
-    *(
-        f"study/{name}"
-        for name in ("judgements", "models", "plan", "rows", "running", "scopes", "settings")
-    ),
-    *("agreement", "atomic", "factors", "fetching", "names", "relevance", "resuming", "scores"),
-    *("tables", "torchmetrics", "weights"),
-)
-"""Code of the package that decides no value of a pair."""
 
 
 @dataclass(frozen=True)
@@ -111,23 +96,3 @@ def key_of(facts: Mapping[str, Any]) -> str:
     """Return the name of a block: the SHA-256 of the facts that decide it."""
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@lru_cache
-def code_digest(*also: str) -> str:
-    """Return a SHA-256 of the code that makes a value of two images: ours, and torch's release.
-
-    Parameters
-    ----------
-    also
-        Beginnings of paths in the package, of what else decides a value.
-    """
-    releases = " ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "pillow"))
-    digest = hashlib.sha256(releases.encode())
-    root = Path(__file__).parents[1]
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        if name.startswith(also) or not name.startswith(_LEFT_OUT):
-            digest.update(name.encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
