@@ -41,6 +41,7 @@ def test_a_whole_plan(plan):
     assert found.readouts == ("cosine", "gram")
     assert found.concatenations == ("pairs:sum",)
     assert list(found.databases) == ["mine"]
+    assert found.databases["mine"].facts.title == "mine"
     assert len(found.databases["mine"].pairs) == 6
     names = {one.record.name: one.layers for one in found.networks}
     assert names["efficientnet_lite0"] == ("stem", "block3")

@@ -119,6 +119,25 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_bytes(finished, blocks, tmp_p
     assert contents(tmp_path) == contents(whole.folder)
 
 
+def test_a_full_disk_is_told_and_loses_nothing(finished, tmp_path, monkeypatch):
+    plan, whole = finished
+    write, left = Store.write, [5]
+
+    def full(self, key, block):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        write(self, key, block)
+
+    monkeypatch.setattr(Store, "write", full)
+    with pytest.raises(PlanError, match="No space left on device; what was measured is kept"):
+        run_study(plan, tmp_path)
+    assert len(list((tmp_path / "parts").rglob("*.parquet"))) == 5
+    left[0] = 10**6
+    run_study(plan, tmp_path)
+    assert contents(tmp_path) == contents(whole.folder)
+
+
 def test_a_torn_block_is_measured_again(finished, tmp_path):
     plan, whole = finished
     shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)

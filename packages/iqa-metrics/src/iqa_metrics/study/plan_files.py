@@ -44,7 +44,7 @@ Paths are relative to the plan's file.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,9 @@ def _database(
         if direction is None:
             raise PlanError(f'{where}: expected higher_is = "better" or "worse"')
         found = read_opinions(folder / given["pairs"], direction, given.get("opinion", "opinion"))
-        return given.get("name", found.facts.name), found
+        name = given.get("name", found.facts.name)
+        facts = replace(found.facts, name=name, title=given.get("name", found.facts.title))
+        return name, replace(found, facts=facts)
     if "opinion" in given or "higher_is" in given:
         raise PlanError(f"{where}: opinion and higher_is go with pairs")
     if "name" not in given:

@@ -118,11 +118,17 @@ def run_study(
     except OSError as error:
         raise PlanError(f"{root}: can't be written to: {error.strerror}") from error
     with lock:
-        _sweep(root)
-        study = _Study(plan, root, pick_device(device), workers, progress)
-        study.measure()
-        rows, failed = study.write()
-        return Finished(root, rows, failed, study.reasons, analyse(root, analysing))
+        try:
+            _sweep(root)
+            study = _Study(plan, root, pick_device(device), workers, progress)
+            study.measure()
+            rows, failed = study.write()
+            return Finished(root, rows, failed, study.reasons, analyse(root, analysing))
+        except OSError as error:  # a full disk; images that can't be read are rows
+            raise PlanError(
+                f"{error.filename or root}: can't be written to: {error.strerror or error}; what "
+                "was measured is kept"
+            ) from error
 
 
 def _sweep(root: Path) -> None:
