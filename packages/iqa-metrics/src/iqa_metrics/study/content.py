@@ -56,11 +56,17 @@ def _attributes(module: nn.Module) -> dict[str, str]:
     return found
 
 
+_SOURCES: dict[type, str] = {}
+"""Sources by class: finding one means parsing its file."""
+
+
 def _source(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # made in a shell, or by a compiler
-        return ""
+    if kind not in _SOURCES:
+        try:
+            _SOURCES[kind] = inspect.getsource(kind)
+        except (OSError, TypeError):  # made in a shell, or by a compiler
+            _SOURCES[kind] = ""
+    return _SOURCES[kind]
 
 
 def _release(name: str) -> str:
