@@ -20,6 +20,8 @@ RELEVANCE = "weighted_euclidean"
 and each pair is measured by weights that were learned without its reference."""
 CONCATENATED = ("cumulative:joint", "cumulative:sum", "pairs:joint", "pairs:sum")
 
+_SHOWN = 12
+
 Layers = str | Sequence[str]
 
 
@@ -219,10 +221,11 @@ def here(networks: Iterable[Network], *, skip: bool = False) -> list[Network]:
         else:
             missing.append(chosen.record)
     if missing and not skip:
-        names = " ".join(record.name for record in missing)
+        names = " ".join(record.name for record in missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         how = missing[0].weights.how_to_get() if missing[0].weights else ""
         raise WeightsError(
-            f"{len(missing)} backbones have no weights here: {names}. Fetch them with 'iqa weights "
-            f"fetch {names}', or leave them out with --missing skip. {how}"
+            f"{len(missing)} backbones have no weights here: {names}{more}. Leave them out with "
+            f"--missing skip, or fetch them, as here the first: {how}"
         )
     return found
