@@ -216,7 +216,8 @@ def _prepared(state: Path) -> Path:
                 f"{state} is in use for something else; --state takes a new or an empty folder"
             )
     else:
-        state.mkdir(parents=True, mode=0o700)
+        # Another start may have made it since.
+        state.mkdir(parents=True, mode=0o700, exist_ok=True)
     state.chmod(0o700)
     (state / _MARK).touch()
     return state
