@@ -9,6 +9,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
+from iqa_metrics.readouts import READOUTS
 from iqa_metrics.report import write_report
 from iqa_metrics.statistics import holm
 from iqa_metrics.study import DescriptionError, DistancesError, analyse
@@ -190,15 +191,22 @@ def test_environments_are_compared_for_each_goal_and_data():
 
 
 def test_no_contradiction_comes_of_asking_often():
-    """Descriptors that are as good as the plain readout, with noise of their own."""
-    readouts = ("euclidean", "gram", "channel_mean")
-    contradicted = 0
-    for seed in range(12):
+    """Descriptors that are as good as the plain readout, with noise of their own.
+
+    Of so many, one lies beyond the margin by its own interval now and then.
+    """
+    names = [one.name for one in READOUTS if one.function.__module__.endswith("statistics")]
+    readouts = ("euclidean", *names)
+    alone = together = 0
+    for seed in range(30):
         of = {name: [MIDDLING] for name in readouts}
         comparer = scope_of([(described("n", layers=1), of)], readouts=readouts, seed=seed)
-        found = verdicts(comparer)["descriptors_change_little"]
-        contradicted += found.verdict == "contradicted"
-    assert contradicted <= 1
+        rows = [row for row in compared(comparer) if row.question == "descriptors"]
+        assert len(rows) == len(names)
+        alone += any(row.low > SETTINGS.margin or row.high < -SETTINGS.margin for row in rows)
+        together += verdicts(comparer)["descriptors_change_little"].verdict == "contradicted"
+    assert together < alone
+    assert together <= 0.05 * 30
 
 
 def test_a_best_layer_that_is_the_last_is_no_worse_than_itself():

@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
         "iqa_metrics.torchmetrics needs torchmetrics: pip install 'iqa-metrics[torchmetrics]'"
     ) from error
 
+from iqa_metrics.checkpoints import digest_of
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
 
 Reduction = Literal["mean", "sum", "none"]
@@ -125,8 +126,4 @@ class ImageQuality(TorchMetric):
 
 def _fingerprint(metric: Metric) -> str:
     """Return what tells a metric from others of its name: the values in its networks."""
-    digest = hashlib.sha256(metric.name.encode())
-    for name, values in metric.state_dict().items():
-        digest.update(f"{name} {list(values.shape)} {values.dtype}".encode())
-        digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(f"{metric.name} {digest_of(metric)}".encode()).hexdigest()[:16]

@@ -121,7 +121,7 @@ def run(
     with refusals():
         chosen = _plan(plan, said, folder / "ladder", missing)
         if report:
-            _can_report(chosen, metric, published)
+            _check_report(chosen, metric, published)
         try:
             finished = _run(chosen, folder, device, workers)
         except KeyboardInterrupt:
@@ -245,12 +245,10 @@ def _run(plan: "Plan", folder: Path, device: str, workers: int | None) -> "Finis
             # A bar is nothing to a log file: there a line now and then stands for it.
             if not err.is_terminal and now - said >= _EVERY:
                 said = now
-                left = (now - began) * (total - done) / done
-                err.print(
-                    f"{escape(what)}: {done} of {total} pairs, about {left / 60:.0f} min left",
-                    highlight=False,
-                    soft_wrap=True,
-                )
+                left = (now - began) * (total - done) / done / 60
+                # Once all is measured, how long weights take to learn is not known.
+                far = f": {done} of {total} pairs, about {left:.0f} min left" if left else ""
+                err.print(f"{escape(what)}{far}", highlight=False, soft_wrap=True)
 
         def analysed(done: int, total: int) -> None:
             nonlocal statistics
@@ -296,7 +294,7 @@ def _show(found: "Analysis") -> None:
         out.print(f"Claims of the paper: {counted}. claims.csv has the tests.")
 
 
-def _can_report(plan: "Plan", metric: str | None, published: Path | None) -> None:
+def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> None:
     """Refuse before hours of work, and not after."""
     import importlib.util
 

@@ -155,8 +155,6 @@ def _all_beat_ssim(comparer: Comparer) -> _Found:
 
 
 def _some_match(comparer: Comparer) -> _Found:
-    from scipy.stats import t
-
     tuned = _best_baseline(comparer, lambda _, tuned: tuned)
     if tuned is None:
         return _untested("no metric that was tuned on opinion was measured, such as dists or lpips")
@@ -167,7 +165,6 @@ def _some_match(comparer: Comparer) -> _Found:
     if not differences:
         return _untested("no network was measured that is not tuned on opinion")
     margin = comparer.scope.description.statistics.margin
-    freedom = comparer.scope.references - 1
     # That a network is worse by more than the margin, for each: one-sided, and by Holm.
     p = [_above(comparer, one, -margin) for one in differences.values()]
     least = float(np.nan_to_num(statistics.holm(p), nan=1.0).min())
@@ -176,15 +173,9 @@ def _some_match(comparer: Comparer) -> _Found:
     evidence = f"{most} beside {name}, the best of the tuned ones"
     if least < _level(comparer) / 2:
         return _Found(interval, evidence, SUPPORTED)
-    # Each below by more than the margin, at a level that holds for all of them.
-    reach = t.ppf(1 - _level(comparer) / 2 / len(differences), freedom) / t.ppf(
-        1 - _level(comparer) / 2, freedom
-    )
-    highest = max(
-        float(got.value + reach * (got.high - got.value))
-        for got in map(comparer.interval, differences.values())
-    )
-    return _Found(interval, evidence, CONTRADICTED if highest < -margin else UNDECIDED)
+    # That all of them are worse needs no correction: each has to be.
+    worse = all(comparer.interval(one).high < -margin for one in differences.values())
+    return _Found(interval, evidence, CONTRADICTED if worse else UNDECIDED)
 
 
 def _beat_lpips(

@@ -1,6 +1,5 @@
 """A study from its plan to its tables: measured, resumed, put together, analysed."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from iqa_metrics.atomic import is_unfinished
 from iqa_metrics.devices import pick_device
 from iqa_metrics.metrics import Metric
 from iqa_metrics.study.analysis import Analysis, analyse
@@ -47,8 +47,6 @@ from iqa_metrics.study.store import Block, Store
 
 PARTS = "parts"
 _LOCK = ".lock"
-_HIDDEN = re.compile(r"\..+\.[0-9a-f]{8}")
-"""Names of files that are being written."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def _sweep(root: Path) -> None:
     """Take away files that a run was killed over while it wrote them."""
     for folder in (root, root / PARTS):
         for file in folder.glob("**/.*" if folder.name == PARTS else ".*"):
-            if _HIDDEN.fullmatch(file.name) and file.is_file():
+            if is_unfinished(file) and file.is_file():
                 file.unlink()
 
 
