@@ -16,8 +16,6 @@ import numpy as np
 from iqa_metrics import statistics
 from iqa_metrics.tables import SCORE_COLUMNS, PairsError
 
-_FEWEST = 4
-
 
 @dataclass(frozen=True)
 class ScoredPair:
@@ -186,7 +184,7 @@ def differences(
         opinion = [a[pair].opinion for pair in both]
         references = [pair[0] for pair in both]
         numbers = [math.nan] * 4
-        if len(both) >= _FEWEST and len(set(references)) > 1:
+        if len(both) >= statistics.FEWEST and len(set(references)) > 1:
             got = statistics.srocc_difference(
                 np.array(x), np.array(y), opinion, references,
                 draws=draws, seed=seed, confidence=confidence,
@@ -246,22 +244,23 @@ def _agreement(
 ) -> Agreement:
     there = [row for row in rows if row.value is not None]
     references = [row.reference for row in there]
-    numbers = [math.nan] * 7
-    if len(there) >= _FEWEST:
-        x = np.array([row.value for row in there], dtype=np.float64)
-        y = np.array([row.opinion for row in there])
-        low = high = math.nan
-        if len(set(references)) > 1:
-            interval = statistics.srocc_interval(
-                x, y, references, draws=draws, seed=seed, confidence=confidence
-            )
-            low, high = float(interval.low), float(interval.high)
-        fitted, error = statistics.plcc_logistic(x, y)
-        numbers = [
-            *(float(statistics.srocc(x, y)), low, high),
-            *(float(statistics.plcc(x, y)), float(statistics.krocc(x, y))),
-            *(float(fitted), float(error)),
-        ]
+    x = np.array([row.value for row in there], dtype=np.float64)
+    y = np.array([row.opinion for row in there])
+    drawn = None
+    if len(there) >= statistics.FEWEST and len(set(references)) > 1:
+        drawn = statistics.srocc_bootstrap(x[None], y, references, draws=draws, seed=seed)
+    found = statistics.measures(x[None], y, drawn, confidence)
     return Agreement(
-        *(metric, kind, len(there), len(set(references)), len(rows) - len(there)), *numbers
+        metric=metric,
+        distortion=kind,
+        n=len(there),
+        references=len(set(references)),
+        failed=len(rows) - len(there),
+        srocc=float(found.srocc[0]),
+        srocc_low=float(found.srocc_low[0]),
+        srocc_high=float(found.srocc_high[0]),
+        plcc=float(found.plcc[0]),
+        krocc=float(found.krocc[0]),
+        plcc_logistic=float(found.plcc_logistic[0]),
+        rmse=float(found.rmse[0]),
     )

@@ -35,3 +35,6 @@ from iqa_metrics.statistics.intervals import srocc_interval as srocc_interval
 from iqa_metrics.statistics.logistic import Logistic as Logistic
 from iqa_metrics.statistics.logistic import fit_logistic as fit_logistic
 from iqa_metrics.statistics.logistic import plcc_logistic as plcc_logistic
+from iqa_metrics.statistics.measures import FEWEST as FEWEST
+from iqa_metrics.statistics.measures import Measures as Measures
+from iqa_metrics.statistics.measures import measures as measures

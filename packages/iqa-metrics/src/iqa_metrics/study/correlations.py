@@ -21,9 +21,6 @@ from iqa_metrics.study.distances import Floats, Measured, Series
 from iqa_metrics.study.rows import POOLED, Correlation
 from iqa_metrics.study.settings import Statistics
 
-FEWEST = 4
-"""Fewest pairs that a correlation is computed of."""
-
 Mask = NDArray[np.bool_]
 
 
@@ -65,7 +62,7 @@ class Judged:
         keep
             Keep the draws, for the next one who asks.
         """
-        if pairs.sum() < FEWEST or self.references(pairs) < 2:
+        if pairs.sum() < statistics.FEWEST or self.references(pairs) < 2:
             return None
         kept = self._kept.setdefault(pairs.tobytes(), {}) if keep else {}
         left = [row for row in rows if row not in kept]
@@ -170,23 +167,14 @@ def _of_job(job: _Job, judged: Judged) -> Iterator[Correlation]:
     rows, pairs = job.rows, job.pairs
     measured = judged.measured
     n = int(pairs.sum())
-    numbers = np.full((7, len(rows)), np.nan)
-    if n >= FEWEST:
-        x, y = measured.values[np.ix_(np.array(rows), pairs)], measured.pairs.opinion[pairs]
-        found = judged.draws(rows, pairs, keep=not job.distortion)
-        if found is None:
-            numbers[0] = statistics.srocc(x, y)
-        else:
-            interval = found.interval(judged.settings.confidence)
-            numbers[:3] = interval.value, interval.low, interval.high
-        fitted, error = statistics.plcc_logistic(x, y)
-        with np.errstate(invalid="ignore"):
-            numbers[3:] = statistics.plcc(x, y), fitted, statistics.krocc(x, y), error
-    for row, values in zip(rows, numbers.T.tolist(), strict=True):
+    x, y = measured.values[np.ix_(np.array(rows), pairs)], measured.pairs.opinion[pairs]
+    drawn = judged.draws(rows, pairs, keep=not job.distortion)
+    found = statistics.measures(x, y, drawn, judged.settings.confidence)
+    for at, row in enumerate(rows):
         one = measured.series[row]
         yield Correlation(
-            *(job.database, job.distortion, one.backbone, one.layer, one.depth, one.readout),
-            *(n, *values),
+            *(job.database, job.distortion, one.backbone, one.layer, one.depth, one.readout, n),
+            *(float(values[at]) for values in vars(found).values()),
         )
 
 
@@ -197,7 +185,7 @@ def _pooled(
     turned = {name: 1.0 if higher_is[name] == "worse" else -1.0 for name in judged}
     of: dict[tuple[str, str, str], dict[str, Correlation]] = {}
     for row in rows:
-        if not row.distortion and row.n >= FEWEST:
+        if not row.distortion and row.n >= statistics.FEWEST:
             of.setdefault((row.backbone, row.layer, row.readout), {})[row.database] = row
     at = {
         name: {(s.backbone, s.layer, s.readout): i for i, s in enumerate(one.measured.series)}

@@ -11,7 +11,7 @@ import numpy as np
 
 from iqa_metrics import statistics
 from iqa_metrics.statistics import Bootstrap
-from iqa_metrics.study.correlations import FEWEST, Judged, Mask
+from iqa_metrics.study.correlations import Judged, Mask
 from iqa_metrics.study.description import DescribedNetwork, Description
 from iqa_metrics.study.distances import Series
 from iqa_metrics.study.rows import POOLED
@@ -100,7 +100,7 @@ def _scope(
         pairs = np.asarray(judged.there[rows].all(axis=0))
     if not rows:
         return None
-    drawn = judged.draws(rows, pairs) if pairs.sum() >= FEWEST else None
+    drawn = judged.draws(rows, pairs)
     if drawn is None:
         return None
     of_opinion = 1.0 if higher_is == "worse" else -1.0
