@@ -1,5 +1,6 @@
 """Pairs scored in as few passes as their references and sizes allow."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -15,6 +16,8 @@ from iqa_metrics.tables import Score
 
 Outcome = tuple[Any, str]
 """A value, or a list of them from what reads several at once; or None, and the reason."""
+Observer = Callable[[str, int, float], None]
+"""Is told of each pass: the metric, how many pairs, and how many seconds."""
 _Images = tuple[Tensor, Tensor]
 
 
@@ -30,10 +33,15 @@ class BatchScorer:
     ----------
     metrics
         What the rows call a metric, and the metric. Each computes on the device it lies on.
+    observe
+        Is told of each pass, if given.
     """
 
-    def __init__(self, metrics: Mapping[str, PairModule]) -> None:
+    def __init__(
+        self, metrics: Mapping[str, PairModule], *, observe: Observer | None = None
+    ) -> None:
         self._metrics = metrics
+        self._observe = observe
         self._kept: _Shared | None = None
 
     def score(self, part: Part) -> list[Score]:
@@ -45,7 +53,10 @@ class BatchScorer:
         ]
 
     def outcomes(self, part: Part) -> list[list[Outcome]]:
-        """Return what each metric gives for each of a part's pairs: a list a pair, in order."""
+        """Return what each metric gives for each of a part's pairs: a list a pair, in order.
+
+        A metric that a pair is not scored with gives None, and no reason.
+        """
         loaded = dict(enumerate(part.rows))
         outcomes: dict[int, list[Outcome]] = {
             number: [(None, row.problem)] * len(self._metrics)
@@ -65,9 +76,9 @@ class BatchScorer:
                 (images,) = group.values()
                 by_size.setdefault(images[0].shape, {}).update(group)
         for group, session in self._sessions(shared, part.then):
-            outcomes |= self._of_group(group, session)
+            outcomes |= self._of_group(loaded, group, session)
         for group in by_size.values():
-            outcomes |= self._of_group(group, None)
+            outcomes |= self._of_group(loaded, group, None)
         return [outcomes[number] for number in loaded]
 
     def close(self) -> None:
@@ -94,28 +105,44 @@ class BatchScorer:
                 session.close()
 
     def _of_group(
-        self, group: dict[int, _Images], session: "_Shared | None"
+        self,
+        rows: Mapping[int, LoadedPair],
+        group: dict[int, _Images],
+        session: "_Shared | None",
     ) -> dict[int, list[Outcome]]:
-        images = _Copies(list(group.values()))
-        by_metric: list[list[Outcome]] = []
+        found: dict[int, list[Outcome]] = {number: [] for number in group}
+        batches: dict[tuple[int, ...], _Copies] = {}
         for name, metric in self._metrics.items():
-            outcomes = _values(partial(_together, name, metric, images, session))
-            if outcomes is None:
-                if session is not None:
-                    session.drop(name)
-                outcomes = [_outcome(metric, *pair) for pair in group.values()]
-            by_metric.append(outcomes)
-        return {
-            number: [outcomes[place] for outcomes in by_metric]
-            for place, number in enumerate(group)
-        }
+            chosen = tuple(number for number in group if rows[number].wants(name))
+            outcomes: dict[int, Outcome] = {}
+            if chosen:
+                if chosen not in batches:
+                    batches[chosen] = _Copies([group[number] for number in chosen])
+                values = self._of_metric(name, metric, batches[chosen], session)
+                outcomes = dict(zip(chosen, values, strict=True))
+            for number, of_pair in found.items():
+                of_pair.append(outcomes.get(number, (None, "")))
+        return found
+
+    def _of_metric(
+        self, name: str, metric: PairModule, images: "_Copies", session: "_Shared | None"
+    ) -> list[Outcome]:
+        start = time.perf_counter()
+        outcomes = _values(partial(_together, name, metric, images, session))
+        if outcomes is None:
+            if session is not None:
+                session.drop(name)
+            outcomes = [_outcome(metric, *pair) for pair in images.pairs]
+        if self._observe is not None:
+            self._observe(name, len(outcomes), time.perf_counter() - start)
+        return outcomes
 
 
 class _Copies:
     """A group's images as batches on each device, which all metrics there share."""
 
     def __init__(self, pairs: Sequence[_Images]) -> None:
-        self._pairs = pairs
+        self.pairs = pairs
         self._batches: dict[tuple[int, torch.device], Tensor] = {}
 
     def references(self, home: torch.device) -> Tensor:
@@ -126,7 +153,7 @@ class _Copies:
 
     def _batch(self, role: int, home: torch.device) -> Tensor:
         if (role, home) not in self._batches:
-            moved = [pair[role].to(home, non_blocking=True) for pair in self._pairs]
+            moved = [pair[role].to(home, non_blocking=True) for pair in self.pairs]
             self._batches[role, home] = torch.cat(moved) if len(moved) > 1 else moved[0]
         return self._batches[role, home]
 

@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
 _EXPECTED = "expected a BMP, PNG, JPEG, WebP, TIFF, PPM or single-frame GIF image"
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES, _TIFF_SAMPLES = 258, 262, 284, 339
 _TIFF_SIGNED = 2
+_TIMED_BLOCK = 2**12
+"""Bytes between two looks at the clock: a hostile JPEG takes about a second for so many."""
 
 
 class ImageError(ValueError):
@@ -29,7 +32,8 @@ class ImageError(ValueError):
     ----------
     code
         A stable short name of the reason: ``bad_image``, ``not_found``, ``too_large``,
-        ``too_small``, ``size_mismatch``, ``has_alpha``, ``animated`` or ``out_of_range``.
+        ``too_small``, ``too_slow``, ``size_mismatch``, ``has_alpha``, ``animated`` or
+        ``out_of_range``.
     """
 
     def __init__(self, message: str, code: str = "bad_image") -> None:
@@ -100,19 +104,52 @@ def _opened(source: object) -> Iterator[BinaryIO]:
         )
 
 
-def size_of_file(source: object) -> tuple[int, int]:
+@contextmanager
+def _timed(source: object, max_seconds: float | None) -> Iterator[BinaryIO]:
+    """Open a source, to be read from for so long only."""
+    with _opened(source) as file:
+        if max_seconds is None:
+            yield file
+            return
+        with _decoder_errors():
+            content = file.read()
+        yield _TimedBytes(content, max_seconds)
+
+
+def size_of_file(source: object, max_seconds: float | None = None) -> tuple[int, int]:
     """Return the width and height that a file's header states. Raises ImageError."""
-    with _opened(source) as file, _decoder_errors(), _open_image(file) as image:
+    with _timed(source, max_seconds) as file, _decoder_errors(), _open_image(file) as image:
         return image.size
 
 
-def decode_file(source: object, max_pixels: int) -> NDArray[Any]:
+def decode_file(source: object, max_pixels: int, max_seconds: float | None = None) -> NDArray[Any]:
     """Decode a path, bytes or a binary file to ``[H, W]`` or ``[H, W, C]``, upright.
 
     The dtype is uint8, uint16 or float32, C is 2 (grey and alpha), 3 or 4. Raises ImageError.
     """
-    with _opened(source) as file, _decoder_errors():
+    with _timed(source, max_seconds) as file, _decoder_errors():
         return _decoded(file, max_pixels)
+
+
+class _TimedBytes(io.BytesIO):
+    """A file that gives nothing more once its time is over, which ends the decoder that reads it.
+
+    A small file may take minutes: a progressive JPEG can go over its pixels thousands of times.
+    """
+
+    def __init__(self, content: bytes, seconds: float) -> None:
+        super().__init__(content)
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() > self._end:
+            raise ImageError(
+                f"decoding it takes longer than {self._seconds:g} s; save it anew, as PNG or "
+                "baseline JPEG",
+                "too_slow",
+            )
+        return super().read(size)
 
 
 def decode_pil(image: Image.Image, max_pixels: int) -> NDArray[Any]:
@@ -141,7 +178,10 @@ def _decoded(file: BinaryIO, max_pixels: int) -> NDArray[Any]:
 
 
 def _open_image(file: BinaryIO) -> ImageFile:
-    return Image.open(file, formats=_FORMATS)
+    image = Image.open(file, formats=_FORMATS)
+    if isinstance(file, _TimedBytes):
+        image.decodermaxblock = _TIMED_BLOCK
+    return image
 
 
 # Of 16-bit colour Pillow keeps the high byte alone. Told that the bytes stand the other way round,

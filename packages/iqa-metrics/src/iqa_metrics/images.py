@@ -43,6 +43,7 @@ def read_image(
     *,
     background: Background | None = None,
     max_pixels: int = MAX_PIXELS,
+    max_seconds: float | None = None,
     name: str | None = None,
 ) -> Tensor:
     """Read an image as a float32 RGB tensor.
@@ -61,6 +62,9 @@ def read_image(
     max_pixels
         Most pixels (width x height) that are decoded; a larger file is refused from its header.
         Pillow's own limit, about 179 million, stays above it.
+    max_seconds
+        Longest time that decoding a file may take, looked at every few kilobytes of it; by default
+        there is no limit.
     name
         What messages call the image, such as ``"reference"``; by default its path or kind.
 
@@ -84,7 +88,7 @@ def read_image(
         elif isinstance(source, Image.Image):
             image = _from_array(decode_pil(source, max_pixels))
         else:
-            image = _from_array(decode_file(source, max_pixels))
+            image = _from_array(decode_file(source, max_pixels, max_seconds))
         return _to_rgb(image, background)
     except ImageError as error:
         raise ImageError(f"{label}: {error}", error.code) from error.__cause__

@@ -47,12 +47,19 @@ class LoadedPair:
         problem.
     problem
         A stable code and the reason; empty where there are images.
+    metrics
+        What the metrics that it is scored with are called; None where it is all of them.
     """
 
     pair: Pair
     reference: str
     images: tuple[Tensor, Tensor] | None
     problem: str = ""
+    metrics: frozenset[str] | None = None
+
+    def wants(self, metric: str) -> bool:
+        """Say whether it is scored with a metric."""
+        return self.metrics is None or metric in self.metrics
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def read_ahead(
     Part
         Let go of one before asking for the next: its images count as gone by then.
     """
-    pool = _pool(workers)
+    pool = decoding_pool(workers)
     images: dict[str, Future[Tensor | str]] = {}
     ahead: deque[_Planned] = deque()
     plan = _planned(pairs, pool)
@@ -236,7 +243,7 @@ def _decoded_bytes(path: str) -> int:
     return _PIXEL_BYTES * pixels if pixels <= MAX_PIXELS else 0
 
 
-def _pool(workers: int) -> ThreadPoolExecutor:
+def decoding_pool(workers: int) -> ThreadPoolExecutor:
     """Start threads in each of which torch computes alone.
 
     Else each would bring along a team of its own, as large as the machine, to divide by 255, and
