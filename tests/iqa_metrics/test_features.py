@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from iqa_metrics import FeatureError, FeatureExtractor, InputScaling, UnknownNameError
+from iqa_metrics import (
+    FeatureError,
+    FeatureExtractor,
+    InputScaling,
+    UnknownNameError,
+    create_metric,
+)
 
 
 class InPlace(nn.Module):
@@ -199,3 +205,33 @@ def test_what_is_no_tensor_or_not_reached_is_an_error(images):
         extractor.visit(images, ["pear"], lambda *_: None)
     with pytest.raises(UnknownNameError, match=r"unknown module 'no\.such'"):
         extractor.visit(images, ["wrong"], lambda *_: None)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 48), (120, 160), (384, 512)])
+def test_an_image_alone_gives_to_the_bit_what_it_gives_in_a_batch(size):
+    # torch has another kernel for the convolutions of one small image.
+    metric = create_metric("default")
+    images = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
+    layers = list(metric.extractor.layers)
+    together = metric.extractor.responses(images, layers)
+    alone = metric.extractor.responses(images[:1], layers)
+    for name in layers:
+        assert torch.equal(alone[name], together[name][:1]), name
+    with torch.no_grad(), metric.reference(images[:1]) as shared:
+        assert shared.score(images)[0] == 0
+        assert torch.equal(shared.score(images[1:2]), metric(images[:1], images[1:2]))
+
+
+def test_a_network_that_knows_no_meta_device_gives_the_same_alone():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 8, 3)
+
+        def forward(self, images):
+            return self.convolution(images * float(images.sum() > -1))
+
+    extractor = FeatureExtractor(Own(), {"all": "convolution"})
+    images = torch.rand(4, 3, 20, 20)
+    together = extractor.responses(images, ["all"])["all"]
+    assert torch.equal(extractor.responses(images[:1], ["all"])["all"], together[:1])
