@@ -33,8 +33,12 @@ PEERS = [
     *("lpips==0.1.4", "DISTS-pytorch==0.1", "torchmetrics", "piq", "pyiqa"),
     *("pytorch-msssim==1.0.0", "scikit-image"),
 ]
-# For tests of the installed wheels and of the running server.
-END_TO_END = ["uv", "grpcio", "protobuf"]
+# For tests of the installed wheels, of the running server, and of what deploys it.
+END_TO_END = [
+    *("uv", "grpcio", "protobuf", "trustme>=1.2", "cryptography"),
+    *("schemathesis>=4", "openapi-spec-validator>=0.7", "jsonschema>=4.20"),
+    "kubernetes-validate>=1.34",
+]
 
 
 def install(session, *packages, constrained=True):
@@ -148,6 +152,13 @@ def bench(session):
             missing += ["--missing", peer, str(error) or "the installer failed"]
     paths = {"PYTHONPATH": "tests"}
     session.run("python", "-m", "benchmarks", *session.posargs, *missing, env=paths)
+
+
+@nox.session
+def bench_serve(session):
+    """Measure a real server beside the library and TorchServe's own floor; options after --."""
+    install_both(session, "scikit-image")
+    session.run("python", "-m", "benchmarks.serve", *session.posargs)
 
 
 @nox.session

@@ -53,7 +53,7 @@ def compare(client: Client) -> float:
         worst = max(worst, difference / ours)
         table.add_row(name, kind, f"{ours:.6f}", f"{served.value:.6f}", f"{difference:.1e}")
     console.print(table)
-    console.print(f"Metric '{served.metric}' is {served.reply['resolved']}: lower is better.\n")
+    console.print(f"Metric '{served.metric}' is {served.resolved}: lower is better.\n")
     return worst
 
 

@@ -48,3 +48,12 @@ def names_what_it_sees(whole, scaling):
             scores = whole(scaling.apply(rgb[..., top : top + 224, left : left + 224]))[0]
         answers.append(any(int(answer) in classes for answer in scores.topk(count).indices))
     return answers == [True] * 3
+
+
+def scan_bomb(passes=20_000):
+    """A small progressive JPEG that goes over its many pixels thousands of times."""
+    file = io.BytesIO()
+    Image.new("L", (2400, 2400), 128).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    return content[:-2] + scan * passes + content[-2:]

@@ -1,17 +1,26 @@
 """A real TorchServe answers right, and refuses clearly."""
 
 import base64
+import csv
+import json
 import os
+import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import requests
-from material import encoded
+import torch
+from material import encoded, scan_bomb
 from PIL import Image
+from typer.testing import CliRunner
 
-from iqa_metrics import score
+from iqa_metrics import create_metric, read_image, score
+from iqa_torchserve.cli import app
 from iqa_torchserve.client import Client, ServeError
+from iqa_torchserve.container import pack
+from iqa_torchserve.logs import last_lines, log_file
 
 pytest.importorskip("ts")
 pytestmark = pytest.mark.server
@@ -49,14 +58,64 @@ def test_the_endpoint_gives_the_librarys_values(client, pairs, metric):
         assert served.higher_is_better == (metric in ("psnr", "ssim"))
 
 
-def test_json_gives_the_same_as_multipart(server, client, pairs):
+def test_all_forms_give_the_same(server, pairs):
+    reference, *distorted = [pairs[0][0], pairs[0][1], pairs[1][1]]
+    metrics = ["ssim", "default"]
+    texts = [base64.b64encode(data).decode() for data in distorted]
+    text = base64.b64encode(reference).decode()
+    answers = [
+        post(server, data=pack([reference, *distorted], metrics, maps=True)),
+        post(
+            server,
+            json={"reference": text, "distorted": texts, "metric": metrics, "map": True},
+        ),
+        post(
+            server,
+            files={
+                "reference": ("r", reference, "image/png"),
+                "distorted_1": ("a", distorted[0], "image/jpeg"),
+                "distorted_2": ("b", distorted[1], "image/jpeg"),
+            },
+            data={"metric": ",".join(metrics), "map": "true"},
+        ),
+    ]
+    bodies = [answer.json() for answer in answers]
+    for answer, body in zip(answers, bodies, strict=True):
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith("application/json")
+        assert body.pop("request_id") == answer.headers["x-request-id"]
+        for result in body["results"]:
+            for found in result["scores"]:
+                assert found.pop("map")["png"]
+    assert bodies[0] == bodies[1] == bodies[2]
+    values = [found["value"] for result in bodies[0]["results"] for found in result["scores"]]
+    expected = [score(reference, image, metric) for image in distorted for metric in metrics]
+    assert values == pytest.approx(expected, rel=1e-6)
+
+
+def test_maps_reach_the_client(client, pairs):
     reference, distorted = pairs[0]
-    images = {"reference": reference, "distorted": distorted}
-    body = {name: base64.b64encode(data).decode() for name, data in images.items()}
-    answer = post(server, json={**body, "metric": "ssim"})
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"].startswith("application/json")
-    assert answer.json() == client.score(reference, distorted, "ssim").reply
+    ((found,),) = client.compare(reference, [distorted], ["ssim"], maps=True)
+    with torch.no_grad():
+        images = read_image(reference), read_image(distorted)
+        expected = create_metric("ssim")(*images, map=True)[0, 0].numpy()
+    assert np.abs(found.map.values() - expected).max() < 2e-5
+
+
+def test_a_form_field_that_came_twice_is_refused(server, client):
+    picture = encoded(np.random.default_rng(1).integers(0, 256, (60, 60, 3), dtype=np.uint8))
+    parts = [(name, ("x", picture, "image/png")) for name in ("reference", "distorted")]
+    answer = post(server, files=[*parts, parts[1]])
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert "came twice" in answer.json()["message"]
+    assert client.score(picture, picture).value == 0
+
+
+def test_a_header_that_asks_for_the_description_changes_nothing(server, client):
+    headers = {"Authorization": f"Bearer {server.token()}", "describe": "True"}
+    url = f"{server.inference_url}/predictions/iqa"
+    answer = requests.post(url, data=pack([GOOD, GOOD]), headers=headers, timeout=60)
+    assert answer.json()["results"][0]["scores"][0]["value"] == 0
 
 
 def test_identical_images(client, pairs):
@@ -110,6 +169,7 @@ BAD_IMAGES = {
     "too many pixels": (LARGE, "too_large"),
     "another size": (encoded(RGB[:, 1:]), "size_mismatch"),
     "too small": (encoded(RGB[:20, :20]), "size_mismatch"),
+    "too slow": (scan_bomb(), "too_slow"),
 }
 
 
@@ -159,6 +219,13 @@ BAD_REQUESTS = {
         {"json": {"reference": TEXT, "distorted": TEXT, "metric": "ssim_skimage"}},
         "unknown_metric",
     ),
+    "a raw body that is cut off": ({"data": pack([GOOD, GOOD])[:-1]}, "bad_request"),
+    "a raw body of another version": ({"data": b"IQAR\x02" + bytes(20)}, "bad_request"),
+    "a raw body with more images than are taken": ({"data": pack([GOOD] * 10)}, "too_large"),
+    "a map that is neither true nor false": (
+        {"json": {"reference": TEXT, "distorted": TEXT, "map": 1}},
+        "bad_request",
+    ),
     "metric of another type": (
         {"json": {"reference": TEXT, "distorted": TEXT, "metric": {}}},
         "bad_request",
@@ -204,16 +271,84 @@ def test_no_answer_without_the_right_token(server, client, token):
     with Client(server.inference_url, token) as other, pytest.raises(ServeError) as caught:
         other.score(GOOD, GOOD)
     assert caught.value.status in (400, 401, 403)
-    assert caught.value.code == "refused"
+    assert caught.value.code == "unauthorised"
     assert client.score(GOOD, GOOD).value == 0
 
 
-def test_a_token_that_is_no_token_is_refused():
-    with pytest.raises(ValueError, match="ASCII"):
-        Client("http://127.0.0.1:9", "ü€")
+def test_it_counts_and_logs_what_it_did(server, client, pairs):
+    def counted():
+        text = requests.get(server.config.metrics_url, timeout=30).text
+        found = re.findall(r"^(\w+)\{([^}]*)\} (\S+)$", text, re.MULTILINE)
+        return {
+            (name, *re.findall(r'(?:Metric|Code)="([^"]*)"', labels)): float(value)
+            for name, labels, value in found
+        }
+
+    before = counted()
+    client.compare(*pairs[0][:1], [pairs[0][1], b"broken"], ["ssim", "psnr"])
+    end = time.monotonic() + 30
+    while counted() == before or ("iqa_errors_total", "bad_image") not in counted():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    after = counted()
+    for key, more in (
+        (("iqa_pairs_scored_total", "ssim"), 1),
+        (("iqa_pairs_scored_total", "psnr"), 1),
+        (("iqa_errors_total", "bad_image"), 1),
+        (("iqa_batch_requests_count",), 1),
+        (("iqa_batch_pairs_sum",), 2),
+    ):
+        assert after[key] - before.get(key, 0) == more, key
+    assert after["iqa_decode_seconds_sum",] > 0
+    assert after["iqa_forward_seconds_sum", "ssim"] > 0
+    assert 1e8 < after["iqa_worker_memory_bytes",] < 1e10
+    assert after["ts_queue_latency_microseconds",] > 0
+    lines = last_lines(log_file(server.state, "requests"), "requests", 1)
+    said = json.loads(lines[0])
+    assert (said["pairs"], said["failed"], said["status"]) == (2, 1, 200)
+    assert re.fullmatch(r"[0-9a-f-]{36}", said["request_id"])
 
 
-def test_a_client_without_a_server_says_so():
-    with Client("http://127.0.0.1:9", "token") as client, pytest.raises(ServeError) as caught:
-        client.score(GOOD, GOOD)
-    assert (caught.value.code, caught.value.status) == ("unreachable", None)
+def test_a_table_is_scored_by_the_server_and_goes_on_where_it_stopped(
+    server, pairs, photographs, tmp_path
+):
+    names = []
+    for number, photograph in enumerate(photographs.values()):
+        (tmp_path / f"r{number}.png").write_bytes(encoded(photograph))
+        for quality in (10, 20, 30):
+            name = f"d{number}-{quality}.jpg"
+            (tmp_path / name).write_bytes(encoded(photograph, "JPEG", quality=quality))
+            names.append((f"r{number}.png", name))
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    names += [("r0.png", "gone.jpg"), ("r0.png", "broken.png"), ("gone.png", names[0][1])]
+    table = tmp_path / "pairs.csv"
+    table.write_text("\n".join(["reference,distorted", *(",".join(row) for row in names)]))
+    arguments = ["score", "--pairs", table, "--state", server.state, "-m", "default", "-m", "psnr"]
+
+    def run(out, *more):
+        return CliRunner().invoke(app, [str(a) for a in [*arguments, "--out", out, *more]])
+
+    whole = tmp_path / "whole.csv"
+    result = run(whole)
+    assert result.exit_code == 1, result.output
+    assert f"{len(names) * 2 - 6} of {len(names) * 2} scores" in result.stderr
+    rows = list(csv.DictReader(whole.read_text().splitlines()))
+    assert [(r["reference"], r["distorted"]) for r in rows[::2]] == names
+    for row in rows[:18]:
+        pair = (tmp_path / row["reference"], tmp_path / row["distorted"])
+        assert float(row["value"]) == pytest.approx(score(*pair, row["metric"]), rel=1e-6)
+    codes = [row["error"].split(":")[0] for row in rows[18:]]
+    assert codes == ["not_found"] * 2 + ["bad_image"] * 2 + ["not_found"] * 2
+    content = whole.read_bytes()
+    for size in (0, 10, 60, 400, len(content) - 30, len(content)):
+        part = tmp_path / "part.csv"
+        part.write_bytes(content[:size])
+        assert run(part, "--resume", "--in-flight", 2).exit_code == 1
+        again = list(csv.DictReader(part.read_text().splitlines()))
+        assert [(r["distorted"], r["metric"], r["error"].split(":")[0]) for r in again] == [
+            (r["distorted"], r["metric"], r["error"].split(":")[0]) for r in rows
+        ]
+        values = [float(r["value"]) for r in again if r["value"]]
+        assert values == pytest.approx([float(r["value"]) for r in rows if r["value"]], rel=1e-6)
+    assert run(table).exit_code == 2
+    assert run(whole, "--json").exit_code == 2

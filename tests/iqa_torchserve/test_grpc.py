@@ -3,13 +3,12 @@
 import json
 
 import pytest
+import requests
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from material import encoded
 
 from iqa_metrics import score
-from iqa_torchserve.archive import build_archive
-from iqa_torchserve.config import PORTS, ServerConfig
-from iqa_torchserve.server import free_port, start
+from iqa_torchserve.container import pack
 
 grpc = pytest.importorskip("grpc")
 pytest.importorskip("ts")
@@ -48,36 +47,49 @@ def messages():
     )
 
 
-def test_grpc_gives_the_librarys_values_and_the_codes(tmp_path, photographs):
+def test_grpc_gives_the_librarys_values_and_the_codes(server, photographs):
     request_class, reply_class = messages()
     image, jpeg = encoded(photographs["cat"]), encoded(photographs["cat"], "JPEG", quality=10)
-    port = free_port(PORTS)
-    server = start(ServerConfig(build_archive(tmp_path), state=tmp_path / "state", port=port))
-    try:
-        with grpc.insecure_channel(f"127.0.0.1:{port + 3}") as channel:
-            call = channel.unary_unary(
-                f"/{PACKAGE}.InferenceAPIsService/Predictions",
-                request_serializer=request_class.SerializeToString,
-                response_deserializer=reply_class.FromString,
-            )
+    with grpc.insecure_channel(f"127.0.0.1:{server.config.port + 3}") as channel:
+        call = channel.unary_unary(
+            f"/{PACKAGE}.InferenceAPIsService/Predictions",
+            request_serializer=request_class.SerializeToString,
+            response_deserializer=reply_class.FromString,
+        )
 
-            def ask(token, **fields):
-                metadata = [("protocol", "gRPC"), ("channel", "inference")]
-                metadata.append(("authorization", f"Bearer {token}"))
-                answer = call(
-                    request_class(model_name="iqa", input=fields), metadata=metadata, timeout=60
-                )
-                return json.loads(answer.prediction)
+        def ask(token, **fields):
+            metadata = [("protocol", "gRPC"), ("channel", "inference")]
+            metadata.append(("authorization", f"Bearer {token}"))
+            request = request_class(model_name="iqa", input=fields)
+            return json.loads(call(request, metadata=metadata, timeout=60).prediction)
 
-            token = server.token()
-            body = ask(token, reference=image, distorted=jpeg)
-            assert body["value"] == pytest.approx(score(image, jpeg), rel=1e-6)
-            body = ask(token, reference=image, distorted=jpeg, metric=b"psnr")
-            assert body["value"] == pytest.approx(score(image, jpeg, "psnr"), rel=1e-6)
-            assert ask(token, reference=image, distorted=b"broken")["code"] == "bad_image"
-            assert ask(token, reference=image)["code"] == "bad_request"
-            with pytest.raises(grpc.RpcError) as caught:
-                ask("wrong", reference=image, distorted=jpeg)
-            assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
-    finally:
-        server.stop()
+        def over_http(**fields):
+            # Bytes as files; text as form fields, which would be files, too, with a file's name.
+            files = {n: (n if n != "metric" else None, v) for n, v in fields.items()}
+            headers = {"Authorization": f"Bearer {server.token()}"}
+            url = f"{server.inference_url}/predictions/iqa"
+            return requests.post(url, files=files, headers=headers, timeout=60).json()
+
+        token = server.token()
+        raw = pack([image, jpeg, b"broken", image], ["psnr", "default"], maps=True)
+        for fields in (
+            {"reference": image, "distorted": jpeg},
+            {"reference": image, "distorted": jpeg, "metric": b"psnr,ssim"},
+            {"reference": image, "distorted_1": jpeg, "distorted_2": image},
+            {"reference": image, "distorted": b"broken"},
+            {"reference": image},
+            {"reference": image, "distorted": jpeg, "metric": b"nonsense"},
+        ):
+            said, expected = ask(token, **fields), over_http(**fields)
+            for body in (said, expected):
+                assert body.pop("request_id")
+            assert said == expected
+        body = ask(token, body=raw)
+        results = body["results"]
+        assert [result["status"] for result in results] == [200, 400, 200]
+        value = results[0]["scores"][1]["value"]
+        assert value == pytest.approx(score(image, jpeg), rel=1e-6)
+        assert ask(token, reference=image)["status"] == 400
+        with pytest.raises(grpc.RpcError) as caught:
+            ask("wrong", reference=image, distorted=jpeg)
+        assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED

@@ -34,10 +34,10 @@ def service(tmp_path, monkeypatch):
     sys.modules.pop("full_reference", None)
 
 
-def request(number, **fields):
+def request(number, headers=(), **fields):
     return {
         "requestId": f"id{number}".encode(),
-        "headers": [],
+        "headers": [{"name": n.encode(), "value": v.encode()} for n, v in headers],
         "parameters": [
             {"name": name, "contentType": "application/octet-stream", "value": bytearray(value)}
             for name, value in fields.items()
@@ -45,12 +45,18 @@ def request(number, **fields):
     }
 
 
-def test_each_request_gets_its_own_answer(service, photographs, monkeypatch):
+@pytest.fixture
+def answers(service, monkeypatch):
+    """What the service passes on to TorchServe's frontend."""
     answers = []
     monkeypatch.setattr(
         "ts.service.create_predict_response",
         lambda ret, ids, message, code, context=None: answers.append((ret, code, context)),
     )
+    return answers
+
+
+def test_each_request_gets_its_own_answer(service, answers, photographs):
     image, jpeg = encoded(photographs["cat"]), encoded(photographs["cat"], "JPEG", quality=10)
     good = {"reference": image, "distorted": jpeg}
     service.predict(
@@ -61,6 +67,24 @@ def test_each_request_gets_its_own_answer(service, photographs, monkeypatch):
     bodies = [json.loads(text) for text in texts]
     assert [context.get_response_status(i)[0] for i in range(3)] == [200, 400, 200]
     assert context.get_response_content_type(1) == "application/json"
-    assert bodies[0]["value"] == pytest.approx(score(image, jpeg), rel=1e-6)
+    assert [body["request_id"] for body in bodies] == ["id0", "id1", "id2"]
     assert bodies[1]["code"] == "bad_request"
-    assert bodies[2]["value"] == pytest.approx(score(image, jpeg, "psnr"), rel=1e-6)
+    for number, metric in ((0, "default"), (2, "psnr")):
+        (found,) = bodies[number]["results"][0]["scores"]
+        assert found["value"] == pytest.approx(score(image, jpeg, metric), rel=1e-6)
+    (found,) = bodies[0]["results"][0]["scores"]
+    assert all(len(sha256) == 64 for sha256 in found["weights"].values())
+    assert list(found["weights"]) == ["efficientnet_lite0.safetensors"]
+    assert bodies[0]["model"] == {"name": "iqa", "version": "1.0"}
+
+
+def test_only_torchserve_can_ask_for_the_description(service, answers, photographs):
+    described = [("describe", "True")]
+    service.predict([request(0, described)])
+    assert json.loads(answers[0][0][0])["metrics"][0]["metric"] == "default"
+    # A header that anyone may send must not have a whole batch described.
+    image = encoded(photographs["cat"])
+    good = {"reference": image, "distorted": image}
+    service.predict([request(0, described, **good), request(1, **good)])
+    bodies = [json.loads(text) for text in answers[1][0]]
+    assert [body["results"][0]["scores"][0]["value"] for body in bodies] == [0, 0]

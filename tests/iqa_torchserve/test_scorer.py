@@ -1,13 +1,20 @@
 """The scorer: a batch's requests do not disturb each other."""
 
+import base64
+import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
-from material import encoded
+from material import encoded, scan_bomb
+from PIL import Image
 
-from iqa_metrics import PSNR, create_metric, score
+from iqa_metrics import PSNR, create_metric, read_image, score
+from iqa_torchserve.container import pack
+from iqa_torchserve.limits import Limits
+from iqa_torchserve.maps import map_values
 from iqa_torchserve.scorer import Scorer
 
 
@@ -30,6 +37,11 @@ def requests_(photographs):
     ]
 
 
+def values(replies):
+    """The values of replies to single pairs by one metric."""
+    return [reply.body["results"][0]["scores"][0]["value"] for reply in replies]
+
+
 def test_values_are_the_librarys_whatever_shares_the_batch(scorer, requests_):
     bad = [
         {},
@@ -46,12 +58,69 @@ def test_values_are_the_librarys_whatever_shares_the_batch(scorer, requests_):
     for request, body in zip(requests_, good, strict=True):
         metric = request.get("metric", "default")
         expected = score(request["reference"], request["distorted"], metric)
-        assert body["value"] == pytest.approx(expected, rel=1e-6)
-        assert body["metric"] == metric
-        assert body["higher_is_better"] == (metric != "default")
+        (result,) = body["results"]
+        (found,) = result["scores"]
+        assert found["value"] == pytest.approx(expected, rel=1e-6)
+        assert found["metric"] == metric
+        assert found["higher_is_better"] == (metric != "default")
         assert set(body["versions"]) == {"iqa_metrics", "iqa_torchserve", "torch"}
-    assert good[0]["sizes"]["distorted"] == {"width": 320, "height": 256}
-    assert good[0]["resolved"] == "efficientnet_lite0:block14:rmse"
+    assert (good[0]["results"][0]["width"], good[0]["results"][0]["height"]) == (320, 256)
+    assert good[0]["results"][0]["scores"][0]["resolved"] == "efficientnet_lite0:block14:rmse"
+
+
+def test_many_distorted_images_and_metrics_in_a_request(scorer, photographs):
+    photograph = photographs["cat"]
+    reference = encoded(photograph)
+    distorted = [encoded(photograph, "JPEG", quality=q) for q in (5, 30, 80)]
+    small = encoded(photograph[:50])
+    body = pack([reference, *distorted[:2], b"broken", small, distorted[2]], ["ssim", "default"])
+    (reply,) = scorer.answer([{"body": body}], request_ids=["an id"])
+    assert (reply.status, reply.body["request_id"], "code" in reply.body) == (200, "an id", False)
+    results = reply.body["results"]
+    assert [r["status"] for r in results] == [200, 200, 400, 400, 200]
+    assert [r.get("code") for r in results[2:4]] == ["bad_image", "size_mismatch"]
+    assert "distorted 3" in results[2]["message"]
+    for image, result in zip(distorted, [r for r in results if r["status"] == 200], strict=True):
+        for metric, found in zip(("ssim", "default"), result["scores"], strict=True):
+            assert found["metric"] == metric
+            assert found["value"] == pytest.approx(score(reference, image, metric), rel=1e-6)
+
+
+def test_a_metric_that_can_not_take_the_size_does_not_hinder_the_others(scorer):
+    tiny = encoded(torch.zeros(20, 20, 3, dtype=torch.uint8).numpy())
+    (reply,) = scorer.answer([{"body": pack([tiny, tiny], ["default", "ssim"])}])
+    (result,) = reply.body["results"]
+    assert (reply.status, result["status"]) == (200, 200)
+    assert [found.get("code") for found in result["scores"]] == ["too_small", None]
+    assert result["scores"][1]["value"] == 1
+
+
+def test_maps_are_the_librarys(scorer, photographs):
+    photograph = photographs["cat"]
+    pair = encoded(photograph), encoded(photograph, "JPEG", quality=10)
+    (reply,) = scorer.answer([{"body": pack(pair, ["ssim", "default", "psnr"], maps=True)}])
+    *with_maps, without = reply.body["results"][0]["scores"]
+    assert (without["code"], "ssim" in without["message"]) == ("no_map", True)
+    for found in with_maps:
+        said = found["map"]
+        png = base64.b64decode(said["png"])
+        shown = map_values(png, said["low"], said["high"])
+        metric = create_metric(found["metric"])
+        with torch.no_grad():
+            expected = metric(*(read_image(image) for image in pair), map=True)[0, 0].numpy()
+        step = (expected.max() - expected.min()) / 65535
+        assert shown.shape == expected.shape
+        assert np.abs(shown - expected).max() <= 0.51 * step
+
+
+def test_maps_that_make_a_reply_too_large_are_refused(scorer, photographs):
+    pair = encoded(photographs["cat"]), encoded(photographs["cat"], "JPEG", quality=10)
+    tight = Scorer(dict(scorer.metrics), limits=Limits(reply_bytes=200_000))
+    body = pack([pair[0], *[pair[1]] * 3], ["ssim"], maps=True)
+    (reply,) = tight.answer([{"body": body}])
+    found = [result["scores"][0] for result in reply.body["results"]]
+    assert "map" in found[0]
+    assert (found[-1]["code"], "value" in found[-1]) == ("too_large", False)
 
 
 class Counting(PSNR):
@@ -86,15 +155,15 @@ def test_references_of_one_size_share_a_pass_too(photographs):
     replies = Scorer({"psnr": metric}).answer(pairs)
     assert metric.batches == [(1, 2), (2, 2)]
     expected = [score(r["reference"], r["distorted"], "psnr") for r in pairs]
-    assert [r.body["value"] for r in replies] == pytest.approx(expected, rel=1e-6)
+    assert values(replies) == pytest.approx(expected, rel=1e-6)
 
 
 def test_equal_references_are_decoded_once_and_pass_the_network_once(requests_, monkeypatch):
-    from iqa_torchserve import scorer as module
+    from iqa_torchserve import decoding
 
-    names, read = [], module.read_image
+    names, read = [], decoding.read_image
     monkeypatch.setattr(
-        module,
+        decoding,
         "read_image",
         lambda *a, **options: names.append(options["name"]) or read(*a, **options),
     )
@@ -103,9 +172,28 @@ def test_equal_references_are_decoded_once_and_pass_the_network_once(requests_, 
     stem = metric.extractor.network.get_submodule("stem")[0]
     stem.register_forward_hook(lambda _, x, __: x[0].is_meta or passed.append(len(x[0])))
     alike = of_default(requests_[:6])
+    # Equal by content, not by being the same object, and in requests of their own.
+    alike = [{name: bytes(bytearray(image)) for name, image in r.items()} for r in alike]
     assert all(r.status == 200 for r in Scorer({"default": metric}).answer(alike))
-    assert (names.count("reference"), names.count("distorted")) == (1, 6)
-    assert sum(passed) == 1 + 6
+    # Three requests each have the same two distorted images.
+    assert (names.count("reference"), names.count("distorted")) == (1, 2)
+    assert len(passed) == 1 + 6  # with memory for one, each is a pass
+
+
+def test_images_are_held_in_parts_and_a_reference_stays_for_the_next(photographs):
+    photograph = photographs["cat"]
+    pair_bytes = 2 * photograph.size * 4
+    metric = create_metric("default", memory="4GiB")
+    passed = []
+    stem = metric.extractor.network.get_submodule("stem")[0]
+    stem.register_forward_hook(lambda _, x, __: x[0].is_meta or passed.append(len(x[0])))
+    scorer = Scorer({"default": metric}, limits=Limits(working_bytes=int(1.6 * pair_bytes)))
+    reference = encoded(photograph)
+    distorted = [encoded(photograph, "JPEG", quality=q) for q in (10, 20, 30, 40, 50)]
+    (reply,) = scorer.answer([{"body": pack([reference, *distorted])}])
+    found = [result["scores"][0]["value"] for result in reply.body["results"]]
+    assert found == pytest.approx([score(reference, image) for image in distorted], rel=1e-6)
+    assert passed == [2, 2, 2, 2]  # the small reference and the last image in company of themselves
 
 
 def test_a_pass_stays_within_the_memory(requests_):
@@ -114,7 +202,7 @@ def test_a_pass_stays_within_the_memory(requests_):
     replies = Scorer({"psnr": metric}).answer(chosen)
     assert metric.batches == [(1, 1)] * 6
     expected = [score(r["reference"], r["distorted"], "psnr") for r in chosen]
-    assert [r.body["value"] for r in replies] == pytest.approx(expected, rel=1e-6)
+    assert values(replies) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_batch_that_fails_is_tried_one_by_one(requests_, caplog):
@@ -130,25 +218,82 @@ def test_a_batch_that_fails_is_tried_one_by_one(requests_, caplog):
     replies = Scorer({"psnr": metric}).answer(of_default(requests_))
     assert [r.status for r in replies] == [500] * 6 + [200] * 12
     assert replies[0].body["code"] == "internal"
+    assert values(replies[6:]) == pytest.approx(
+        [score(r["reference"], r["distorted"], "psnr") for r in requests_[6:]], rel=1e-6
+    )
     assert "secret" not in replies[0].body["message"]
     assert "secret detail" in caplog.text
 
 
 def test_bounds(scorer, requests_):
-    small = Scorer({"psnr": PSNR()}, max_pixels=1000)
-    reply = small.answer([requests_[1]])[0]
+    small = Scorer({"psnr": PSNR()}, limits=Limits(pixels=1000, images=2))
+    (reply,) = small.answer([requests_[1]])
+    assert (reply.status, reply.body["code"]) == (400, "too_large")
+    (reply,) = small.answer([{"body": pack([b"x"] * 4)}])
     assert (reply.status, reply.body["code"]) == (400, "too_large")
     tiny = encoded(torch.zeros(20, 20, 3, dtype=torch.uint8).numpy())
-    reply = scorer.answer([{"reference": tiny, "distorted": tiny}])[0]
+    (reply,) = scorer.answer([{"reference": tiny, "distorted": tiny}])
     assert (reply.status, reply.body["code"]) == (400, "too_small")
     with pytest.raises(ValueError, match="at least one metric"):
         Scorer({})
+
+
+def test_a_hundred_megapixels_are_refused_before_they_are_decoded(scorer, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: loaded.append(self))
+    huge = encoded(Image.new("1", (10_000, 10_000)))
+    assert len(huge) < 50_000
+    (reply,) = scorer.answer([{"reference": huge, "distorted": huge}])
+    assert (reply.status, reply.body["code"]) == (400, "too_large")
+    assert loaded == []
+
+
+def test_decoding_has_its_time_and_costs_no_other_request_theirs(scorer, requests_):
+    quick = Scorer(dict(scorer.metrics), limits=Limits(decode_seconds=0.5))
+    bomb = scan_bomb()
+    good = requests_[1]
+    shared = {"reference": good["reference"], "distorted": bomb}
+    replies = quick.answer([{"body": pack([good["reference"], *[bomb] * 2])}, shared, good])
+    assert [reply.status for reply in replies] == [400, 400, 200]
+    assert [reply.body["code"] for reply in replies[:2]] == ["too_slow"] * 2
+    assert "0.5 s" in replies[0].body["message"]
+
+
+def test_work_that_is_begun_too_late_is_refused(photographs, requests_):
+    late = Scorer({"psnr": PSNR()}, limits=Limits(batch_seconds=1e-9))
+    replies = late.answer(of_default(requests_[:2]))
+    assert [(reply.status, reply.body["code"]) for reply in replies] == [(503, "overloaded")] * 2
 
 
 def test_a_known_metric_that_is_not_packed_is_named(scorer, requests_):
     reply = scorer.answer([{**requests_[0], "metric": "efficientnet_lite0:block3:rmse"}])[0]
     assert (reply.status, reply.body["code"]) == (400, "unknown_metric")
     assert "not in this archive" in reply.body["message"]
+
+
+def test_no_network_is_looked_up_for_whoever_asks(scorer, requests_, monkeypatch):
+    from iqa_torchserve import scorer as module
+
+    monkeypatch.setattr(module, "parse_spec", lambda text: pytest.fail(f"looked up {text}"))
+    for spec in ("timm:resnet18.a1_in1k:layer3:rmse", "vgg16:relu3_3:rmse", "lpips_alex"):
+        (reply,) = scorer.answer([{**requests_[0], "metric": spec}])
+        assert (reply.status, reply.body["code"]) == (400, "unknown_metric")
+
+
+def test_another_spelling_of_a_packed_metric_is_known(requests_):
+    spec = "efficientnet_lite0:stem+block3:rmse:joint"
+    scorer = Scorer({spec: create_metric(spec)})
+    turned = "efficientnet_lite0:block3+stem:rmse"
+    (reply,) = scorer.answer([{**requests_[0], "metric": turned}])
+    assert reply.body["results"][0]["scores"][0]["metric"] == spec
+
+
+def test_describe_says_what_it_offers(scorer):
+    said = json.loads(json.dumps(scorer.describe(), allow_nan=False))
+    assert [m["metric"] for m in said["metrics"]] == ["default", "psnr", "ssim"]
+    assert said["metrics"][1]["range"] == [0, None]
+    assert said["limits"] == Limits().as_json()
+    assert said["device"] == "cpu"
 
 
 def test_no_torchserve_is_imported():

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import stat
@@ -13,16 +14,27 @@ import zipfile
 import psutil
 import pytest
 import requests
+import trustme
+from cryptography.hazmat.primitives import serialization
 from material import encoded
 from typer.testing import CliRunner
 
 from iqa_metrics import score
+from iqa_torchserve import launching
 from iqa_torchserve import server as servers
-from iqa_torchserve.archive import ArchiveError
+from iqa_torchserve.archive import ArchiveError, build_archive
 from iqa_torchserve.cli import app
+from iqa_torchserve.client import Client, ServeError
 from iqa_torchserve.config import PORTS, ServerConfig
 from iqa_torchserve.java import JavaError
-from iqa_torchserve.server import RunningServer, ServerError, free_port, start
+from iqa_torchserve.server import (
+    RunningServer,
+    ServerError,
+    free_port,
+    restart,
+    roll_back,
+    start,
+)
 
 pytest.importorskip("ts")
 pytestmark = pytest.mark.server
@@ -61,7 +73,10 @@ def test_describe_says_what_it_offers(server):
     )
     said = answer.json()[0]["customizedMetadata"]
     assert [m["metric"] for m in said["metrics"]] == ["default", "psnr", "ssim"]
-    assert said["max_pixels"] == 2**23
+    assert said["limits"]["pixels"] == 2**23
+    assert said["limits"]["images"] == 8
+    assert said["model"] == {"name": "iqa", "version": "1.0"}
+    assert said == server.describe()
     assert said["device"] in ("cpu", "cuda:0")
 
 
@@ -158,6 +173,26 @@ def test_what_a_killed_server_left_is_removed(archive, tmp_path, monkeypatch):
     assert RunningServer.described(config.state) is None
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"host": "192.0.2.1", "tokens": False}, "without tokens listens on 127.0.0.1 alone"),
+        ({"tls_key": "key.pem"}, "both a certificate and its key"),
+        ({"tls_key": "gone.pem", "tls_certificate": "gone.pem"}, "gone.pem is not there"),
+        ({"queue": 0}, "queue: expected more than 0"),
+        ({"drain_seconds": -1}, "drain_seconds: expected 0 or more"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(archive, options, words):
+    with pytest.raises(ValueError, match=words):
+        ServerConfig(archive, **options).check_tls()
+
+
+def test_settings_survive_json(archive, tmp_path):
+    config = ServerConfig(archive, state=tmp_path, workers=3, tokens=False, drain_seconds=1.5)
+    assert ServerConfig.from_json(json.loads(json.dumps(config.as_json()))) == config
+
+
 @pytest.mark.parametrize("host", ["::1", "http://127.0.0.1"])
 def test_a_host_that_is_none_is_refused(archive, host):
     with pytest.raises(ValueError, match="a name or an IPv4 address"):
@@ -191,20 +226,24 @@ def test_what_is_missing_is_named(archive, tmp_path, monkeypatch):
     with pytest.raises(JavaError, match="needs Java"):
         start(ServerConfig(archive, state=tmp_path, port=free_port(PORTS)))
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(launching.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ServerError, match="TorchServe is missing"):
+        start(ServerConfig(archive, state=tmp_path, port=free_port(PORTS)))
 
 
-def test_a_worker_that_can_not_load_shows_its_error_and_leaves_nothing(archive, tmp_path):
-    broken = tmp_path / "store" / "broken.mar"
-    broken.parent.mkdir()
-    with zipfile.ZipFile(archive) as good, zipfile.ZipFile(broken, "w") as bad:
+def with_another_metric(archive, path, spec):
+    """An archive that fits its hashes, but names a metric whose weights are not there."""
+    with zipfile.ZipFile(archive) as good, zipfile.ZipFile(path, "w") as bad:
         for name in good.namelist():
             content = good.read(name)
             if name == "iqa-archive.json":
-                said = json.loads(content)
-                # Fits the hashes, but names a metric whose weights are not there.
-                said["metrics"] = ["mobilenet_v2:head:rmse"]
-                content = json.dumps(said).encode()
+                content = json.dumps({**json.loads(content), "metrics": [spec]}).encode()
             bad.writestr(name, content)
+    return path
+
+
+def test_a_worker_that_can_not_load_shows_its_error_and_leaves_nothing(archive, tmp_path):
+    broken = with_another_metric(archive, tmp_path / "broken.mar", "mobilenet_v2:head:rmse")
     state = tmp_path / "state"
     before = {p.pid for p in psutil.process_iter()}
     with pytest.raises(ServerError, match=r"mobilenet_v2\.safetensors"):
@@ -242,6 +281,12 @@ def test_the_command_line_from_build_to_stop(tmp_path, monkeypatch, photographs)
         assert float(values[0][1]) == pytest.approx(score(reference, distorted), rel=1e-5)
         replies = json.loads(serve("score", reference, distorted, "--json").stdout)
         assert replies[0]["metric"] == "psnr"
+        described = json.loads(serve("status", "--describe").stdout.split("\n", 3)[3])
+        assert described == json.loads(serve("check").stdout)
+        said = [json.loads(line) for line in serve("logs").stdout.splitlines()]
+        assert [line["status"] for line in said] == [200, 200]
+        assert "Torch worker started" in serve("logs", "worker", "-n", 1000).stdout
+        assert serve("logs", "nonsense").exit_code == 2
         result = serve("score", reference, distorted, "-m", "ssim")
         assert (result.exit_code, "unknown_metric" in result.stderr) == (1, True)
         assert serve("score", reference, tmp_path / "gone.png").exit_code == 2
@@ -251,7 +296,169 @@ def test_the_command_line_from_build_to_stop(tmp_path, monkeypatch, photographs)
     assert not running.temporary.exists()
     assert {p.name for p in (tmp_path / "state").iterdir()} == {
         ".iqa-serve",
+        "archives",
         "config.properties",
         "logs",
+        "metrics.json",
     }
     assert serve("stop").stdout == "not running\n"
+
+
+def test_tls_with_a_self_made_certificate(archive, tmp_path, photographs):
+    authority = trustme.CA(key_type=trustme.KeyType.RSA)
+    made = authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA)
+    key, certificate, trusted = (tmp_path / f"{n}.pem" for n in ("key", "certificate", "trusted"))
+    made.private_key_pem.write_to_path(key)
+    with pytest.raises(ValueError, match="openssl pkcs8 -topk8"):
+        ServerConfig(archive, tls_certificate=key, tls_key=key).check_tls()
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    for pem in made.cert_chain_pems:
+        pem.write_to_path(certificate, append=True)
+    authority.cert_pem.write_to_path(trusted)
+    port = free_port(PORTS)
+    config = ServerConfig(
+        archive, state=tmp_path / "state", port=port, tls_certificate=certificate, tls_key=key
+    )
+    server = start(config)
+    image = encoded(photographs["cat"])
+    try:
+        assert server.inference_url == f"https://127.0.0.1:{port}"
+        with Client(server.inference_url, server.token, verify=trusted) as client:
+            assert client.score(image, image).value == 0
+        # A certificate that nobody vouches for ends it, and is not tried again.
+        with Client(server.inference_url, server.token) as client:
+            with pytest.raises(ServeError, match="certificate verify failed") as caught:
+                client.score(image, image)
+            assert caught.value.code == "unreachable"
+        plain = Client(f"http://127.0.0.1:{port}", server.token, retries=0)
+        with plain, pytest.raises(ServeError):
+            plain.score(image, image)
+        grpc = pytest.importorskip("grpc")
+        credentials = grpc.ssl_channel_credentials(trusted.read_bytes())
+        with grpc.secure_channel(f"127.0.0.1:{port + 3}", credentials) as channel:
+            grpc.channel_ready_future(channel).result(timeout=30)
+        arguments = ["score", "--state", server.state, "--verify", trusted]
+        for name in ("a.png", "b.png"):
+            (tmp_path / name).write_bytes(image)
+            arguments.append(tmp_path / name)
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        assert (result.exit_code, result.stdout) == (0, "default\t0\tlower is better\n")
+    finally:
+        server.stop()
+
+
+def test_renewed_tokens_take_the_place_of_the_old_ones(archive, tmp_path, photographs):
+    image = encoded(photographs["cat"])
+    server = start(ServerConfig(archive, state=tmp_path / "state", port=free_port(PORTS)))
+    try:
+        old = server.token()
+        with (
+            Client(server.inference_url, old) as stale,
+            Client(server.inference_url, server.token) as asking,
+        ):
+            assert stale.score(image, image).value == 0
+            result = CliRunner().invoke(app, ["renew", "--state", str(server.state)])
+            assert result.stdout.strip() == str(server.state / "key_file.json")
+            assert server.token() != old
+            assert stat.S_IMODE((server.state / "key_file.json").stat().st_mode) == 0o600
+            with pytest.raises(ServeError) as caught:
+                stale.score(image, image)
+            assert caught.value.code == "unauthorised"
+            assert asking.score(image, image).value == 0
+            assert server.worker_states() == ["READY"]
+    finally:
+        server.stop()
+
+
+def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, monkeypatch):
+    image = encoded(photographs["cat"])
+    store = tmp_path / "store"
+    shutil.copytree(archive.parent, store)
+    current = store / "iqa.mar"
+    first = start(ServerConfig(current, state=tmp_path / "state", port=free_port(PORTS)))
+    state = first.state
+    try:
+        with Client(first.inference_url, first.token) as client:
+            # A build replaces the archive that is served; the server does not mind.
+            build_archive(store, metrics=["psnr"], version="1.1")
+            assert client.score(image, image, "ssim").value == 1
+            second = restart(state, current)
+            assert (second.version, second.config.port) == ("1.1", first.config.port)
+            assert client.score(image, image, "psnr").value == float("inf")
+            with pytest.raises(ServeError, match="not in this archive"):
+                client.score(image, image, "ssim")
+
+            # One that can't be loaded is refused while the old one serves on.
+            broken = with_another_metric(current, tmp_path / "broken.mar", "mobilenet_v2:head:rmse")
+            with pytest.raises(ArchiveError, match="goes on as it was"):
+                restart(state, broken)
+            assert RunningServer.find(state).pid == second.pid
+
+            # One that loads but does not get ready: the old one serves again.
+            monkeypatch.setattr(servers, "_try_out", lambda path: None)
+            with pytest.raises(ServerError, match=r"(?s)iqa 1.1 serves again.*mobilenet_v2"):
+                restart(state, broken)
+            assert client.score(image, image, "psnr").value == float("inf")
+
+            assert roll_back(state).version == "1.0"
+            assert client.score(image, image, "ssim").value == 1
+            with pytest.raises(ServerError, match="first archive that is kept"):
+                roll_back(state)
+            assert restart(state).version == "1.0"
+            assert client.score(image, image, "ssim").value == 1
+    finally:
+        assert servers.stop(state)
+    assert java_of(state) == []
+    with pytest.raises(ServerError, match="'iqa-serve start' starts one"):
+        restart(state)
+    with pytest.raises(ServerError, match="'iqa-serve start' does that"):
+        restart(tmp_path / "nowhere")
+
+
+def test_in_the_foreground_it_stays_until_it_is_told_to_go(archive, tmp_path, photographs):
+    state, port = tmp_path / "state", free_port(PORTS)
+    staying = run_serve(
+        "start", archive, "--port", port, "--foreground", "--no-tokens", state=state
+    )
+    try:
+        assert staying.stdout.readline().startswith(f"ready\thttp://127.0.0.1:{port}/")
+        image = encoded(photographs["cat"])
+        with Client(f"http://127.0.0.1:{port}", "") as client:
+            assert client.score(image, image).value == 0
+        assert not (state / "key_file.json").exists()
+        command = ["status", "--describe", "--state", str(state)]
+        assert CliRunner().invoke(app, command).exit_code == 0
+        time.sleep(1)
+        assert staying.poll() is None
+        staying.send_signal(signal.SIGTERM)
+        staying.communicate(timeout=60)
+        assert staying.returncode == 0
+        assert java_of(state) == []
+    finally:
+        if staying.poll() is None:
+            staying.kill()
+        staying.stdout.close()
+        servers.stop(state)
+
+
+def test_in_the_foreground_it_ends_with_its_server(archive, tmp_path):
+    state, port = tmp_path / "state", free_port(PORTS)
+    staying = run_serve("start", archive, "--port", port, "--foreground", state=state)
+    try:
+        assert staying.stdout.readline().startswith("ready")
+        RunningServer.find(state).process().kill()
+        said, _ = staying.communicate(timeout=60)
+        assert (staying.returncode, "TorchServe ended" in said) == (1, True)
+        assert not (state / "key_file.json").exists()
+    finally:
+        if staying.poll() is None:
+            staying.kill()
+        staying.stdout.close()
+        servers.stop(state)

@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import iqa_metrics  # by its own name: it loads torch only where one of its names is used
 from iqa_torchserve import __version__
+from iqa_torchserve.limits import Limits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,12 +31,11 @@ HANDLER = "full_reference.py"
 MODEL_CONFIG = "model-config.yaml"
 CONTENTS = "iqa-archive.json"
 MANIFEST = "MAR-INF/MANIFEST.json"
-FORMAT = 1
+FORMAT = 2
 
 DEFAULT_METRICS = ("default", "psnr", "ssim")
-MAX_PIXELS = 2**23
-"""Largest image that a worker decodes by default, in pixels: a little more than 3840 x 2160."""
-
+# What zipfile raises on a damaged file; NotImplementedError, a RuntimeError, on a damaged method.
+_BROKEN = (OSError, RuntimeError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can say
 
 
@@ -50,18 +51,22 @@ class Contents:
 
     Attributes
     ----------
+    name, version
+        The model's.
     metrics
         Specs, the first being the one used where a request names none.
-    max_pixels
-        Largest image that is decoded, in pixels.
+    limits
+        What a server takes.
     files
         Names of the files that scoring reads, and their SHA-256.
     relevance
         Specs to the files with their learned weights of channels, where they have some.
     """
 
+    name: str
+    version: str
     metrics: tuple[str, ...]
-    max_pixels: int
+    limits: Limits
     files: Mapping[str, str]
     relevance: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,7 +78,7 @@ def build_archive(
     version: str = "1.0",
     metrics: Sequence[str] = DEFAULT_METRICS,
     relevance: Sequence[str | Path] = (),
-    max_pixels: int = MAX_PIXELS,
+    limits: Limits | None = None,
 ) -> Path:
     """Build a model archive and return its path, ``folder/NAME.mar``.
 
@@ -84,25 +89,23 @@ def build_archive(
     name
         The model's name in the server's addresses: letters, digits, ``-`` and ``_``.
     version
-        The model's version.
+        The model's version: digits with dots between them, such as ``1.2``.
     metrics
         Specs of the metrics that the archive serves, the one to use by default first.
     relevance
         Files of learned channel weights, which ``iqa calibrate`` wrote: their metrics are served,
         too, by their specs.
-    max_pixels
-        Largest image that a worker decodes, in pixels.
+    limits
+        What a server takes; by default :class:`Limits`' own.
 
     Raises
     ------
     ArchiveError
-        If the name is unfit, there is no metric, or a network's weights are not here.
+        If the name or version is unfit, there is no metric, or a network's weights are not here.
     UnknownNameError
         If a spec names nothing.
     """
-    check_name(name)
-    if max_pixels < 1:
-        raise ArchiveError(f"max_pixels: expected at least 1, got {max_pixels}")
+    _check_name(name, version)
     if not (metrics or relevance):
         raise ArchiveError("metrics: expected at least one spec, got none")
     specs = tuple(dict.fromkeys(str(iqa_metrics.parse_spec(spec)) for spec in metrics))
@@ -117,25 +120,16 @@ def build_archive(
     entries[CONTENTS] = _json_bytes(
         {
             "format": FORMAT,
+            "name": name,
+            "version": version,
             "metrics": [*specs, *learned],
             **({"relevance": names} if names else {}),
-            "max_pixels": max_pixels,
+            "limits": (limits or Limits()).as_json(),
             "made_with": {"iqa_metrics": iqa_metrics.__version__, "iqa_torchserve": __version__},
             "files": {file: hashlib.sha256(data).hexdigest() for file, data in entries.items()},
         }
     )
-    entries[MANIFEST] = _json_bytes(
-        {
-            "runtime": "python",
-            "archiverVersion": "0.12.0",
-            "model": {
-                "modelName": name,
-                "modelVersion": version,
-                "handler": HANDLER,
-                "configFile": MODEL_CONFIG,
-            },
-        }
-    )
+    entries[MANIFEST] = _manifest(name, version)
     path = folder / f"{name}.mar"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,12 +137,6 @@ def build_archive(
     except OSError as error:
         raise ArchiveError(f"{path} can't be written: {error}") from error
     return path
-
-
-def check_name(name: str) -> None:
-    """Raise ArchiveError unless a model's name fits into an address."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ArchiveError(f"model name {name!r}: expected letters, digits, - and _ only")
 
 
 def read_contents(folder: Path) -> Contents:
@@ -169,12 +157,38 @@ def check_archive(path: Path) -> Contents:
     """Check a packed archive as :func:`read_contents` does an unpacked one. Raises ArchiveError."""
     if not path.is_file():
         raise ArchiveError(f"{path} is not there; 'iqa-serve build' makes it")
-    check_name(path.stem)
     try:
         with zipfile.ZipFile(path) as mar:
-            return _checked_contents({name: partial(mar.read, name) for name in mar.namelist()})
-    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
+            names = mar.namelist()
+            contents = _checked_contents({name: partial(mar.read, name) for name in names})
+            if sorted(names) != sorted({*contents.files, CONTENTS, MANIFEST}):
+                raise ArchiveError(f"{path} holds other files than {CONTENTS} names")
+            if mar.read(MANIFEST) != _manifest(contents.name, contents.version):
+                raise ArchiveError(f"{path}: {MANIFEST} is damaged")
+            return contents
+    except _BROKEN as error:
         raise ArchiveError(f"{path}: {error}; 'iqa-serve build' makes it anew") from error
+
+
+def unpack_archive(path: Path, folder: Path) -> Contents:
+    """Check a packed archive and unpack it into a folder. Raises ArchiveError."""
+    contents = check_archive(path)
+    try:
+        with zipfile.ZipFile(path) as mar:
+            for name in (*contents.files, CONTENTS):
+                mar.extract(name, folder)
+    except _BROKEN as error:
+        raise ArchiveError(f"{path} can't be unpacked: {error}") from error
+    return contents
+
+
+def weights_of(contents: Contents) -> dict[str, dict[str, str]]:
+    """Return the files that each metric of an archive reads, with their SHA-256."""
+    found = {}
+    for spec in contents.metrics:
+        names = [*_names(iqa_metrics.needs(spec)), contents.relevance.get(spec)]
+        found[spec] = {name: contents.files[name] for name in names if name is not None}
+    return found
 
 
 def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
@@ -212,6 +226,14 @@ def handlers_folder() -> Path:
         if (folder / HANDLER).is_file():
             return folder
     raise ArchiveError(f"{HANDLER} is missing from this installation; install iqa-torchserve again")
+
+
+def _check_name(name: str, version: str) -> None:
+    """Raise ArchiveError unless a model's name and version fit into addresses and file names."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ArchiveError(f"model name {name!r}: expected letters, digits, - and _ only")
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+){0,3}", version, re.ASCII):
+        raise ArchiveError(f"version {version!r}: expected digits with dots, such as 1.2")
 
 
 def _names(needs: "Needs") -> tuple[str | None, str | None]:
@@ -273,6 +295,17 @@ def _as_safetensors(state: "Mapping[str, Tensor]") -> bytes:
     return save({key: tensor.contiguous() for key, tensor in state.items()})
 
 
+def _manifest(name: str, version: str) -> bytes:
+    """Return what TorchServe reads of an archive first."""
+    model = {
+        "modelName": name,
+        "modelVersion": version,
+        "handler": HANDLER,
+        "configFile": MODEL_CONFIG,
+    }
+    return _json_bytes({"runtime": "python", "archiverVersion": "0.12.0", "model": model})
+
+
 def _json_bytes(data: object) -> bytes:
     return (json.dumps(data, indent=2, sort_keys=True) + "\n").encode()
 
@@ -288,13 +321,16 @@ def _checked_contents(files: Mapping[str, Callable[[], bytes]]) -> Contents:
         if said["format"] != FORMAT:
             raise ArchiveError(f"format {said['format']}, expected {FORMAT}")
         contents = Contents(
+            str(said["name"]),
+            str(said["version"]),
             tuple(said["metrics"]),
-            int(said["max_pixels"]),
+            Limits.from_json(said["limits"]),
             dict(said["files"]),
             dict(said.get("relevance", {})),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ArchiveError(f"{CONTENTS} can't be read ({error})") from error
+    _check_name(contents.name, contents.version)
     unknown = set(contents.relevance.values()) - set(contents.files)
     if unknown:
         raise ArchiveError(f"{CONTENTS} names {', '.join(sorted(unknown))}, and no hash of it")

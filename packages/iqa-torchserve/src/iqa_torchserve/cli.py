@@ -5,15 +5,21 @@ import json
 import os
 import signal
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from iqa_torchserve.config import DEFAULT_PORT, PORTS, ServerConfig, default_state_folder
+
+if TYPE_CHECKING:
+    from iqa_torchserve.client import Client
+    from iqa_torchserve.running import RunningServer
 
 app = typer.Typer(
     help="Serve perceptual image distances with TorchServe.",
@@ -25,9 +31,14 @@ _err = Console(stderr=True, emoji=False)
 
 TOKEN_VARIABLE = "IQA_SERVE_TOKEN"  # noqa: S105 - its name
 MODEL_STORE = Path("model_store")
+EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 
 StateOption = Annotated[
     Optional[Path], typer.Option(help="The server's own folder; one for each server.")
+]
+MetricOption = Annotated[
+    Optional[list[str]],
+    typer.Option("--metric", "-m", help="A spec; may be given several times."),
 ]
 
 
@@ -42,15 +53,17 @@ def build(
         typer.Option(help="Channel weights to serve, too, which 'iqa calibrate' wrote."),
     ] = None,
     name: Annotated[str, typer.Option(help="The model's name.")] = "iqa",
-    version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
+    version: Annotated[str, typer.Option(help="The model's version, such as 1.2.")] = "1.0",
     out: Annotated[Path, typer.Option(help="The folder that it goes into.")] = MODEL_STORE,
-    max_pixels: Annotated[
-        Optional[int], typer.Option(help="Largest image that a worker decodes, in pixels.")
+    limit: Annotated[
+        Optional[list[str]],
+        typer.Option(help="NAME=NUMBER, such as pixels=1000000; 'iqa-serve check' shows them all."),
     ] = None,
 ) -> None:
     """Build a model archive: handler, metrics and weights in one file, always the same bytes."""
     with _refusals():
-        from iqa_torchserve.archive import DEFAULT_METRICS, MAX_PIXELS, build_archive
+        from iqa_torchserve.archive import DEFAULT_METRICS, build_archive
+        from iqa_torchserve.limits import Limits
 
         path = build_archive(
             out,
@@ -58,9 +71,24 @@ def build(
             version=version,
             metrics=metric or DEFAULT_METRICS,
             relevance=relevance or (),
-            max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
+            limits=Limits.parse(limit or []),
         )
     print(path)
+
+
+@app.command()
+def check(
+    archive: Annotated[Path, typer.Argument(help="The model archive.")] = MODEL_STORE / "iqa.mar",
+) -> None:
+    """Load an archive without a server, and print what it offers as JSON."""
+    with _refusals():
+        from iqa_torchserve.archive import unpack_archive
+        from iqa_torchserve.scorer import Scorer
+
+        with tempfile.TemporaryDirectory(prefix="iqa-check-") as folder:
+            unpack_archive(archive, Path(folder))
+            said = Scorer.from_archive(Path(folder)).describe()
+    print(json.dumps(said, indent=2))
 
 
 @app.command()
@@ -71,11 +99,27 @@ def start(
     ] = DEFAULT_PORT,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    queue: Annotated[int, typer.Option(help="Requests that may wait.")] = 64,
+    token_minutes: Annotated[
+        int, typer.Option(help="How long tokens are valid.", show_default="a week")
+    ] = 7 * 24 * 60,
+    no_tokens: Annotated[
+        bool, typer.Option("--no-tokens", help="Ask for no tokens; on loopback only.")
+    ] = False,
+    tls_certificate: Annotated[
+        Optional[Path], typer.Option(help="Certificate (chain) in PEM: serve HTTPS.")
+    ] = None,
+    tls_key: Annotated[Optional[Path], typer.Option(help="Its RSA key in PEM.")] = None,
+    drain_seconds: Annotated[
+        float, typer.Option(help="How long a stop waits for work under way.")
+    ] = 20,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay until SIGTERM or Ctrl-C, then stop it.")
+    ] = False,
     state: StateOption = None,
 ) -> None:
     """Start a server and wait until it is ready. It goes on after this command ends."""
-    # Like Ctrl-C, a polite request to end must not leave a half-started server behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _end_politely()
     with _refusals():
         from iqa_torchserve import server
 
@@ -85,49 +129,146 @@ def start(
             host=host,
             port=port or server.free_port(PORTS),
             workers=workers,
+            queue=queue,
+            tokens=not no_tokens,
+            token_minutes=token_minutes,
+            tls_certificate=tls_certificate,
+            tls_key=tls_key,
+            drain_seconds=drain_seconds,
         )
         running = server.start(config)
-    print(f"ready\t{running.inference_url}/predictions/{running.model}\tpid {running.pid}")
-    _err.print(f"tokens are in {running.state / 'key_file.json'}", soft_wrap=True)
+    _print_ready(running)
+    if config.tokens:
+        _err.print(f"tokens are in {running.state / 'key_file.json'}", soft_wrap=True)
+    if foreground:
+        _stay(running)
 
 
 @app.command()
-def stop(state: StateOption = None) -> None:
-    """Stop the server and remove its tokens and temporary files."""
+def stop(
+    state: StateOption = None,
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for work under way.")] = False,
+) -> None:
+    """Finish what is under way, stop the server, remove its tokens and temporary files."""
+    _end_politely()
     with _refusals():
         from iqa_torchserve import server
 
-        stopped = server.stop(state or default_state_folder())
+        stopped = server.stop(state or default_state_folder(), 0 if now else None)
     print("stopped" if stopped else "not running")
 
 
 @app.command()
-def status(state: StateOption = None) -> None:
-    """Say whether the server runs; exit status 0 if a worker is ready, else 1."""
+def restart(
+    archive: Annotated[
+        Optional[Path], typer.Argument(help="Another archive; by default the same one.")
+    ] = None,
+    state: StateOption = None,
+) -> None:
+    """Restart the server as it was, or upgrade it to another archive.
+
+    The archive is tried out while the old one serves; if it does not get ready, the old one serves
+    again. Tokens are new afterwards.
+    """
+    _end_politely()
     with _refusals():
-        from iqa_torchserve.server import RunningServer
+        from iqa_torchserve import server
+
+        running = server.restart(state or default_state_folder(), archive)
+    _print_ready(running)
+
+
+@app.command()
+def rollback(state: StateOption = None) -> None:
+    """Go back to the archive that was served before."""
+    _end_politely()
+    with _refusals():
+        from iqa_torchserve import server
+
+        running = server.roll_back(state or default_state_folder())
+    _print_ready(running)
+
+
+@app.command()
+def renew(state: StateOption = None) -> None:
+    """Make new tokens; the old ones are void at once."""
+    with _refusals():
+        from iqa_torchserve import server
+
+        running = _running(state)
+        server.renew_tokens(running)
+    print(running.state / "key_file.json")
+
+
+@app.command()
+def status(
+    state: StateOption = None,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Ask a worker, too, and print what it offers.")
+    ] = False,
+) -> None:
+    """Say whether the server runs; exit status 0 if a worker is ready (and answers), else 1."""
+    with _refusals():
+        from iqa_torchserve.running import RunningServer
+        from iqa_torchserve.state import ServerError
 
         running = RunningServer.find(state or default_state_folder())
     if running is None:
         print("not running")
-        raise typer.Exit(1)
-    workers = running.worker_states()
-    word = "ready" if "READY" in workers else "not ready"
-    print(f"{word}\t{running.inference_url}/predictions/{running.model}\tpid {running.pid}")
-    print(f"workers\t{', '.join(workers) or 'none'}")
-    if word != "ready":
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_FAILED)
+    facts = running.model_facts()
+    states = [str(worker.get("status")) for worker in facts.get("workers", [])]
+    ready = "READY" in states
+    _print_ready(running, "ready" if ready else "not ready")
+    print(f"workers\t{', '.join(states) or 'none'}")
+    print(f"waiting\t{facts.get('jobQueueStatus', {}).get('pendingRequests', 'unknown')}")
+    if ready and describe:
+        try:
+            print(json.dumps(running.describe(), indent=2))
+        except ServerError as error:
+            _err.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
+            ready = False
+    if not ready:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def logs(
+    which: Annotated[
+        str, typer.Argument(help="requests, worker, server, access or console.")
+    ] = "requests",
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
+    state: StateOption = None,
+) -> None:
+    """Print the end of a log. Requests come as one JSON object a line."""
+    from iqa_torchserve.logs import followed, last_lines, log_file
+
+    with _refusals():
+        path = log_file(state or default_state_folder(), which)
+        for line in last_lines(path, which, lines):
+            print(line)
+    if follow:
+        with contextlib.suppress(KeyboardInterrupt):
+            for line in followed(path, which):
+                print(line, flush=True)
 
 
 @app.command()
 def score(
-    reference: Annotated[Path, typer.Argument(help="The undistorted image.")],
-    distorted: Annotated[Path, typer.Argument(help="The image to judge.")],
-    metric: Annotated[
-        Optional[list[str]],
-        typer.Option("--metric", "-m", help="A spec; may be given several times."),
+    reference: Annotated[Optional[Path], typer.Argument(help="The undistorted image.")] = None,
+    distorted: Annotated[Optional[Path], typer.Argument(help="The image to judge.")] = None,
+    metric: MetricOption = None,
+    pairs: Annotated[
+        Optional[Path],
+        typer.Option(help="CSV with columns reference and distorted; others are carried through."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the replies as JSON.")] = False,
+    out: Annotated[Optional[Path], typer.Option(help="Where --pairs writes its CSV.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the table that a stopped run left in --out")
+    ] = False,
+    in_flight: Annotated[int, typer.Option(min=1, help="Requests at a time, with --pairs.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     url: Annotated[
         Optional[str],
         typer.Option(
@@ -135,48 +276,169 @@ def score(
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="The model's name there.")] = "iqa",
+    verify: Annotated[
+        Optional[Path], typer.Option(help="Certificates to trust, in PEM, for https.")
+    ] = None,
     state: StateOption = None,
 ) -> None:
-    """Score one pair of images with a running server."""
-    from iqa_torchserve.client import Client, ServeError
+    """Score one pair of images, or a CSV table of pairs, with a running server.
+
+    Exit status: 0 if every score is there, 1 if some could not be computed, 2 for wrong usage, 130
+    if it was stopped by Ctrl-C.
+    """
+    if pairs is None and (reference is None or distorted is None):
+        _stop("expected REFERENCE and DISTORTED, or --pairs FILE")
+    if pairs is not None and (reference is not None or out is None or as_json):
+        _stop("--pairs goes with --out FILE, and neither with single images nor with --json")
+    if pairs is None and (out is not None or resume):
+        _stop("--out and --resume go with --pairs; redirect the output instead")
+    with _refusals():
+        client = _client(url, model, verify, state)
+        if pairs is not None and not metric:
+            metric = [_first_metric(url, state)]
+    with client:
+        if pairs is not None and out is not None:
+            _score_table(client, pairs, out, metric or [], resume, in_flight)
+        elif reference is not None and distorted is not None:
+            _score_pair(client, reference, distorted, metric or [], as_json)
+
+
+def _score_pair(
+    client: "Client", reference: Path, distorted: Path, metrics: list[str], as_json: bool
+) -> None:
+    from iqa_metrics.scores import json_number
+    from iqa_torchserve.client import ServeError
+
+    try:
+        (outcomes,) = client.compare(reference, [distorted], metrics)
+    except ServeError as error:
+        outcomes = [error]
+    except OSError as error:
+        _stop(f"{error.filename}: can't be read ({error.strerror})")
+    scores: list[dict[str, Any]] = []
+    failed = False
+    for outcome in outcomes:
+        if isinstance(outcome, ServeError):
+            failed = True
+            _err.print(f"[red]error[/red] {outcome.code}: {escape(str(outcome))}", soft_wrap=True)
+            continue
+        scores.append(
+            {
+                "metric": outcome.metric,
+                "resolved": outcome.resolved,
+                "value": json_number(outcome.value),
+                "higher_is_better": outcome.higher_is_better,
+            }
+        )
+        if not as_json:
+            better = "higher" if outcome.higher_is_better else "lower"
+            print(f"{outcome.metric}\t{outcome.value:.6g}\t{better} is better")
+    if as_json:
+        print(json.dumps(scores, indent=2, allow_nan=False))
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _score_table(
+    client: "Client",
+    pairs: Path,
+    out: Path,
+    metrics: list[str],
+    resume: bool,
+    in_flight: int,
+) -> None:
+    from rich.progress import TimeRemainingColumn
+
+    from iqa_metrics.cli.console import counter
+    from iqa_torchserve.client import ServeError
+    from iqa_torchserve.served_tables import ServedTable
 
     with _refusals():
-        url, token, model = _address(url, model, state)
-        client = Client(url, token, model=model)
-    replies, failed = [], False
-    with client:
-        specs: list[str | None] = [*metric] if metric else [None]
-        for spec in specs:
-            try:
-                served = client.score(reference, distorted, spec)
-            except ServeError as error:
-                failed = True
-                _err.print(f"[red]error[/red] {error.code}: {escape(str(error))}", soft_wrap=True)
-            except OSError as error:
-                _stop(f"{error.filename}: can't be read ({error.strerror})")
-            else:
-                replies.append(served.reply)
-                if not as_json:
-                    better = "higher" if served.higher_is_better else "lower"
-                    print(f"{served.metric}\t{served.value:.6g}\t{better} is better")
-    if as_json:
-        print(json.dumps(replies, indent=2, allow_nan=False))
-    if failed:
-        raise typer.Exit(1)
+        table = ServedTable.open(pairs, out, metrics, resume=resume)
+    try:
+        with _refusals(), counter(TimeRemainingColumn(), speed_estimate_period=600) as progress:
+            task = progress.add_task("scores", total=table.total, completed=table.done)
+            for _ in table.write(client, in_flight=in_flight):
+                progress.advance(task)
+    except KeyboardInterrupt:
+        _err.print(f"[red]stopped[/red] {escape(str(out))} keeps its rows: go on with --resume")
+        raise typer.Exit(EXIT_STOPPED) from None
+    except ServeError as error:
+        _err.print(
+            f"[red]error[/red] {error.code}: {escape(str(error))}\n{escape(str(out))} keeps its "
+            "rows: go on with --resume",
+            soft_wrap=True,
+        )
+        raise typer.Exit(EXIT_FAILED) from None
+    _err.print(
+        f"{table.total - table.failed} of {table.total} scores written to {out}", soft_wrap=True
+    )
+    if table.failed:
+        _err.print(f"[red]{table.failed} failed[/red]; column 'error' says why")
+        raise typer.Exit(EXIT_FAILED)
 
 
-def _address(url: str | None, model: str, state: Path | None) -> tuple[str, str, str]:
+def _client(url: str | None, model: str, verify: Path | None, state: Path | None) -> "Client":
+    from iqa_torchserve.client import Client
+
     token = os.environ.get(TOKEN_VARIABLE)
     if url is not None:
         if not token:
             raise ValueError(f"--url needs an inference token in {TOKEN_VARIABLE}")
-        return url, token, model
-    from iqa_torchserve.server import RunningServer
+        return Client(url, token, model=model, verify=verify)
+    running = _running(state)
+    if verify is None:
+        verify = running.config.tls_certificate  # self-made ones vouch for themselves
+    ask: Any = token or running.token
+    return Client(running.inference_url, ask, model=running.model, verify=verify)
+
+
+def _first_metric(url: str | None, state: Path | None) -> str:
+    """Return the archive's default metric: a table's rows name theirs."""
+    if url is not None:
+        raise ValueError("--pairs with --url needs --metric SPEC, which the rows name")
+    return str(_running(state).describe()["metrics"][0]["metric"])
+
+
+def _running(state: Path | None) -> "RunningServer":
+    from iqa_torchserve.running import RunningServer
 
     running = RunningServer.find(state or default_state_folder())
     if running is None:
         raise ValueError("no server runs here; 'iqa-serve start' starts one, --url names another")
-    return running.inference_url, token or running.token(), running.model
+    return running
+
+
+def _end_politely() -> None:
+    """Like Ctrl-C, let a request to end not leave half a server behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def _print_ready(running: "RunningServer", word: str = "ready") -> None:
+    address = f"{running.inference_url}/predictions/{running.model}"
+    print(f"{word}\t{address}\tversion {running.version}\tpid {running.pid}", flush=True)
+
+
+def _stay(running: "RunningServer") -> None:
+    """Wait for a signal, or for the server's end, and stop what runs then."""
+    from iqa_torchserve import server
+    from iqa_torchserve.state import is_locked
+
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    # It may be restarted meanwhile, by another command.
+    while running.find(running.state) is not None or is_locked(running.state):
+        if asked.wait(0.5):
+            break
+        if os.getpid() == 1:  # of a container: whatever lost its parent is ours to bury
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+    with _refusals():
+        server.stop(running.state)
+    if not asked.is_set():
+        _stop(f"TorchServe ended; {running.state / 'logs'} may say why", EXIT_FAILED)
 
 
 @contextlib.contextmanager
@@ -184,7 +446,7 @@ def _refusals() -> Iterator[None]:
     """Print our own errors as one line; anything else is a bug and keeps its trace."""
     from iqa_torchserve.archive import ArchiveError
     from iqa_torchserve.java import JavaError
-    from iqa_torchserve.server import ServerError
+    from iqa_torchserve.state import ServerError
 
     try:
         yield
@@ -192,9 +454,9 @@ def _refusals() -> Iterator[None]:
         _stop(str(error))
 
 
-def _stop(message: str) -> NoReturn:
+def _stop(message: str, status: int = EXIT_USAGE) -> NoReturn:
     _err.print(f"[red]error[/red] {escape(message)}", soft_wrap=True)
-    raise typer.Exit(2)
+    raise typer.Exit(status)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,42 @@
 """The client: sends pairs of images to a running server."""
 
+import base64
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import requests
 
+from iqa_torchserve.container import CONTENT_TYPE, pack
+from iqa_torchserve.in_flight import in_order
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ImageFile = Union[bytes, str, Path]
+Token = Union[str, Callable[[], str]]
+
+_BUSY = 503
+_REFUSALS = {400: "unauthorised", 401: "unauthorised", 404: "unknown_model", 413: "too_large"}
+"""Codes for what TorchServe, or what stands before it, refuses without a code of ours."""
+
 
 class ServeError(RuntimeError):
-    """The server refused a request, or could not be reached.
+    """The server refused a request or an image of it, or could not be reached.
 
     Attributes
     ----------
     code
-        The reply's stable code, such as ``bad_image``; ``unreachable`` where none came,
-        ``refused`` where TorchServe itself refused (token, queue, size).
+        The reply's stable code, such as ``bad_image``. Where none came: ``unreachable``;
+        ``unauthorised`` (the token), ``unknown_model``, ``too_large`` (the body), ``busy`` (the
+        queue is full) or ``failed``.
     status
         The HTTP status, or None.
     """
@@ -24,6 +45,29 @@ class ServeError(RuntimeError):
         super().__init__(message)
         self.code = code
         self.status = status
+
+
+@dataclass(frozen=True)
+class ServedMap:
+    """A metric's value at each position, as the server sent it.
+
+    Attributes
+    ----------
+    png
+        A 16-bit grey PNG.
+    low, high
+        What its levels 0 and 65535 stand for.
+    """
+
+    png: bytes
+    low: float
+    high: float
+
+    def values(self) -> "NDArray[np.float64]":
+        """Return the values, ``[H, W]``, each within half a level of the metric's own."""
+        from iqa_torchserve.maps import map_values
+
+        return map_values(self.png, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -38,55 +82,83 @@ class ServedScore:
         The metric's value.
     higher_is_better
         The metric's direction.
-    reply
-        The whole reply.
+    resolved
+        What the spec stands for.
+    map
+        The metric's map, where it was asked for.
     """
 
     metric: str
     value: float
     higher_is_better: bool
-    reply: dict[str, Any]
+    resolved: str
+    map: ServedMap | None = None
+
+
+Outcome = Union[ServedScore, ServeError]
+Answer = Union[list[list[Outcome]], ServeError, OSError]
 
 
 class Client:
-    """Talks to one model of one server. Keeps its connection; close it, or use it in ``with``.
+    """Talks to one model of one server, from any number of threads.
+
+    It keeps its connections; close it, or use it in ``with``. A request is tried again, after a
+    growing and jittered wait, where the server is busy, about to stop (503) or the connection is
+    lost: scoring has no side effect. Nothing else is tried again.
 
     Parameters
     ----------
     url
         The server's inference address, such as ``http://127.0.0.1:8080``.
     token
-        An inference token.
+        An inference token, or what returns one: it is asked anew when a token is refused.
     model
         The model's name.
     timeout
         Seconds to wait for a connection, and for a reply.
+    retries
+        How often a request is tried again.
+    backoff
+        Seconds before the first retry, at most; each further one may wait twice as long.
+    longest_wait
+        Most seconds before a retry.
+    verify
+        For ``https``: the file of certificates to trust; by default the usual authorities.
+
+    Raises
+    ------
+    ValueError
+        If the token is no token, or an option is out of range.
     """
 
     def __init__(
         self,
         url: str,
-        token: str,
+        token: Token,
         *,
         model: str = "iqa",
         timeout: tuple[float, float] = (5.0, 120.0),
+        retries: int = 8,
+        backoff: float = 0.25,
+        longest_wait: float = 8.0,
+        verify: str | Path | None = None,
     ) -> None:
-        if not token.isascii() or not token.isprintable():
-            raise ValueError("token: expected plain ASCII text, as in the server's key file")
+        if retries < 0 or backoff <= 0 or longest_wait <= 0 or min(timeout) <= 0:
+            raise ValueError("retries must be 0 or more; backoff, longest_wait and timeout above 0")
         self._address = f"{url.rstrip('/')}/predictions/{model}"
+        self._ask_token = token if callable(token) else lambda: token
+        self._token = _checked(self._ask_token())
         self._timeout = timeout
-        self._session = requests.Session()
-        # A proxy for the outside world has no business with this server's token.
-        self._session.trust_env = False
-        self._session.headers["Authorization"] = f"Bearer {token}"
+        self._retries, self._backoff, self._longest_wait = retries, backoff, longest_wait
+        self._verify = True if verify is None else str(verify)
+        self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+        self._lock = threading.Lock()
 
     def score(
-        self,
-        reference: bytes | str | Path,
-        distorted: bytes | str | Path,
-        metric: str | None = None,
+        self, reference: ImageFile, distorted: ImageFile, metric: str | None = None
     ) -> ServedScore:
-        """Score one pair.
+        """Score one pair by one metric.
 
         Parameters
         ----------
@@ -102,38 +174,119 @@ class Client:
         OSError
             If a file can't be read.
         """
-        files = {
-            name: (name, _content(image), "application/octet-stream")
-            for name, image in (("reference", reference), ("distorted", distorted))
-        }
-        form = {} if metric is None else {"metric": metric}
-        try:
-            answer = self._session.post(
-                self._address, files=files, data=form, timeout=self._timeout
-            )
-        except requests.RequestException as error:
-            raise ServeError(
-                f"no reply from {self._address}: {error}", code="unreachable"
-            ) from error
-        body = _json(answer)
-        if answer.status_code != 200 or "value" not in body:
-            code = body.get("code")
-            raise ServeError(
-                str(body.get("message") or answer.reason or "refused without a reason"),
-                code=code if isinstance(code, str) else "refused",
-                status=answer.status_code,
-            )
-        return ServedScore(
-            # What JSON has no number for comes as text: "Infinity" for identical images' PSNR.
-            str(body["metric"]),
-            float(body["value"]),
-            bool(body["higher_is_better"]),
-            body,
-        )
+        ((outcome,),) = self.compare(reference, [distorted], [metric] if metric else [])
+        if isinstance(outcome, ServeError):
+            raise outcome
+        return outcome
+
+    def compare(
+        self,
+        reference: ImageFile,
+        distorted: Sequence[ImageFile],
+        metrics: Sequence[str] = (),
+        *,
+        maps: bool = False,
+    ) -> list[list[Outcome]]:
+        """Compare one reference with many distorted images, in one request.
+
+        Parameters
+        ----------
+        reference, distorted
+            Bytes of image files, or their paths.
+        metrics
+            Specs that the archive holds, each once; none asks for the archive's first.
+        maps
+            Whether to ask for the metrics' maps.
+
+        Returns
+        -------
+        list
+            For each distorted image, for each metric: the score, or why there is none.
+
+        Raises
+        ------
+        ServeError
+            If the request as a whole is refused, or the server can't be reached.
+        OSError
+            If a file can't be read.
+        ValueError
+            If there is no distorted image.
+        """
+        images = [_content(image) for image in (reference, *distorted)]
+        body = self.ask(pack(images, metrics, maps=maps))
+        if "results" not in body:
+            raise _refusal(body)
+        count = max(1, len(metrics))
+        return [_outcomes(result, count) for result in body["results"]]
+
+    def compare_many(
+        self,
+        jobs: Iterable[tuple[ImageFile, Sequence[ImageFile]]],
+        metrics: Sequence[str] = (),
+        *,
+        maps: bool = False,
+        in_flight: int = 8,
+    ) -> Iterator[Answer]:
+        """Compare many references with their distorted images, several requests at a time.
+
+        Parameters
+        ----------
+        jobs
+            References and their distorted images; read as replies come, ``in_flight`` ahead.
+        metrics, maps
+            As for :meth:`compare`.
+        in_flight
+            Most requests at a time.
+
+        Yields
+        ------
+        list, ServeError or OSError
+            In the order of the jobs: what :meth:`compare` returns or raises.
+
+        Raises
+        ------
+        ValueError
+            If ``in_flight`` is less than 1.
+        """
+
+        def run(job: tuple[ImageFile, Sequence[ImageFile]]) -> Answer:
+            try:
+                return self.compare(*job, metrics, maps=maps)
+            except (ServeError, OSError) as error:
+                return error
+
+        return in_order(run, jobs, in_flight)
+
+    def ask(self, request: bytes) -> dict[str, Any]:
+        """Send a request, packed by :func:`iqa_torchserve.container.pack`; return the reply's body.
+
+        Raises
+        ------
+        ServeError
+            If no reply of ours comes back.
+        """
+        tries, renewed = 0, False
+        while True:
+            token = self._token
+            body, failure, again = self._attempt(request, token)
+            if failure is None:
+                return body
+            if failure.code == "unauthorised" and not renewed and self._renew(token):
+                renewed = True
+                continue
+            if not again or tries >= self._retries:
+                raise failure
+            # Full jitter: clients that were refused together don't come back together.
+            longest = min(self._longest_wait, self._backoff * 2**tries)
+            time.sleep(random.uniform(0, longest))  # noqa: S311 - no secret
+            tries += 1
 
     def close(self) -> None:
-        """Close the connection."""
-        self._session.close()
+        """Close the connections."""
+        with self._lock:
+            for session in self._sessions:
+                session.close()
+            self._sessions.clear()
 
     def __enter__(self) -> "Client":
         return self
@@ -146,14 +299,102 @@ class Client:
     ) -> None:
         self.close()
 
+    def _attempt(
+        self, request: bytes, token: str
+    ) -> tuple[dict[str, Any], ServeError | None, bool]:
+        """Return a reply of ours; or why none came, and whether to try again."""
+        try:
+            answer = self._post(request, token)
+        except requests.RequestException as error:
+            said = f"no reply from {self._address}: {error}"
+            lost = isinstance(error, _LOST) and not isinstance(error, requests.exceptions.SSLError)
+            return {}, ServeError(said, code="unreachable"), lost
+        body = _json(answer)
+        busy = answer.status_code == _BUSY
+        if not busy and ("results" in body or isinstance(body.get("code"), str)):
+            return body, None, False
+        return body, _refusal(body, answer), busy
 
-def _content(image: bytes | str | Path) -> bytes:
+    def _post(self, request: bytes, token: str) -> requests.Response:
+        headers = {"Content-Type": CONTENT_TYPE}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return self._session().post(
+            self._address,
+            data=request,
+            headers=headers,
+            timeout=self._timeout,
+            verify=self._verify,
+            allow_redirects=False,  # a token goes where it was meant to, nowhere else
+        )
+
+    def _session(self) -> requests.Session:
+        """Return this thread's own session: its connection is kept from request to request."""
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            # A proxy for the outside world has no business with this server's token.
+            session.trust_env = False
+            self._local.session = session
+            with self._lock:
+                self._sessions.append(session)
+        return session
+
+    def _renew(self, refused: str) -> bool:
+        """Ask for the token anew, and say whether there is another one than was refused."""
+        token = _checked(self._ask_token())
+        with self._lock:
+            self._token = token
+        return token != refused
+
+
+_LOST = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+"""What a lost connection looks like. A reply that takes too long is none: it would only pile up."""
+
+
+def _outcomes(result: dict[str, Any], count: int) -> list[Outcome]:
+    if "scores" not in result:
+        return [_refusal(result)] * count
+    return [_refusal(score) if "code" in score else _score(score) for score in result["scores"]]
+
+
+def _score(said: dict[str, Any]) -> ServedScore:
+    map_ = said.get("map")
+    return ServedScore(
+        str(said["metric"]),
+        # What JSON has no number for comes as text: "Infinity" for identical images' PSNR.
+        float(said["value"]),
+        bool(said["higher_is_better"]),
+        str(said["resolved"]),
+        map_ and ServedMap(base64.b64decode(map_["png"]), float(map_["low"]), float(map_["high"])),
+    )
+
+
+def _refusal(said: dict[str, Any], answer: requests.Response | None = None) -> ServeError:
+    """Return the error that a reply, or a part of one, stands for."""
+    status = said.get("status") if answer is None else answer.status_code
+    code = said.get("code")
+    if not isinstance(code, str):
+        code = _REFUSALS.get(status or 0, "busy" if status == _BUSY else "failed")
+    reason = "" if answer is None else answer.reason
+    message = str(said.get("message") or reason or "refused without a reason")
+    return ServeError(message, code=code, status=status)
+
+
+def _checked(token: str) -> str:
+    if not token.isascii() or not token.isprintable():
+        raise ValueError("token: expected plain ASCII text, as in the server's key file")
+    return token
+
+
+def _content(image: ImageFile) -> bytes:
     return image if isinstance(image, bytes) else Path(image).read_bytes()
 
 
 def _json(answer: requests.Response) -> dict[str, Any]:
-    try:
-        body = answer.json()
-    except ValueError:
-        return {}
+    with closing(answer):
+        try:
+            body = answer.json()
+        except ValueError:
+            return {}
     return body if isinstance(body, dict) else {}

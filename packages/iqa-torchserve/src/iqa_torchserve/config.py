@@ -2,13 +2,24 @@
 
 import os
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+from iqa_torchserve.limits import Limits
 
 PORTS = 5
 TEMPORARY_PREFIX = "iqa-"
 DEFAULT_PORT = 8080
 LOOPBACK = "127.0.0.1"
+BATCH = 8
+"""Requests that a worker takes at once: batchSize in the handler's model-config.yaml."""
+HEAP_BYTES = 2**29
+REPLY_SLACK = 2**24
+
+_PKCS8 = "-----BEGIN PRIVATE KEY-----"
+_PATHS = ("archive", "state", "tls_certificate", "tls_key")
 
 
 def default_state_folder() -> Path:
@@ -21,7 +32,7 @@ def default_state_folder() -> Path:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """A server's settings.
+    """A server's settings. What it takes in a request, the archive says.
 
     Attributes
     ----------
@@ -35,13 +46,18 @@ class ServerConfig:
     port
         First of five ports: inference, management, metrics, gRPC inference, gRPC management.
     workers
-        Worker processes; each uses all cores, so more than one pays on a larger machine only.
+        Worker processes; they share the cores among them.
     queue
         Requests that may wait; more are answered 503.
-    max_request_bytes
-        Largest request body; larger ones are answered 413.
+    tokens
+        Whether requests must bear a token. Without, only loopback can be listened on.
     token_minutes
         How long the tokens in the key file stay valid: a week, unless told otherwise.
+    tls_certificate, tls_key
+        PEM files with a certificate (chain) and its RSA key in PKCS #8, for the two inference ports
+        and gRPC management; without them requests come in the clear.
+    drain_seconds
+        How long a stop waits for the work that is under way.
     start_seconds
         How long a start may take.
     """
@@ -51,27 +67,56 @@ class ServerConfig:
     host: str = LOOPBACK
     port: int = DEFAULT_PORT
     workers: int = 1
-    queue: int = 100
-    max_request_bytes: int = 32 * 2**20
+    queue: int = 64
+    tokens: bool = True
     token_minutes: int = 7 * 24 * 60
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    drain_seconds: float = 20.0
     start_seconds: float = 120.0
 
     def __post_init__(self) -> None:
         # TorchServe runs in the state folder, where relative paths would mean something else.
-        object.__setattr__(self, "archive", self.archive.absolute())
-        object.__setattr__(self, "state", self.state.absolute())
+        for name in _PATHS:
+            path = getattr(self, name)
+            object.__setattr__(self, name, None if path is None else Path(path).absolute())
         if ":" in self.host or "/" in self.host:
             raise ValueError(f"host: expected a name or an IPv4 address, got {self.host!r}")
         if not 1 <= self.port <= 65536 - PORTS:
             raise ValueError(f"port: expected 1 to {65536 - PORTS}, got {self.port}")
-        for name in ("workers", "queue", "max_request_bytes", "token_minutes", "start_seconds"):
+        for name in ("workers", "queue", "token_minutes", "start_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if self.drain_seconds < 0:
+            raise ValueError(f"drain_seconds: expected 0 or more, got {self.drain_seconds}")
+        if not self.tokens and self.host != LOOPBACK:
+            raise ValueError(
+                f"a server without tokens listens on {LOOPBACK} alone, not on {self.host}: put "
+                "something before it that asks who comes"
+            )
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both a certificate and its key")
 
-    @property
-    def model(self) -> str:
-        """The model's name in the server's addresses."""
-        return self.archive.stem
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> "ServerConfig":
+        """Read what :meth:`as_json` wrote."""
+        return cls(**said)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings by name."""
+        said = {name.name: getattr(self, name.name) for name in fields(self)}
+        return {name: str(v) if isinstance(v, Path) else v for name, v in said.items()}
+
+    def check_tls(self) -> None:
+        """Raise ValueError unless the certificate and its key, if any, can be used."""
+        for path in (self.tls_certificate, self.tls_key):
+            if path is not None and not path.is_file():
+                raise ValueError(f"{path} is not there; TLS needs a certificate and its key in PEM")
+        if self.tls_key is not None and _PKCS8 not in self.tls_key.read_text(errors="replace"):
+            raise ValueError(
+                f"{self.tls_key}: expected an RSA key in PKCS #8, beginning with {_PKCS8!r}; "
+                "'openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW' makes one of others"
+            )
 
     @property
     def ports(self) -> range:
@@ -81,18 +126,25 @@ class ServerConfig:
     @property
     def inference_url(self) -> str:
         """Address of the inference API."""
-        return f"http://{self.host}:{self.port}"
+        return f"{'https' if self.tls_key else 'http'}://{self.host}:{self.port}"
 
     @property
     def management_url(self) -> str:
         """Address of the management API."""
         return f"http://{LOOPBACK}:{self.port + 1}"
 
-    def properties(self) -> str:
+    @property
+    def metrics_url(self) -> str:
+        """Address of the metrics for Prometheus."""
+        return f"http://{LOOPBACK}:{self.port + 2}/metrics"
+
+    def properties(self, limits: Limits, metrics_file: Path) -> str:
         """Return TorchServe's config.properties: closed wherever it can be."""
         inference, management, metrics, grpc_inference, grpc_management = self.ports
+        # Waiting requests lie in Java's heap, those that still come in outside of it.
+        heap = HEAP_BYTES + min(self.queue * limits.request_bytes, 4 * HEAP_BYTES)
         settings = {
-            "inference_address": f"http://{self.host}:{inference}",
+            "inference_address": f"{self.inference_url.partition(':')[0]}://{self.host}:{inference}",
             "management_address": f"http://{LOOPBACK}:{management}",
             "metrics_address": f"http://{LOOPBACK}:{metrics}",
             "grpc_inference_address": self.host,
@@ -101,9 +153,11 @@ class ServerConfig:
             "grpc_management_port": grpc_management,
             "default_workers_per_model": self.workers,
             "job_queue_size": self.queue,
-            "max_request_size": self.max_request_bytes,
+            "max_request_size": limits.request_bytes,
+            # The replies of a whole batch come back from a worker together.
+            "max_response_size": BATCH * limits.reply_bytes + REPLY_SLACK,
             "token_expiration_min": self.token_minutes,
-            "disable_token_authorization": "false",
+            "disable_token_authorization": "false" if self.tokens else "true",
             "enable_model_api": "false",
             # A pattern that no address matches: models come from the model store alone.
             "allowed_urls": "file:///nothing-is-allowed",
@@ -111,9 +165,15 @@ class ServerConfig:
             "install_py_dep_per_model": "false",
             "disable_system_metrics": "true",
             "metrics_mode": "prometheus",
-            # Request bodies lie outside the heap.
-            "vmargs": "-Xmx512m -XX:MaxDirectMemorySize=1g",
+            "metrics_config": metrics_file,
+            "vmargs": f"-Xmx{heap // 2**20}m -XX:MaxDirectMemorySize=1g",
         }
+        if self.tls_key is not None:
+            settings |= {
+                "certificate_file": self.tls_certificate,
+                "private_key_file": self.tls_key,
+                "enable_grpc_ssl": "true",
+            }
         return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 

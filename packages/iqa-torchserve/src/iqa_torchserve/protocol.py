@@ -1,15 +1,26 @@
-"""What goes over the wire: requests, replies and error codes.
+"""What goes over the wire: requests, replies and codes.
 
-A request has the fields ``reference`` and ``distorted`` and, optionally, ``metric``. As multipart
-form (or gRPC inputs) the images are the bytes of image files; as JSON they are those bytes in
-base64. Any other field is an error. A reply is a JSON object, :func:`score_body` or
-:func:`error_body`.
+A request has one reference, one or many distorted images, one or many metrics, and may ask for
+maps. It comes in three forms, over HTTP and over gRPC alike:
+
+raw
+    :mod:`iqa_torchserve.container`, as the body (gRPC: input ``body``).
+form
+    Multipart fields (gRPC: inputs) ``reference``; ``distorted``, or ``distorted_1``,
+    ``distorted_2``...; ``metric``, specs with commas between them; ``map``, ``true`` or ``false``.
+JSON
+    ``reference``, image file in base64; ``distorted``, one or a list; ``metric``, a spec or a list;
+    ``map``, a boolean.
+
+Any other field is an error. A reply is a JSON object: :func:`reply_body` or :func:`error_body`.
+``status`` is the HTTP status, for gRPC, which has none.
 """
 
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,27 +29,78 @@ import torch
 from iqa_metrics import __version__ as library_version
 from iqa_metrics.scores import json_number
 from iqa_torchserve import __version__
-
-IMAGES = ("reference", "distorted")
-FIELDS = (*IMAGES, "metric")
+from iqa_torchserve.container import MAGIC, ContainerError, TooManyError, unpack
+from iqa_torchserve.limits import Limits
 
 BAD_REQUEST = "bad_request"
+DRAINING = "draining"
 INTERNAL = "internal"
+NO_MAP = "no_map"
+OVERLOADED = "overloaded"
+TOO_LARGE = "too_large"
+
+STATUSES: Mapping[str, int] = {
+    BAD_REQUEST: 400,
+    "unknown_metric": 400,
+    "bad_image": 400,
+    "has_alpha": 400,
+    "animated": 400,
+    TOO_LARGE: 400,
+    "too_small": 400,
+    "too_slow": 400,
+    "wrong_size": 400,
+    "size_mismatch": 400,
+    "out_of_range": 400,
+    NO_MAP: 400,
+    INTERNAL: 500,
+    DRAINING: 503,
+    OVERLOADED: 503,
+}
+"""Every code that a reply may bear, and the status that goes with it."""
+
+_PHRASES = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 503: "Service Unavailable"}
+_OPTIONS = ("metric", "map")
+_NUMBERED = re.compile(r"distorted_([1-9][0-9]{0,3})", re.ASCII)
+_EXPECTED = (
+    "expected the fields reference, distorted (several: distorted_1, distorted_2, ...) and, "
+    "optionally, metric and map"
+)
+_PART_SLACK = 1536
+"""Bytes that a part of a multipart form may take beside its content: its head and file name."""
 
 
 class RequestError(ValueError):
-    """A request that is not one of ours; the message says what was expected and what came."""
+    """A request that is not one of ours; the message says what was expected and what came.
 
-    code = BAD_REQUEST
+    Attributes
+    ----------
+    code
+        ``bad_request``, or ``too_large`` where it asks for more than a limit.
+    """
+
+    def __init__(self, message: str, code: str = BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """A request, its images still encoded. ``metric`` is None where the request names none."""
+    """A request, its images still encoded.
+
+    Attributes
+    ----------
+    reference, distorted
+        Image files.
+    metrics
+        Specs as they came; empty where the request names none.
+    maps
+        Whether maps are asked for.
+    """
 
     reference: bytes
-    distorted: bytes
-    metric: str | None
+    distorted: tuple[bytes, ...]
+    metrics: tuple[str, ...] = ()
+    maps: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,10 +113,12 @@ class Reply:
     @property
     def phrase(self) -> str:
         """The status line's words."""
-        return {200: "OK", 400: "Bad Request"}.get(self.status, "Internal Server Error")
+        return _PHRASES[self.status]
 
 
-def parse_request(data: Mapping[str, Any]) -> ScoreRequest:
+def parse_request(
+    data: Mapping[str, Any], limits: Limits, headers: Mapping[str, Any] | None = None
+) -> ScoreRequest:
     """Parse a request as TorchServe hands it over.
 
     Parameters
@@ -62,31 +126,94 @@ def parse_request(data: Mapping[str, Any]) -> ScoreRequest:
     data
         Form fields or gRPC inputs by name, as bytes or, for ``text/*``, str; or ``body`` with the
         parsed JSON object or the raw body.
+    limits
+        What a request may ask for.
+    headers
+        The request's headers. A form's length there shows whether a field came twice, of which
+        TorchServe hands over the last one only.
 
     Raises
     ------
     RequestError
-        If a field is missing, unknown, or not what it should be.
+        If a field is missing, unknown, or not what it should be, or there are too many images or
+        metrics.
     """
-    if set(data) == {"body"}:
-        return _from_json(_json_object(data["body"]))
-    fields = dict(data)
-    _check_fields(fields)
-    reference, distorted = (_image_bytes(name, fields[name]) for name in IMAGES)
-    return ScoreRequest(reference, distorted, _metric(fields.get("metric")))
+    if set(data) != {"body"}:
+        _check_length(data, headers or {})
+        request = _from_form(data)
+    elif _is_container(data["body"]):
+        request = _from_container(data["body"], limits)
+    else:
+        request = _from_json(_json_object(data["body"]))
+    for what, count, most in (
+        ("distorted images", len(request.distorted), limits.images),
+        ("metrics", len(request.metrics), limits.metrics),
+    ):
+        if count > most:
+            raise RequestError(
+                f"{count} {what}; at most {most} are taken in a request: send several", TOO_LARGE
+            )
+    return request
 
 
 def score_body(
-    *, metric: str, resolved: str, value: float, higher_is_better: bool, size: tuple[int, int]
+    *,
+    metric: str,
+    resolved: str,
+    value: float,
+    higher_is_better: bool,
+    weights: Mapping[str, str],
+    map: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the body of a good reply; ``size`` is (width, height), the same for both images."""
-    return {
+    """Return one metric's answer for one distorted image.
+
+    ``weights`` holds the names and SHA-256 of the files that the metric reads.
+    """
+    body = {
         "metric": metric,
         "resolved": resolved,
         "value": json_number(value),
         "higher_is_better": higher_is_better,
-        "sizes": {name: {"width": size[0], "height": size[1]} for name in IMAGES},
+        "weights": dict(weights),
+    }
+    return body if map is None else {**body, "map": dict(map)}
+
+
+def item_body(scores: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> dict[str, Any]:
+    """Return the answer for one distorted image of a size (width, height)."""
+    failed = [score for score in scores if "code" in score]
+    if len(failed) == len(scores):
+        status = max(STATUSES[score["code"]] for score in failed)
+        worst = next(score for score in failed if STATUSES[score["code"]] == status)
+        said = {"status": status, "code": worst["code"], "message": worst["message"]}
+    else:
+        said = {"status": 200}
+    return {**said, "width": size[0], "height": size[1], "scores": list(scores)}
+
+
+def error_body(code: str, message: str) -> dict[str, Any]:
+    """Return what is said of a failure: status, stable code, and a message for a person."""
+    return {"status": STATUSES[code], "code": code, "message": message}
+
+
+def reply_body(
+    results: Sequence[Mapping[str, Any]], model: Mapping[str, str], request_id: str
+) -> dict[str, Any]:
+    """Return the body of a reply whose request could be read: an answer a distorted image.
+
+    It bears a code of its own, the first one's of the gravest, only where nothing was scored.
+    """
+    said: dict[str, Any] = {"status": 200}
+    if all(result["status"] != 200 for result in results):
+        status = max(result["status"] for result in results)
+        first = next(result for result in results if result["status"] == status)
+        said = {key: first[key] for key in ("status", "code", "message")}
+    return {
+        **said,
+        "request_id": request_id,
+        "model": dict(model),
         "versions": versions(),
+        "results": list(results),
     }
 
 
@@ -99,9 +226,20 @@ def versions() -> dict[str, str]:
     }
 
 
-def error_body(code: str, message: str) -> dict[str, str]:
-    """Return the body of a bad reply: a stable code, and a message for a person."""
-    return {"code": code, "message": message}
+def _is_container(body: object) -> bool:
+    return isinstance(body, (bytes, bytearray)) and body[: len(MAGIC)] == MAGIC
+
+
+def _from_container(body: bytes | bytearray, limits: Limits) -> ScoreRequest:
+    try:
+        images, metrics, maps = unpack(
+            body, most_images=limits.images + 1, most_metrics=limits.metrics
+        )
+    except ContainerError as error:
+        code = TOO_LARGE if isinstance(error, TooManyError) else BAD_REQUEST
+        raise RequestError(f"raw body: {error}", code) from error
+    reference, *distorted = images
+    return ScoreRequest(reference, tuple(distorted), tuple(metrics), maps)
 
 
 def _json_object(body: object) -> dict[str, Any]:
@@ -111,8 +249,7 @@ def _json_object(body: object) -> dict[str, Any]:
             body = json.loads(body)
         except (ValueError, RecursionError):
             raise RequestError(
-                "the body is neither a multipart form nor JSON; expected one of those with the "
-                "fields reference, distorted and, optionally, metric"
+                f"the body is neither a multipart form nor JSON nor a raw request; {_EXPECTED}"
             ) from None
     if not isinstance(body, dict):
         raise RequestError(f"expected a JSON object, got {type(body).__name__}")
@@ -120,9 +257,26 @@ def _json_object(body: object) -> dict[str, Any]:
 
 
 def _from_json(body: dict[str, Any]) -> ScoreRequest:
-    _check_fields(body)
-    reference, distorted = (_from_base64(name, body[name]) for name in IMAGES)
-    return ScoreRequest(reference, distorted, _metric(body.get("metric")))
+    distorted = body.get("distorted")
+    listed = isinstance(distorted, list)
+    _check_fields(body, ["distorted"] if "distorted" in body else [])
+    if listed and not distorted:
+        raise RequestError("distorted: expected at least one image, got an empty list")
+    maps = body.get("map", False)
+    if not isinstance(maps, bool):
+        raise RequestError(f"map: expected true or false, got {type(maps).__name__}")
+    metric = body.get("metric")
+    metrics = [] if metric is None else metric if isinstance(metric, list) else [metric]
+    for spec in metrics:
+        if not isinstance(spec, str):
+            raise RequestError(f"metric: expected text, got {type(spec).__name__}")
+    images = distorted if isinstance(distorted, list) else [distorted]
+    return ScoreRequest(
+        _from_base64("reference", body["reference"]),
+        tuple(_from_base64("distorted", image) for image in images),
+        tuple(metrics),
+        maps,
+    )
 
 
 def _from_base64(name: str, text: object) -> bytes:
@@ -134,15 +288,47 @@ def _from_base64(name: str, text: object) -> bytes:
         raise RequestError(f"{name}: not base64 ({error})") from error
 
 
-def _check_fields(fields: Mapping[str, Any]) -> None:
-    missing = [name for name in IMAGES if name not in fields]
-    unknown = [name for name in fields if name not in FIELDS]
+def _from_form(data: Mapping[str, Any]) -> ScoreRequest:
+    numbered = sorted(
+        (int(match[1]), name) for name in data if (match := _NUMBERED.fullmatch(name))
+    )
+    names = ["distorted"] if "distorted" in data else []
+    names += [name for _, name in numbered]
+    _check_fields(data, names)
+    if numbered and ("distorted" in data or numbered[-1][0] != len(numbered)):
+        raise RequestError(
+            f"got the fields {', '.join(names)}; expected either distorted, or distorted_1, "
+            "distorted_2, ... without a gap"
+        )
+    reference, *distorted = (_image_bytes(name, data[name]) for name in ("reference", *names))
+    maps = _text("map", data.get("map", "false"))
+    if maps not in ("true", "false"):
+        raise RequestError(f"map: expected true or false, got {maps[:40]!r}")
+    metrics = tuple(_text("metric", data["metric"]).split(",")) if "metric" in data else ()
+    return ScoreRequest(reference, tuple(distorted), metrics, maps == "true")
+
+
+def _check_fields(fields: Mapping[str, Any], distorted: Sequence[str]) -> None:
+    missing = [] if "reference" in fields else ["reference"]
+    missing += [] if distorted else ["distorted"]
+    unknown = [name for name in fields if name not in ("reference", *distorted, *_OPTIONS)]
     if missing or unknown:
         problems = [f"no field {name!r}" for name in missing]
-        problems += [f"unknown field {name!r}" for name in unknown]
+        problems += [f"unknown field {name[:80]!r}" for name in unknown[:5]]
+        raise RequestError(f"{', '.join(problems)}; {_EXPECTED}")
+
+
+def _check_length(data: Mapping[str, Any], headers: Mapping[str, Any]) -> None:
+    """Refuse a multipart form that is longer than the fields that came out of it."""
+    said = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
+    length = said.get("content-length", "")
+    if not said.get("content-type", "").startswith("multipart/") or not length.isdecimal():
+        return
+    came = sum(len(name) + len(value) + _PART_SLACK for name, value in data.items())
+    if int(length) > came + _PART_SLACK:
         raise RequestError(
-            f"{', '.join(problems)}; expected the fields reference, distorted and, optionally, "
-            "metric"
+            f"the form has {length} bytes, its fields far fewer: a field came twice, or is none of "
+            f"ours; {_EXPECTED}"
         )
 
 
@@ -156,14 +342,12 @@ def _image_bytes(name: str, value: object) -> bytes:
     return bytes(value)
 
 
-def _metric(value: object) -> str | None:
-    if value is None:
-        return None
+def _text(name: str, value: object) -> str:
     if isinstance(value, (bytes, bytearray)):
         try:
             return bytes(value).decode()
         except UnicodeDecodeError:
-            raise RequestError("metric: expected text in UTF-8") from None
+            raise RequestError(f"{name}: expected text in UTF-8") from None
     if not isinstance(value, str):
-        raise RequestError(f"metric: expected text, got {type(value).__name__}")
+        raise RequestError(f"{name}: expected text, got {type(value).__name__}")
     return value

@@ -1,39 +1,96 @@
 """Answers batches of requests with the library's metrics. Imports no TorchServe."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from iqa_metrics import ImageError, Metric, UnknownNameError, parse_spec, read_image, resolve
+from iqa_metrics import ImageError, Metric, UnknownNameError, parse_spec, resolve
+from iqa_metrics.batches import BatchScorer
 from iqa_metrics.images import check_pair
 from iqa_metrics.names import nearest
+from iqa_metrics.readahead import LoadedPair, Part
+from iqa_metrics.tables import Pair
 from iqa_torchserve import archive
+from iqa_torchserve.decoding import Clock, Decoder, Wanted
+from iqa_torchserve.limits import Limits
+from iqa_torchserve.maps import map_body
 from iqa_torchserve.protocol import (
     INTERNAL,
+    NO_MAP,
+    OVERLOADED,
+    STATUSES,
+    TOO_LARGE,
     Reply,
     RequestError,
+    ScoreRequest,
     error_body,
+    item_body,
     parse_request,
+    reply_body,
     score_body,
     versions,
 )
+from iqa_torchserve.telemetry import BatchFacts
 
 logger = logging.getLogger(__name__)
 
+_FAILED = "scoring failed on the server; its log says why"
+
+
+@dataclass
+class _Call:
+    """A request that could be read, and what is known of it so far."""
+
+    request: ScoreRequest
+    specs: tuple[str, ...]
+    clock: Clock
+    reply_left: int
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+
 
 @dataclass(frozen=True)
-class _Job:
-    """A request whose images are decoded, and its place in the batch."""
+class _Item:
+    """One distorted image of a call."""
 
-    place: int
-    metric: str
-    reference: Tensor
-    distorted: Tensor
+    call: _Call
+    number: int
+
+    @property
+    def reference(self) -> bytes:
+        return self.call.request.reference
+
+    @property
+    def distorted(self) -> bytes:
+        return self.call.request.distorted[self.number]
+
+    def answer(self, body: dict[str, Any]) -> None:
+        self.call.results[self.number] = body
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a batch comes to.
+
+    Attributes
+    ----------
+    replies
+        In the order of the requests.
+    facts
+        For counting.
+    pairs
+        How many pairs each request asked for.
+    """
+
+    replies: list[Reply]
+    facts: BatchFacts
+    pairs: list[int]
 
 
 class Scorer:
@@ -45,8 +102,12 @@ class Scorer:
         Specs to metrics. The first is used where a request names none.
     device
         Where the metrics run.
-    max_pixels
-        Largest image, in pixels, that is decoded.
+    limits
+        What is taken.
+    model
+        Name and version of the archive.
+    weights
+        Specs to the files that a metric reads, with their SHA-256.
     """
 
     def __init__(
@@ -54,13 +115,21 @@ class Scorer:
         metrics: Mapping[str, Metric],
         *,
         device: str = "cpu",
-        max_pixels: int = archive.MAX_PIXELS,
+        limits: Limits | None = None,
+        model: Mapping[str, str] | None = None,
+        weights: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         if not metrics:
             raise ValueError("metrics: expected at least one metric, got none")
         self.device = torch.device(device)
         self.metrics = {spec: metric.to(self.device) for spec, metric in metrics.items()}
-        self.max_pixels = max_pixels
+        self.limits = limits or Limits()
+        self.model = dict(model or {"name": "iqa", "version": "0"})
+        self._weights = {spec: dict((weights or {}).get(spec, {})) for spec in metrics}
+        self._resolved = {spec: str(resolve(spec)) for spec in metrics}
+        # No other network is looked up for whoever asks: timm's, for one, are built for that.
+        self._networks = {_network(spec) for spec in self._resolved.values()}
+        self._decoder = Decoder(self.limits)
 
     @classmethod
     def from_archive(cls, folder: Path, *, device: str = "cpu") -> "Scorer":
@@ -73,130 +142,308 @@ class Scorer:
         """
         contents = archive.read_contents(folder)
         return cls(
-            archive.load_metrics(folder, contents), device=device, max_pixels=contents.max_pixels
+            archive.load_metrics(folder, contents),
+            device=device,
+            limits=contents.limits,
+            model={"name": contents.name, "version": contents.version},
+            weights=archive.weights_of(contents),
         )
 
-    def answer(self, requests: Sequence[Mapping[str, Any]]) -> list[Reply]:
-        """Answer a batch, each request for itself.
+    def answer(
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        headers: Sequence[Mapping[str, Any]] | None = None,
+        request_ids: Sequence[str] | None = None,
+    ) -> list[Reply]:
+        """Answer a batch, as :meth:`work` does, and return the replies alone."""
+        return self.work(requests, headers, request_ids).replies
 
-        Pairs of the same metric and size share a pass, which the metric cuts to fit the memory;
-        equal references are decoded once and pass the network once. A value does not depend on
-        what shared the batch.
+    def work(
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        headers: Sequence[Mapping[str, Any]] | None = None,
+        request_ids: Sequence[str] | None = None,
+    ) -> Answer:
+        """Answer a batch, each request and each of its distorted images for itself.
+
+        Equal references, by content, are decoded once and pass a network once; other pairs of one
+        size and metric share passes. Images are held in parts of ``limits.working_bytes``, and a
+        metric cuts its passes to fit the memory. A value does not depend on what shared the batch.
 
         Parameters
         ----------
         requests
             As TorchServe hands them over; see :func:`iqa_torchserve.protocol.parse_request`.
+        headers
+            Their headers.
+        request_ids
+            Their ids, for the replies.
 
         Returns
         -------
-        list of Reply
-            In the order of the requests: 200 with a score; 400 with the code of what is wrong with
-            the request; 500 with code ``internal`` where we failed, the reason in the log.
+        Answer
+            With replies of 200 where something was scored; 400 with the code of what is wrong with
+            the request; 500 with code ``internal`` where we failed, the reason in the log; 503 with
+            code ``overloaded`` where the batch's time was over.
         """
-        replies: dict[int, Reply] = {}
-        jobs: list[_Job] = []
-        decoded: dict[bytes, Tensor] = {}
+        end = time.monotonic() + self.limits.batch_seconds
+        facts = BatchFacts(len(requests), 0, 0.0, [], [])
+        calls: dict[int, _Call] = {}
+        failures: dict[int, dict[str, Any]] = {}
         for place, data in enumerate(requests):
             try:
-                jobs.append(self._prepare(place, data, decoded))
-            except (RequestError, ImageError, UnknownNameError) as error:
-                replies[place] = Reply(400, error_body(error.code, str(error)))
+                calls[place] = self._call(data, headers[place] if headers else None)
+            except (RequestError, UnknownNameError) as error:
+                failures[place] = error_body(error.code, str(error))
             except Exception as error:
-                replies[place] = _failure(error)
-        for alike in _passes(jobs):
-            for job, reply in zip(alike, self._score(alike), strict=True):
-                replies[job.place] = reply
-        return [replies[place] for place in range(len(requests))]
+                failures[place] = _failure(error)
+        items = [
+            _Item(call, number)
+            for call in calls.values()
+            for number in range(len(call.request.distorted))
+        ]
+        facts.pairs = len(items)
+        try:
+            self._score(items, facts, end)
+        except Exception as error:
+            for item in items:
+                if item.number not in item.call.results:
+                    item.answer(_failure(error))
+        ids = request_ids or [""] * len(requests)
+        replies = []
+        for place, request_id in enumerate(ids):
+            if place in failures:
+                body: dict[str, Any] = {**failures[place], "request_id": request_id}
+            else:
+                results = calls[place].results
+                ordered = [results[number] for number in range(len(results))]
+                body = reply_body(ordered, self.model, request_id)
+            replies.append(Reply(body["status"], body))
+        facts.errors = [
+            said["code"]
+            for reply in replies
+            for said in reply.body.get("results", [reply.body])
+            if "code" in said
+        ]
+        counts = [len(calls[place].request.distorted) if place in calls else 0 for place in
+                  range(len(requests))]  # fmt: skip
+        return Answer(replies, facts, counts)
 
     def describe(self) -> dict[str, Any]:
         """Return what this scorer offers: metrics, directions, limits, device, versions."""
         return {
+            "model": self.model,
             "metrics": [
                 {
                     "metric": spec,
-                    "resolved": str(resolve(spec)),
+                    "resolved": self._resolved[spec],
                     "higher_is_better": metric.higher_is_better,
+                    "range": [_bound(value) for value in metric.range],
                     "smallest_input": metric.smallest_input,
+                    "has_map": metric.has_map,
+                    "weights": self._weights[spec],
                 }
                 for spec, metric in self.metrics.items()
             ],
-            "max_pixels": self.max_pixels,
+            "limits": self.limits.as_json(),
             "device": str(self.device),
             "versions": versions(),
         }
 
-    def _prepare(self, place: int, data: Mapping[str, Any], decoded: dict[bytes, Tensor]) -> _Job:
-        request = parse_request(data)
-        spec = self._known(request.metric)
-        reference = decoded.get(request.reference)
-        if reference is None:
-            reference = self._read("reference", request.reference)
-            decoded[request.reference] = reference
-        distorted = self._read("distorted", request.distorted)
-        check_pair(reference, distorted)
-        return _Job(place, spec, reference, distorted)
+    def _call(self, data: Mapping[str, Any], headers: Mapping[str, Any] | None) -> _Call:
+        request = parse_request(data, self.limits, headers)
+        specs = tuple(dict.fromkeys(self._known(text) for text in request.metrics))
+        return _Call(
+            request,
+            specs or (next(iter(self.metrics)),),
+            Clock(self.limits.decode_seconds),
+            self.limits.reply_bytes,
+        )
 
-    def _read(self, name: str, content: bytes) -> Tensor:
-        return read_image(content, name=name, max_pixels=self.max_pixels)
-
-    def _known(self, text: str | None) -> str:
-        if text is None:
-            return next(iter(self.metrics))
-        spec = str(parse_spec(text))
+    def _known(self, text: str) -> str:
+        text = text.strip()
+        if text in self.metrics:
+            return text
+        spec = text
+        if ":" in text and _network(text) in self._networks:
+            spec = str(parse_spec(text))
         if spec not in self.metrics:
             raise UnknownNameError(
-                f"metric {spec!r} is not in this archive; {nearest(spec, self.metrics)} "
-                "'iqa-serve build --metric SPEC' packs others"
+                f"metric {spec[:200]!r} is not in this archive; "
+                f"{nearest(spec[:200], self.metrics)} 'iqa-serve build --metric SPEC' packs others"
             )
         return spec
 
-    def _score(self, jobs: list[_Job]) -> list[Reply]:
-        metric = self.metrics[jobs[0].metric]
+    def _score(self, items: Sequence[_Item], facts: BatchFacts, end: float) -> None:
+        """Answer every item."""
+        contents = dict.fromkeys(item.reference for item in items)
+        keys = {content: str(number) for number, content in enumerate(contents)}
+        passes: list[tuple[str, int, float]] = []
+        facts.passes = passes
+        scorer = BatchScorer(self.metrics, observe=lambda *of_pass: passes.append(of_pass))
         try:
-            # One reference for all, or one for each.
-            references = list({id(job.reference): job.reference for job in jobs}.values())
-            if len(references) > 1:
-                references = [job.reference for job in jobs]
-            reference, distorted = (
-                torch.cat(images).to(self.device)
-                for images in (references, [job.distorted for job in jobs])
+            parts = list(self._parts(items))
+            for at, part in enumerate(parts):
+                if time.monotonic() > end:
+                    for item in part:
+                        item.answer(_late(self.limits))
+                    continue
+                following = parts[at + 1][0].reference if at + 1 < len(parts) else None
+                start = time.perf_counter()
+                images = self._decoder.decoded(one for item in part for one in _images(item))
+                facts.decode_seconds += time.perf_counter() - start
+                self._score_part(scorer, part, images, keys, following)
+        finally:
+            scorer.close()
+
+    def _parts(self, items: Sequence[_Item]) -> Iterator[list[_Item]]:
+        """Put what shares a reference together, and cut where decoded images would be too much.
+
+        What a file's header says is answered here, before anything is decoded.
+        """
+        by_reference: dict[bytes, list[_Item]] = {}
+        for item in items:
+            by_reference.setdefault(item.reference, []).append(item)
+        part: list[_Item] = []
+        taken = 0
+        held: set[bytes] = set()
+        for item in (item for alike in by_reference.values() for item in alike):
+            try:
+                needed = {one.image: self._decoder.bytes_of(one) for one in _images(item)}
+            except ImageError as error:
+                item.answer(error_body(error.code, str(error)))
+                continue
+            more = sum(size for image, size in needed.items() if image not in held)
+            if part and taken + more > self.limits.working_bytes:
+                yield part
+                part, taken, held = [], 0, set()
+                more = sum(needed.values())
+            part.append(item)
+            taken += more
+            held |= set(needed)
+        if part:
+            yield part
+
+    def _score_part(
+        self,
+        scorer: BatchScorer,
+        part: Sequence[_Item],
+        images: Mapping[bytes, Tensor | Exception],
+        keys: Mapping[bytes, str],
+        following: bytes | None,
+    ) -> None:
+        rows: list[LoadedPair] = []
+        ready: list[tuple[_Item, Tensor, Tensor]] = []
+        for item in part:
+            try:
+                pair = _decoded(images[item.reference]), _decoded(images[item.distorted])
+                check_pair(*pair)
+            except ImageError as error:
+                item.answer(error_body(error.code, str(error)))
+            except Exception as error:
+                item.answer(_failure(error))
+            else:
+                key, wanted = keys[item.reference], frozenset(item.call.specs)
+                rows.append(LoadedPair(Pair("", ""), key, pair, metrics=wanted))
+                ready.append((item, *pair))
+        then = None if following is None else keys[following]
+        outcomes = scorer.outcomes(Part(rows, then))
+        for (item, reference, distorted), of_pair in zip(ready, outcomes, strict=True):
+            by_spec = dict(zip(self.metrics, of_pair, strict=True))
+            scores = [
+                self._score_body(item, spec, *by_spec[spec], reference, distorted)
+                for spec in item.call.specs
+            ]
+            item.answer(item_body(scores, (distorted.shape[-1], distorted.shape[-2])))
+
+    def _score_body(
+        self,
+        item: _Item,
+        spec: str,
+        value: float | None,
+        reason: str,
+        reference: Tensor,
+        distorted: Tensor,
+    ) -> dict[str, Any]:
+        metric = self.metrics[spec]
+        if value is None:
+            return {"metric": spec, **_refusal(reason)}
+        map_ = None
+        if item.call.request.maps:
+            try:
+                map_ = self._map(item.call, metric, reference, distorted)
+            except RequestError as error:
+                return {"metric": spec, **error_body(error.code, str(error))}
+            except Exception as error:
+                return {"metric": spec, **_failure(error)}
+        return score_body(
+            metric=spec,
+            resolved=self._resolved[spec],
+            value=value,
+            higher_is_better=metric.higher_is_better,
+            weights=self._weights[spec],
+            map=map_,
+        )
+
+    def _map(
+        self, call: _Call, metric: Metric, reference: Tensor, distorted: Tensor
+    ) -> dict[str, Any]:
+        if not metric.has_map:
+            with_map = ", ".join(spec for spec, m in self.metrics.items() if m.has_map) or "none"
+            raise RequestError(f"{metric.name} has no map; of this archive: {with_map}", NO_MAP)
+        with torch.no_grad():
+            values = metric(reference.to(self.device), distorted.to(self.device), map=True)
+        said = map_body(values[0, 0].cpu())
+        call.reply_left -= len(said["png"])
+        if call.reply_left < 0:
+            raise RequestError(
+                f"its maps make the reply larger than {self.limits.reply_bytes:,} bytes; ask for "
+                "fewer in a request",
+                TOO_LARGE,
             )
-            with torch.inference_mode():
-                values = metric(reference, distorted).tolist()
-        except ImageError as error:  # the same for every job: they share metric and size
-            return [Reply(400, error_body(error.code, str(error)))] * len(jobs)
-        except Exception as error:
-            if len(jobs) > 1:  # one too many for the memory, perhaps: each by itself
-                return [reply for job in jobs for reply in self._score([job])]
-            return [_failure(error)]
-        return [
-            Reply(
-                200,
-                score_body(
-                    metric=job.metric,
-                    resolved=str(resolve(job.metric)),
-                    value=value,
-                    higher_is_better=metric.higher_is_better,
-                    size=(job.reference.shape[-1], job.reference.shape[-2]),
-                ),
-            )
-            for job, value in zip(jobs, values, strict=True)
-        ]
+        return said
 
 
-def _passes(jobs: Sequence[_Job]) -> list[list[_Job]]:
-    """Return jobs in groups that can share a pass: of one metric, and one reference or one size."""
-    of_reference: dict[tuple[str, int], list[_Job]] = {}
-    for job in jobs:
-        of_reference.setdefault((job.metric, id(job.reference)), []).append(job)
-    single: dict[tuple[str, torch.Size], list[_Job]] = {}
-    for alike in of_reference.values():
-        if len(alike) == 1:
-            single.setdefault((alike[0].metric, alike[0].reference.shape), []).extend(alike)
-    return [*(g for g in of_reference.values() if len(g) > 1), *single.values()]
+def _images(item: _Item) -> tuple[Wanted, Wanted]:
+    several = len(item.call.request.distorted) > 1
+    name = f"distorted {item.number + 1}" if several else "distorted"
+    clock = item.call.clock
+    return Wanted(clock, "reference", item.reference), Wanted(clock, name, item.distorted)
 
 
-def _failure(error: Exception) -> Reply:
+def _decoded(image: Tensor | Exception) -> Tensor:
+    if isinstance(image, Exception):
+        raise image
+    return image
+
+
+def _network(spec: str) -> str:
+    """Return the name that a spec begins with: of a network, or the whole one."""
+    first, _, rest = spec.partition(":")
+    return f"{first}:{rest.partition(':')[0]}" if first == "timm" else first
+
+
+def _refusal(reason: str) -> dict[str, Any]:
+    """Return what is said where a pass gave no value: its reason begins with a code."""
+    code, _, message = reason.partition(": ")
+    if code in STATUSES:
+        return error_body(code, message)
+    logger.error("scoring failed: %s", reason)
+    return error_body(INTERNAL, _FAILED)
+
+
+def _late(limits: Limits) -> dict[str, Any]:
+    return error_body(
+        OVERLOADED,
+        f"what shared the batch took the {limits.batch_seconds:g} s that there are for it; send it "
+        "again, in smaller requests",
+    )
+
+
+def _failure(error: Exception) -> dict[str, Any]:
     logger.error("scoring failed", exc_info=error)
-    return Reply(500, error_body(INTERNAL, "scoring failed on the server; its log says why"))
+    return error_body(INTERNAL, _FAILED)
+
+
+def _bound(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,177 @@
+"""A table of pairs scored by a server: several requests at a time, rows in order, resumable."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+
+from iqa_metrics.metrics import parse_spec
+from iqa_metrics.resuming import Written, written
+from iqa_metrics.tables import Pair, PairTable, Score, write_scores
+from iqa_torchserve.client import Client, Outcome, ServeError
+from iqa_torchserve.in_flight import in_order
+
+TOGETHER = 8
+"""Most distorted images of one reference in a request."""
+REQUEST_BYTES = 16 * 2**20
+"""Most bytes of image files in a request of more than one pair."""
+_STOPPING = ("unreachable", "unauthorised", "unknown_model", "busy", "draining", "overloaded")
+"""What is no answer about a pair: the table is left as it is, to be gone on with."""
+
+
+@dataclass
+class ServedTable:
+    """A table of pairs, its table of scores, and how far that is.
+
+    Attributes
+    ----------
+    table
+        The pairs.
+    out
+        The scores' file.
+    metrics
+        Specs.
+    kept
+        What of an earlier run stays.
+    total, done, failed
+        Numbers of rows.
+    """
+
+    table: PairTable
+    out: Path
+    metrics: tuple[str, ...]
+    kept: Written
+    total: int
+    done: int
+    failed: int
+
+    @classmethod
+    def open(cls, pairs: Path, out: Path, metrics: Sequence[str], *, resume: bool) -> "ServedTable":
+        """Check both tables. Nothing is changed.
+
+        Raises
+        ------
+        PairsError, ResumeError, UnknownNameError, ValueError
+            If a table or a spec is not what it should be.
+        """
+        table = PairTable.open(pairs)
+        names = tuple(dict.fromkeys(str(parse_spec(spec)) for spec in metrics))
+        if out.exists() and out.samefile(pairs):
+            raise ValueError(f"--out is the table of pairs itself, {pairs}; name another file")
+        kept = written(out, table, names, 1) if resume else Written()
+        total = len(table) * len(names)
+        return cls(table, out, names, kept, total, kept.pairs * len(names), kept.failed)
+
+    def write(self, client: Client, *, in_flight: int) -> Iterator[Score]:
+        """Score the pairs that are left, yielding each row once it is written.
+
+        Consecutive pairs of one reference share requests.
+
+        Raises
+        ------
+        ServeError
+            If the server can't be reached or does not let us in; rows that were written stay.
+        ValueError
+            If the table of scores can't be written.
+        """
+        if self.kept.finished:
+            return
+        size = self.kept.size
+        try:
+            if size:
+                os.truncate(self.out, size)
+            with self.out.open("a" if size else "w", newline="", encoding="utf-8") as file:
+                rows = self._rows(client, in_flight)
+                for row in write_scores(rows, file, self.table.carried, header=not size):
+                    self.done += 1
+                    self.failed += bool(row.error)
+                    yield row
+        except OSError as error:
+            raise ValueError(f"--out {self.out}: can't be written ({error.strerror})") from error
+
+    def _rows(self, client: Client, in_flight: int) -> Iterator[Score]:
+        left = islice(self.table, self.kept.pairs, None)
+        answers = in_order(partial(self._answer, client), _groups(left), in_flight)
+        with closing(answers):
+            for rows in answers:
+                yield from rows
+
+    def _answer(self, client: Client, group: list[Pair]) -> list[Score]:
+        """Return the rows of pairs that share a reference."""
+        outcomes: dict[int, Sequence[Outcome | str]] = {}
+        images: dict[int, bytes] = {}
+        reference = b""
+        for number, pair in enumerate(group):
+            try:
+                if pair.problem:
+                    raise _UnreadableError(pair.problem)
+                reference = reference or _content(pair, pair.reference)
+                images[number] = _content(pair, pair.distorted)
+            except _UnreadableError as error:
+                outcomes[number] = [str(error)] * len(self.metrics)
+        for numbers in _requests(images, len(reference)):
+            answers = self._compared(client, reference, [images[number] for number in numbers])
+            outcomes |= dict(zip(numbers, answers, strict=True))
+        return [
+            _row(pair, metric, outcome)
+            for number, pair in enumerate(group)
+            for metric, outcome in zip(self.metrics, outcomes[number], strict=True)
+        ]
+
+    def _compared(
+        self, client: Client, reference: bytes, distorted: list[bytes]
+    ) -> list[list[Outcome]]:
+        try:
+            return client.compare(reference, distorted, self.metrics)
+        except ServeError as error:
+            if error.code in _STOPPING:
+                raise
+            if error.code == "too_large" and len(distorted) > 1:
+                alone = (self._compared(client, reference, [image]) for image in distorted)
+                return [outcomes for (outcomes,) in alone]
+            return [[error] * len(self.metrics)] * len(distorted)
+
+
+class _UnreadableError(ValueError):
+    """A row without images; the message begins with a code."""
+
+
+def _groups(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """Put consecutive pairs of one reference together, up to a few."""
+    for _, alike in groupby(pairs, key=lambda pair: pair.reference):
+        while group := list(islice(alike, TOGETHER)):
+            yield group
+
+
+def _requests(images: dict[int, bytes], reference_bytes: int) -> Iterator[list[int]]:
+    """Cut a group where a request would have too many bytes."""
+    numbers: list[int] = []
+    size = reference_bytes
+    for number, image in images.items():
+        if numbers and size + len(image) > REQUEST_BYTES:
+            yield numbers
+            numbers, size = [], reference_bytes
+        numbers.append(number)
+        size += len(image)
+    if numbers:
+        yield numbers
+
+
+def _content(pair: Pair, name: str) -> bytes:
+    try:
+        return (pair.folder / name).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _UnreadableError(f"not_found: {name}: can't be read ({reason})") from error
+
+
+def _row(pair: Pair, metric: str, outcome: "Outcome | str") -> Score:
+    if isinstance(outcome, str):
+        return Score(pair.reference, pair.distorted, metric, None, outcome, pair.carried)
+    if isinstance(outcome, ServeError):
+        error = f"{outcome.code}: {outcome}"
+        return Score(pair.reference, pair.distorted, metric, None, error, pair.carried)
+    return Score(pair.reference, pair.distorted, metric, outcome.value, "", pair.carried)

@@ -1,0 +1,78 @@
+"""A server's folder: logs of the run before, and the archives that were served, are kept."""
+
+import pytest
+
+from iqa_torchserve.archive import Contents
+from iqa_torchserve.limits import Limits
+from iqa_torchserve.state import (
+    KEPT,
+    MARK,
+    ServerError,
+    forget_archives,
+    fresh_logs,
+    is_locked,
+    keep_archive,
+    kept_archives,
+    locked,
+    prepared,
+)
+
+CONTENTS = Contents("iqa", "1.0", ("psnr",), Limits(), {})
+
+
+def served(state, tmp_path, content, before=None):
+    archive = tmp_path / "iqa.mar"
+    archive.unlink(missing_ok=True)
+    archive.write_bytes(content)
+    path = keep_archive(state, archive, CONTENTS)
+    forget_archives(state, path, before)
+    return path
+
+
+def test_the_last_archives_are_kept_whatever_becomes_of_their_files(tmp_path):
+    state = prepared(tmp_path / "state")
+    paths = [served(state, tmp_path, f"archive {n}".encode()) for n in range(KEPT + 2)]
+    assert kept_archives(state) == paths[-KEPT:]
+    assert [path.read_bytes() for path in kept_archives(state)] == [
+        f"archive {n}".encode() for n in range(2, KEPT + 2)
+    ]
+
+
+def test_the_same_archive_again_is_no_new_one(tmp_path):
+    state = prepared(tmp_path / "state")
+    first = served(state, tmp_path, b"one")
+    assert served(state, tmp_path, b"one", first) == first
+    assert keep_archive(state, first, CONTENTS) == first
+    assert kept_archives(state) == [first]
+
+
+def test_after_a_roll_back_an_upgrade_takes_the_place_of_what_was_rolled_back(tmp_path):
+    state = prepared(tmp_path / "state")
+    first, second = (served(state, tmp_path, content) for content in (b"1", b"2"))
+    third = served(state, tmp_path, b"3", before=first)
+    assert kept_archives(state) == [first, third]
+    assert not second.exists()
+
+
+def test_the_logs_of_the_run_before_are_kept_and_links_stay(tmp_path):
+    state = prepared(tmp_path / "state")
+    logs = fresh_logs(state)
+    (logs / "ts_log.log").write_text("first")
+    (logs / "model_log.log").symlink_to("/dev/null")
+    fresh_logs(state)
+    assert (logs / "previous" / "ts_log.log").read_text() == "first"
+    assert (logs / "model_log.log").is_symlink()
+    (logs / "ts_log.log").write_text("second")
+    fresh_logs(state)
+    assert (logs / "previous" / "ts_log.log").read_text() == "second"
+
+
+def test_a_folder_is_locked_by_one_at_a_time(tmp_path):
+    state = prepared(tmp_path / "state")
+    assert not is_locked(state)
+    with locked(state):
+        assert is_locked(state)
+        with pytest.raises(ServerError, match="under way"), locked(state):
+            pass
+    assert not is_locked(state)
+    assert (state / MARK).stat().st_size == 0
