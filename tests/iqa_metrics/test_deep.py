@@ -24,6 +24,7 @@ from iqa_metrics import (
     needs,
 )
 from iqa_metrics.checkpoints import read_state_dict
+from iqa_metrics.metrics.together import DistancesTogether, can_share, share_network
 from iqa_metrics.readouts import readout
 
 LITE0 = [layer.name for layer in backbone("efficientnet_lite0").layers]
@@ -405,3 +406,33 @@ def test_a_trunk_is_compared_layer_by_layer():
     for (backbone_name, layer, name), words in cases.items():
         with pytest.raises(ValueError, match=words):
             DeepDistance(backbone_name, layer, trunk=networks[name])
+
+
+def test_distances_together_are_to_the_bit_those_of_their_metrics_in_one_pass(pair):
+    specs = ["default", "efficientnet_lite0:0.5*stem+block3:cosine:sum"]
+    specs += ["efficientnet_lite0:stem+block14:rmse", "efficientnet_lite0:block3:gram"]
+    metrics = [create_metric(spec) for spec in specs]
+    assert all(can_share(metric) for metric in metrics)
+    apart = [metric(*pair) for metric in metrics]
+    with pytest.raises(ValueError, match="networks of their own"):
+        DistancesTogether(metrics)
+    share_network(metrics, backbone("efficientnet_lite0"))
+    together = DistancesTogether(metrics)
+    assert together.layers == ("stem", "block3", "block14")
+    passes = []
+    stem = together.extractor.network.get_submodule("stem")[0]
+    stem.register_forward_hook(lambda _, x, __: x[0].is_meta or passes.append(1))
+    distorted = torch.cat([pair[1], pair[0]])
+    with torch.no_grad():
+        table = together(pair[0].expand(2, -1, -1, -1), distorted)
+        assert sum(passes) == 1
+        for column, metric, before in zip(table.unbind(1), metrics, apart, strict=True):
+            assert torch.equal(column[:1], metric(*pair))
+            assert column[0].item() == pytest.approx(before.item(), rel=1e-5)
+            assert column[1] == 0
+        with together.reference(pair[0]) as shared:
+            assert torch.equal(shared.score(distorted), table)
+    with pytest.raises(ValueError, match="map by itself"), together.reference(pair[0]) as shared:
+        shared.score(distorted, map=True)
+    with pytest.raises(ValueError, match="at least one"):
+        DistancesTogether([])

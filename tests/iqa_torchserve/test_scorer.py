@@ -12,6 +12,7 @@ from material import encoded, scan_bomb
 from PIL import Image
 
 from iqa_metrics import PSNR, create_metric, read_image, score
+from iqa_torchserve.archive import build_archive, unpack_archive
 from iqa_torchserve.container import pack
 from iqa_torchserve.limits import Limits
 from iqa_torchserve.maps import map_values
@@ -178,6 +179,30 @@ def test_equal_references_are_decoded_once_and_pass_the_network_once(requests_, 
     # Three requests each have the same two distorted images.
     assert (names.count("reference"), names.count("distorted")) == (1, 2)
     assert len(passed) == 1 + 6  # with memory for one, each is a pass
+
+
+def test_metrics_of_one_network_share_its_passes(requests_, tmp_path):
+    specs = ["psnr", "default", "efficientnet_lite0:block3:rmse", "efficientnet_lite0:stem:gram"]
+    unpack_archive(build_archive(tmp_path, metrics=specs), tmp_path / "model")
+    scorer = Scorer.from_archive(tmp_path / "model")
+    metric = scorer.metrics["default"]
+    passed = []
+    stem = metric.extractor.network.get_submodule("stem")[0]
+    stem.register_forward_hook(lambda _, x, __: x[0].is_meta or passed.append(len(x[0])))
+    images = [requests_[0][name] for name in ("reference", "distorted")]
+    wanted = [[specs[1]], [specs[3], specs[0]], specs, [specs[2]]]
+    answer = scorer.work([{"body": pack(images, names)} for names in wanted])
+    # One pass of the reference, since four pairs share it, and one of the distorted images.
+    assert len(passed) == 2
+    assert answer.facts.scored == dict.fromkeys(specs, 2)
+    assert sorted(name for name, *_ in answer.facts.passes) == ["efficientnet_lite0", "psnr"]
+    alone = {spec: values(scorer.answer([{"body": pack(images, [spec])}])) for spec in specs}
+    for names, reply in zip(wanted, answer.replies, strict=True):
+        found = reply.body["results"][0]["scores"]
+        assert [f["metric"] for f in found] == names
+        assert [f["value"] for f in found] == [alone[name][0] for name in names]
+    for spec in specs:
+        assert alone[spec] == pytest.approx([score(*images, spec)], rel=1e-6)
 
 
 def test_images_are_held_in_parts_and_a_reference_stays_for_the_next(photographs):

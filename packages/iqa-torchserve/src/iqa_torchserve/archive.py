@@ -192,7 +192,9 @@ def weights_of(contents: Contents) -> dict[str, dict[str, str]]:
 
 
 def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
-    """Make an unpacked archive's metrics, from its own weights."""
+    """Make an unpacked archive's metrics, from its own weights; deep ones share their networks."""
+    from iqa_metrics.metrics.together import can_share, share_network
+
     metrics: dict[str, iqa_metrics.Metric] = {}
     for spec in contents.metrics:
         weights, calibration = _names(iqa_metrics.needs(spec))
@@ -204,6 +206,15 @@ def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
             weights=folder / weights if weights else None,
             calibration=folder / calibration if calibration else None,
         )
+    by_network: dict[str, list[str]] = {}
+    for spec, metric in metrics.items():
+        if can_share(metric):
+            by_network.setdefault(iqa_metrics.needs(spec).backbone or "", []).append(spec)
+    for network, specs in by_network.items():
+        if len(specs) > 1:
+            weights, _ = _names(iqa_metrics.needs(specs[0]))
+            file = folder / weights if weights else None
+            share_network([metrics[s] for s in specs], iqa_metrics.backbone(network), file)  # type: ignore[misc]
     return metrics
 
 

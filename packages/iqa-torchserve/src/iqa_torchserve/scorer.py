@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from iqa_torchserve import archive
 from iqa_torchserve.decoding import Clock, Decoder, Wanted
 from iqa_torchserve.limits import Limits
 from iqa_torchserve.maps import map_body
+from iqa_torchserve.plans import Plan, network_of
 from iqa_torchserve.protocol import (
     INTERNAL,
     NO_MAP,
@@ -128,7 +130,7 @@ class Scorer:
         self._weights = {spec: dict((weights or {}).get(spec, {})) for spec in metrics}
         self._resolved = {spec: str(resolve(spec)) for spec in metrics}
         # No other network is looked up for whoever asks: timm's, for one, are built for that.
-        self._networks = {_network(spec) for spec in self._resolved.values()}
+        self._networks = {network_of(spec) for spec in self._resolved.values()}
         self._decoder = Decoder(self.limits)
 
     @classmethod
@@ -187,7 +189,7 @@ class Scorer:
             code ``overloaded`` where the batch's time was over.
         """
         end = time.monotonic() + self.limits.batch_seconds
-        facts = BatchFacts(len(requests), 0, 0.0, [], [])
+        facts = BatchFacts(len(requests), 0, 0.0)
         calls: dict[int, _Call] = {}
         failures: dict[int, dict[str, Any]] = {}
         for place, data in enumerate(requests):
@@ -225,6 +227,13 @@ class Scorer:
             for said in reply.body.get("results", [reply.body])
             if "code" in said
         ]
+        facts.scored = Counter(
+            score["metric"]
+            for call in calls.values()
+            for result in call.results.values()
+            for score in result.get("scores", ())
+            if "value" in score
+        )
         counts = [len(calls[place].request.distorted) if place in calls else 0 for place in
                   range(len(requests))]  # fmt: skip
         return Answer(replies, facts, counts)
@@ -265,7 +274,7 @@ class Scorer:
         if text in self.metrics:
             return text
         spec = text
-        if ":" in text and _network(text) in self._networks:
+        if ":" in text and network_of(text) in self._networks:
             spec = str(parse_spec(text))
         if spec not in self.metrics:
             raise UnknownNameError(
@@ -280,7 +289,12 @@ class Scorer:
         keys = {content: str(number) for number, content in enumerate(contents)}
         passes: list[tuple[str, int, float]] = []
         facts.passes = passes
-        scorer = BatchScorer(self.metrics, observe=lambda *of_pass: passes.append(of_pass))
+        plan = Plan.of(self.metrics, [item.call.specs for item in items])
+
+        def observe(name: str, pairs: int, seconds: float) -> None:
+            passes.append((plan.labels[name], pairs, seconds))
+
+        scorer = BatchScorer(plan.modules, observe=observe)
         try:
             parts = list(self._parts(items))
             for at, part in enumerate(parts):
@@ -292,7 +306,7 @@ class Scorer:
                 start = time.perf_counter()
                 images = self._decoder.decoded(one for item in part for one in _images(item))
                 facts.decode_seconds += time.perf_counter() - start
-                self._score_part(scorer, part, images, keys, following)
+                self._score_part(scorer, plan, part, images, keys, following)
         finally:
             scorer.close()
 
@@ -327,6 +341,7 @@ class Scorer:
     def _score_part(
         self,
         scorer: BatchScorer,
+        plan: Plan,
         part: Sequence[_Item],
         images: Mapping[bytes, Tensor | Exception],
         keys: Mapping[bytes, str],
@@ -343,15 +358,14 @@ class Scorer:
             except Exception as error:
                 item.answer(_failure(error))
             else:
-                key, wanted = keys[item.reference], frozenset(item.call.specs)
+                key, wanted = keys[item.reference], plan.wanted(item.call.specs)
                 rows.append(LoadedPair(Pair("", ""), key, pair, metrics=wanted))
                 ready.append((item, *pair))
         then = None if following is None else keys[following]
         outcomes = scorer.outcomes(Part(rows, then))
         for (item, reference, distorted), of_pair in zip(ready, outcomes, strict=True):
-            by_spec = dict(zip(self.metrics, of_pair, strict=True))
             scores = [
-                self._score_body(item, spec, *by_spec[spec], reference, distorted)
+                self._score_body(item, spec, *plan.outcome(spec, of_pair), reference, distorted)
                 for spec in item.call.specs
             ]
             item.answer(item_body(scores, (distorted.shape[-1], distorted.shape[-2])))
@@ -415,12 +429,6 @@ def _decoded(image: Tensor | Exception) -> Tensor:
     if isinstance(image, Exception):
         raise image
     return image
-
-
-def _network(spec: str) -> str:
-    """Return the name that a spec begins with: of a network, or the whole one."""
-    first, _, rest = spec.partition(":")
-    return f"{first}:{rest.partition(':')[0]}" if first == "timm" else first
 
 
 def _refusal(reason: str) -> dict[str, Any]:

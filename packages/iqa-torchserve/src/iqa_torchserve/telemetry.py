@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -105,7 +105,9 @@ class BatchFacts:
     decode_seconds
         How long the images took.
     passes
-        Each pass: metric, pairs, seconds.
+        Each pass: its metric, or the network of several; pairs; seconds.
+    scored
+        Metrics to how many pairs have a value.
     errors
         Codes of what was refused, one a request or distorted image.
     """
@@ -113,8 +115,9 @@ class BatchFacts:
     requests: int
     pairs: int
     decode_seconds: float
-    passes: Sequence[tuple[str, int, float]]
-    errors: Sequence[str]
+    passes: Sequence[tuple[str, int, float]] = ()
+    scored: Mapping[str, int] = field(default_factory=dict)
+    errors: Sequence[str] = ()
 
 
 class MetricsCache(Protocol):
@@ -152,8 +155,9 @@ class Counters:
         if batch.pairs:
             self._add(BATCH_PAIRS, batch.pairs)
             self._add(DECODE, batch.decode_seconds)
-        for metric, pairs, seconds in batch.passes:
+        for metric, pairs in batch.scored.items():
             self._add(PAIRS, pairs, metric)
+        for metric, _, seconds in batch.passes:
             self._add(FORWARD, seconds, metric)
         for code in dict.fromkeys(batch.errors):
             self._add(ERRORS, batch.errors.count(code), code)

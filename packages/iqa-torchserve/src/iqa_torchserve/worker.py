@@ -116,7 +116,7 @@ class Worker:
 def _refusals(request_ids: Sequence[str]) -> Answer:
     said = error_body(DRAINING, "the server is about to stop; send it again in a moment")
     replies = [Reply(said["status"], {**said, "request_id": name}) for name in request_ids]
-    facts = BatchFacts(len(replies), 0, 0.0, [], [DRAINING] * len(replies))
+    facts = BatchFacts(len(replies), 0, 0.0, errors=[DRAINING] * len(replies))
     return Answer(replies, facts, [0] * len(replies))
 
 

@@ -126,11 +126,11 @@ class DeepDistance(NetworkModule, Metric):
         counts: list[int] = []
 
         def read(name: str, x: Tensor, y: Tensor) -> None:
-            values.append(self.readout.function(x, y, *self._weights_of(name)))
+            values.append(self.read(name, x, y))
             counts.append(readouts.elements(y))
 
         self.extractor.visit_pair(reference, distorted, self.layers, read)
-        return self._concatenated(values, counts)
+        return self.concatenated(values, counts)
 
     def compare_map(self, reference: Reference, distorted: Tensor) -> Tensor:
         maps: list[Tensor] = []
@@ -145,12 +145,17 @@ class DeepDistance(NetworkModule, Metric):
             counts.append(readouts.elements(y))
 
         self.extractor.visit_pair(reference, distorted, self.layers, read)
-        return self._concatenated(maps, counts)
+        return self.concatenated(maps, counts)
+
+    def read(self, layer: str, reference: Tensor, distorted: Tensor) -> Tensor:
+        """Return ``[N]`` for one layer's responses to checked images."""
+        return self.readout.function(reference, distorted, *self._weights_of(layer))
 
     def _weights_of(self, layer: str) -> tuple[Tensor, ...]:
         return (self.channel_weights.of(layer),) if self.readout.weighted else ()
 
-    def _concatenated(self, values: list[Tensor], counts: list[int]) -> Tensor:
+    def concatenated(self, values: list[Tensor], counts: list[int]) -> Tensor:
+        """Return ``[N]`` out of the layers' values, and how many elements each layer has."""
         if self.concatenation is None:
             return values[0]
         if self.concatenation == "joint" and self.readout.joint is not None:

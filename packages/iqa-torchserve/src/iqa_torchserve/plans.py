@@ -1,0 +1,70 @@
+"""How the metrics of a batch are computed: those of one network in one pass."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from iqa_metrics import Metric, resolve
+from iqa_metrics.batches import Outcome
+from iqa_metrics.metrics import DeepDistance
+from iqa_metrics.metrics.contract import PairModule
+from iqa_metrics.metrics.together import DistancesTogether
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What computes the metrics that a batch asks for.
+
+    Attributes
+    ----------
+    modules
+        Names to what computes.
+    places
+        Specs to the module's place and, where it gives several values, the value's.
+    names
+        Specs to the names of modules.
+    labels
+        Names to what a pass is counted as: the spec, or the network of several.
+    """
+
+    modules: dict[str, PairModule]
+    places: dict[str, tuple[int, int | None]]
+    names: dict[str, str]
+    labels: dict[str, str]
+
+    @classmethod
+    def of(cls, metrics: Mapping[str, Metric], wanted: Sequence[Sequence[str]]) -> "Plan":
+        """Plan for requests that want these specs; metrics that share a network go together."""
+        asked = {spec for specs in wanted for spec in specs}
+        groups: dict[int, list[str]] = {}
+        for spec, metric in metrics.items():
+            if spec in asked:
+                shared = metric.extractor if isinstance(metric, DeepDistance) else metric
+                groups.setdefault(id(shared), []).append(spec)
+        plan = cls({}, {}, {}, {})
+        for specs in groups.values():
+            name, chosen = " ".join(specs), [metrics[spec] for spec in specs]
+            together = [metric for metric in chosen if isinstance(metric, DeepDistance)]
+            several = len(specs) > 1
+            place = len(plan.modules)
+            plan.modules[name] = DistancesTogether(together) if several else chosen[0]
+            plan.labels[name] = network_of(str(resolve(specs[0]))) if several else specs[0]
+            for number, spec in enumerate(specs):
+                plan.places[spec] = place, number if several else None
+                plan.names[spec] = name
+        return plan
+
+    def wanted(self, specs: Sequence[str]) -> frozenset[str]:
+        """Return the names of the modules that give these specs."""
+        return frozenset(self.names[spec] for spec in specs)
+
+    def outcome(self, spec: str, of_pair: Sequence[Outcome]) -> Outcome:
+        """Return a spec's outcome out of those of all modules for a pair."""
+        place, number = self.places[spec]
+        value, reason = of_pair[place]
+        return (value if value is None or number is None else value[number]), reason
+
+
+def network_of(spec: str) -> str:
+    """Return the name that a spec begins with: of a network, or the whole one."""
+    first, _, rest = spec.partition(":")
+    return f"{first}:{rest.partition(':')[0]}" if first == "timm" else first
