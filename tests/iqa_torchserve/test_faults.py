@@ -351,6 +351,7 @@ def test_a_stop_finishes_what_is_at_work_and_refuses_the_rest(archive, started):
     }
 
 
+@pytest.mark.slow
 def test_a_stop_waits_for_a_long_time_only(archive, started):
     server = started(archive, drain_seconds=0.1)
     with ThreadPoolExecutor(1) as pool:
@@ -362,6 +363,7 @@ def test_a_stop_waits_for_a_long_time_only(archive, started):
     assert RunningServer.described(server.state) is None
 
 
+@pytest.mark.slow
 def test_a_stop_that_is_interrupted_leaves_nothing_either(archive, started):
     server = started(archive)
     family = [server.process(), *server.process().children(recursive=True)]
@@ -424,6 +426,7 @@ def test_a_full_disk_for_logs_costs_no_answer(archive, tmp_path, started, answer
     assert server.worker_states() == ["READY"]
 
 
+@pytest.mark.slow
 def test_two_instances_at_once_do_not_know_of_each_other(archive, started, tmp_path, answers_right):
     other = build_archive(tmp_path / "store", name="other", version="2.0", metrics=["psnr"])
     first, second = started(archive), started(other)

@@ -250,6 +250,26 @@ def test_a_batch_that_fails_is_tried_one_by_one(requests_, caplog):
     assert "secret detail" in caplog.text
 
 
+def test_an_error_that_nobody_foresaw_costs_its_own_request_alone(requests_, caplog):
+    class Fails(PSNR):
+        def compare(self, reference, distorted):
+            if distorted.shape[-1] == 320:
+                raise KeyError("unforeseen")
+            return super().compare(reference, distorted)
+
+    replies = Scorer({"psnr": Fails()}).answer(of_default(requests_))
+    assert [r.status for r in replies] == [500] * 6 + [200] * 12
+    assert "unforeseen" in caplog.text
+
+
+def test_a_metric_that_is_asked_for_twice_is_answered_twice(scorer, requests_):
+    images = [requests_[0][name] for name in ("reference", "distorted")]
+    (reply,) = scorer.answer([{"body": pack(images, ["psnr", "ssim", "psnr"])}])
+    found = reply.body["results"][0]["scores"]
+    assert [f["metric"] for f in found] == ["psnr", "ssim", "psnr"]
+    assert found[0] == found[2]
+
+
 def test_bounds(scorer, requests_):
     small = Scorer({"psnr": PSNR()}, limits=Limits(pixels=1000, images=2))
     (reply,) = small.answer([requests_[1]])

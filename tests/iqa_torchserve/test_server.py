@@ -116,6 +116,7 @@ def run_serve(*arguments, state):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "moment"),
     [
@@ -304,6 +305,7 @@ def test_the_command_line_from_build_to_stop(tmp_path, monkeypatch, photographs)
     assert serve("stop").stdout == "not running\n"
 
 
+@pytest.mark.slow
 def test_tls_with_a_self_made_certificate(archive, tmp_path, photographs):
     authority = trustme.CA(key_type=trustme.KeyType.RSA)
     made = authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA)
@@ -377,6 +379,7 @@ def test_renewed_tokens_take_the_place_of_the_old_ones(archive, tmp_path, photog
         server.stop()
 
 
+@pytest.mark.slow
 def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, monkeypatch):
     image = encoded(photographs["cat"])
     store = tmp_path / "store"
@@ -448,6 +451,7 @@ def test_in_the_foreground_it_stays_until_it_is_told_to_go(archive, tmp_path, ph
         servers.stop(state)
 
 
+@pytest.mark.slow
 def test_in_the_foreground_it_ends_with_its_server(archive, tmp_path):
     state, port = tmp_path / "state", free_port(PORTS)
     staying = run_serve("start", archive, "--port", port, "--foreground", state=state)

@@ -44,6 +44,11 @@ class BatchScorer:
         self._observe = observe
         self._kept: _Shared | None = None
 
+    @property
+    def width(self) -> int:
+        """How many outcomes each pair has."""
+        return len(self._metrics)
+
     def score(self, part: Part) -> list[Score]:
         """Return the scores of a part's pairs, in order, of each pair one a metric."""
         return [

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from iqa_metrics import ImageError, Metric, UnknownNameError, parse_spec, resolve
-from iqa_metrics.batches import BatchScorer
+from iqa_metrics.batches import BatchScorer, Outcome
 from iqa_metrics.images import check_pair
 from iqa_metrics.names import nearest
 from iqa_metrics.readahead import LoadedPair, Part
@@ -234,8 +234,7 @@ class Scorer:
             for score in result.get("scores", ())
             if "value" in score
         )
-        counts = [len(calls[place].request.distorted) if place in calls else 0 for place in
-                  range(len(requests))]  # fmt: skip
+        counts = [len(reply.body.get("results", ())) for reply in replies]
         return Answer(replies, facts, counts)
 
     def describe(self) -> dict[str, Any]:
@@ -261,7 +260,7 @@ class Scorer:
 
     def _call(self, data: Mapping[str, Any], headers: Mapping[str, Any] | None) -> _Call:
         request = parse_request(data, self.limits, headers)
-        specs = tuple(dict.fromkeys(self._known(text) for text in request.metrics))
+        specs = tuple(self._known(text) for text in request.metrics)
         return _Call(
             request,
             specs or (next(iter(self.metrics)),),
@@ -362,7 +361,7 @@ class Scorer:
                 rows.append(LoadedPair(Pair("", ""), key, pair, metrics=wanted))
                 ready.append((item, *pair))
         then = None if following is None else keys[following]
-        outcomes = scorer.outcomes(Part(rows, then))
+        outcomes = _outcomes(scorer, rows, then)
         for (item, reference, distorted), of_pair in zip(ready, outcomes, strict=True):
             scores = [
                 self._score_body(item, spec, *plan.outcome(spec, of_pair), reference, distorted)
@@ -423,6 +422,15 @@ def _images(item: _Item) -> tuple[Wanted, Wanted]:
     name = f"distorted {item.number + 1}" if several else "distorted"
     clock = item.call.clock
     return Wanted(clock, "reference", item.reference), Wanted(clock, name, item.distorted)
+
+
+def _outcomes(scorer: BatchScorer, rows: list[LoadedPair], then: str | None) -> list[list[Outcome]]:
+    try:
+        return scorer.outcomes(Part(rows, then))
+    except Exception as error:
+        if len(rows) > 1:  # one may be to blame: each by itself
+            return [outcome for row in rows for outcome in _outcomes(scorer, [row], None)]
+        return [[(None, f"failed: {type(error).__name__}: {error}")] * scorer.width]
 
 
 def _decoded(image: Tensor | Exception) -> Tensor:

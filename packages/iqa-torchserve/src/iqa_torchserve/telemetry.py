@@ -190,7 +190,7 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             said["trace"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=False, default=str)
+        return json.dumps(said, default=str)
 
 
 def request_log() -> logging.Logger:
