@@ -34,6 +34,7 @@ class FullReferenceHandler:
         # TorchServe asks for a description with this header and without data, in a batch of its
         # own. Anyone may send the header: only where nothing else came is it meant so.
         if data == [{}] and context.get_request_header(0, "describe"):
+            context.set_response_content_type(0, "application/json")
             return [self.worker.describe()]
         places = range(len(data))
         headers = [context.get_all_request_header(place) for place in places]

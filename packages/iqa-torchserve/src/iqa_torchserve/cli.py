@@ -99,7 +99,7 @@ def start(
     ] = DEFAULT_PORT,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
-    queue: Annotated[int, typer.Option(help="Requests that may wait.")] = 64,
+    queue: Annotated[int, typer.Option(help="Requests that may wait.")] = 32,
     token_minutes: Annotated[
         int, typer.Option(help="How long tokens are valid.", show_default="a week")
     ] = 7 * 24 * 60,

@@ -67,7 +67,7 @@ class ServerConfig:
     host: str = LOOPBACK
     port: int = DEFAULT_PORT
     workers: int = 1
-    queue: int = 64
+    queue: int = 32
     tokens: bool = True
     token_minutes: int = 7 * 24 * 60
     tls_certificate: Path | None = None
@@ -141,8 +141,11 @@ class ServerConfig:
     def properties(self, limits: Limits, metrics_file: Path) -> str:
         """Return TorchServe's config.properties: closed wherever it can be."""
         inference, management, metrics, grpc_inference, grpc_management = self.ports
-        # Waiting requests lie in Java's heap, those that still come in outside of it.
-        heap = HEAP_BYTES + min(self.queue * limits.request_bytes, 4 * HEAP_BYTES)
+        # Waiting requests lie in Java's heap, those that still come in outside of it. On its way to
+        # a worker a batch is copied several times; without room for that TorchServe hangs.
+        batch = BATCH * limits.request_bytes
+        heap = HEAP_BYTES + self.queue * limits.request_bytes + 4 * batch
+        direct = self.queue * limits.request_bytes + 2 * batch
         settings = {
             "inference_address": f"{self.inference_url.partition(':')[0]}://{self.host}:{inference}",
             "management_address": f"http://{LOOPBACK}:{management}",
@@ -166,7 +169,7 @@ class ServerConfig:
             "disable_system_metrics": "true",
             "metrics_mode": "prometheus",
             "metrics_config": metrics_file,
-            "vmargs": f"-Xmx{heap // 2**20}m -XX:MaxDirectMemorySize=1g",
+            "vmargs": f"-Xmx{heap // 2**20}m -XX:MaxDirectMemorySize={direct // 2**20}m",
         }
         if self.tls_key is not None:
             settings |= {

@@ -277,8 +277,9 @@ class Scorer:
             spec = str(parse_spec(text))
         if spec not in self.metrics:
             raise UnknownNameError(
-                f"metric {spec[:200]!r} is not in this archive; "
-                f"{nearest(spec[:200], self.metrics)} 'iqa-serve build --metric SPEC' packs others"
+                f"metric {spec[:200]!r} is not in this archive "
+                f"({nearest(spec[:200], self.metrics)}); 'iqa-serve build --metric SPEC' packs "
+                "others"
             )
         return spec
 
