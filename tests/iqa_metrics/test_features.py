@@ -222,6 +222,24 @@ def test_an_image_alone_gives_to_the_bit_what_it_gives_in_a_batch(size):
         assert torch.equal(shared.score(images[1:2]), metric(images[:1], images[1:2]))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_value_does_not_depend_on_how_many_share_its_pass(threads):
+    # In one thread torch has another kernel for 1x1 convolutions of many images.
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        metric = create_metric("default", memory="4GiB")
+        images = torch.rand(20, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+        copies = images[:1].expand(20, -1, -1, -1).contiguous()
+        with torch.no_grad(), metric.reference(images[:1]) as shared:
+            assert shared.score(copies).max() == 0
+            alone = torch.cat([metric(images[:1], image[None]) for image in images])
+            assert torch.equal(shared.score(images), alone)
+            assert torch.equal(metric(copies, images), alone)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_network_that_knows_no_meta_device_gives_the_same_alone():
     class Own(nn.Module):
         def __init__(self):

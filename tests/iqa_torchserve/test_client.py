@@ -152,6 +152,20 @@ def test_a_renewed_token_is_asked_for_once(told):
     assert sent == ["Bearer old", "Bearer new"]
 
 
+def test_a_token_that_a_gateway_refuses_is_asked_for_anew(told):
+    tokens = iter(["old", "new", "new"])
+    told.answers = [(401, {"code": "unauthorised", "message": "expected a token"}), None]
+    with Client(told.url, lambda: next(tokens)) as client:
+        assert client.score(b"a", b"b").value == 30.5
+    assert len(told.seen) == 2
+
+
+def test_connections_are_lent_again_from_one_run_to_the_next(client, told):
+    for _ in range(4):
+        assert len(list(client.compare_many([(b"a", [b"b"])] * 12, in_flight=3))) == 12
+    assert len(client._idle) <= 3
+
+
 def test_a_token_that_stays_refused_is_an_error(client, told, waits):
     told.answers = [(400, {"code": 400, "type": "InvalidKeyException", "message": "no"})]
     with pytest.raises(ServeError) as caught:

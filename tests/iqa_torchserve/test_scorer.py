@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -203,6 +204,56 @@ def test_metrics_of_one_network_share_its_passes(requests_, tmp_path):
         assert [f["value"] for f in found] == [alone[name][0] for name in names]
     for spec in specs:
         assert alone[spec] == pytest.approx([score(*images, spec)], rel=1e-6)
+
+
+def test_metrics_of_one_network_refuse_for_themselves_alone(tmp_path, photographs):
+    specs = ["efficientnet_lite0:stem:rmse", "efficientnet_lite0:head:rmse"]
+    unpack_archive(build_archive(tmp_path, metrics=specs), tmp_path / "model")
+    scorer = Scorer.from_archive(tmp_path / "model")
+    small = [encoded(photographs["cat"][:16, at : at + 16]) for at in (0, 20)]
+    large = [encoded(photographs["cat"][:64, at : at + 64]) for at in (0, 20)]
+    alone = values(scorer.answer([{"body": pack(small, specs[:1])}]))
+    batch = [(small, specs[:1]), (large, specs[1:]), (small, specs)]
+    replies = scorer.answer([{"body": pack(images, names)} for images, names in batch])
+    assert [reply.status for reply in replies] == [200, 200, 200]
+    assert values(replies[:1]) == alone
+    stem, head = replies[2].body["results"][0]["scores"]
+    assert (stem["value"], head["code"]) == (alone[0], "too_small")
+
+
+def test_an_unknown_metric_does_not_hinder_the_others(scorer, requests_):
+    images = [requests_[0][name] for name in ("reference", "distorted")]
+    (reply,) = scorer.answer([{"body": pack(images, ["psnr", "nonsense", "ssim"])}])
+    found = reply.body["results"][0]["scores"]
+    assert [f.get("code") for f in found] == [None, "unknown_metric", None]
+    assert reply.body["results"][0]["status"] == reply.status == 200
+
+
+def test_a_spec_that_is_no_spec_is_not_repeated_at_length(scorer, requests_):
+    images = [requests_[0][name] for name in ("reference", "distorted")]
+    for spec in ("efficientnet_lite0:" + "\U0001f600" * 60_00, "x" * 60_000):
+        (reply,) = scorer.answer([{"body": pack(images, [spec])}])
+        assert (reply.status, reply.body["code"]) == (400, "bad_request")
+        assert len(json.dumps(reply.body)) < 1000
+    (reply,) = scorer.answer([{**requests_[0], "metric": "psnr," * 100_000}])
+    assert reply.status == 400
+
+
+def test_the_clock_is_looked_at_during_a_batch(photographs):
+    class Slow(PSNR):
+        def compare(self, reference, distorted):
+            time.sleep(0.3)
+            return super().compare(reference, distorted)
+
+    pair_bytes = 2 * photographs["cat"].size * 4
+    limits = Limits(batch_seconds=0.5, working_bytes=3 * pair_bytes)
+    scorer = Scorer({"psnr": Slow(), "mse": Slow(), "ssim": Slow()}, limits=limits)
+    image = encoded(photographs["cat"])
+    body = pack([image, *[encoded(photographs["cat"] ^ n) for n in range(6)]], list(scorer.metrics))
+    (reply,) = scorer.answer([{"body": body}])
+    codes = [result.get("code") for result in reply.body["results"]]
+    assert codes[0] is None
+    assert codes[-3:] == ["overloaded"] * 3
 
 
 def test_images_are_held_in_parts_and_a_reference_stays_for_the_next(photographs):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import psutil
 import pytest
@@ -251,6 +252,7 @@ def test_a_worker_that_can_not_load_shows_its_error_and_leaves_nothing(archive, 
         start(ServerConfig(broken, state=state, port=free_port(PORTS)))
     assert RunningServer.find(state) is None
     assert not (state / "key_file.json").exists()
+    assert list((state / "archives").iterdir()) == []
     family = [p for p in psutil.process_iter() if p.pid not in before]
     assert not [p for p in family if "java" in p.name() and str(state) in " ".join(p.cmdline())]
 
@@ -410,7 +412,9 @@ def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, mo
                 restart(state, broken)
             assert client.score(image, image, "psnr").value == float("inf")
 
-            assert roll_back(state).version == "1.0"
+            # A relative folder is the same folder.
+            monkeypatch.chdir(tmp_path)
+            assert roll_back(Path("state")).version == "1.0"
             assert client.score(image, image, "ssim").value == 1
             with pytest.raises(ServerError, match="first archive that is kept"):
                 roll_back(state)

@@ -38,6 +38,14 @@ def test_the_last_archives_are_kept_whatever_becomes_of_their_files(tmp_path):
     ]
 
 
+def test_who_overwrites_an_archive_does_not_change_the_one_that_is_kept(tmp_path):
+    state = prepared(tmp_path / "state")
+    path = served(state, tmp_path, b"one")
+    with (tmp_path / "iqa.mar").open("wb") as file:
+        file.write(b"two")
+    assert path.read_bytes() == b"one"
+
+
 def test_the_same_archive_again_is_no_new_one(tmp_path):
     state = prepared(tmp_path / "state")
     first = served(state, tmp_path, b"one")

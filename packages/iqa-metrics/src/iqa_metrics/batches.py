@@ -137,7 +137,7 @@ class BatchScorer:
         if outcomes is None:
             if session is not None:
                 session.drop(name)
-            outcomes = [_outcome(metric, *pair) for pair in images.pairs]
+            outcomes = [outcome_of(metric, *pair) for pair in images.pairs]
         if self._observe is not None:
             self._observe(name, len(outcomes), time.perf_counter() - start)
         return outcomes
@@ -205,7 +205,7 @@ def _values(compute: Callable[[], Tensor]) -> list[Outcome] | None:
         return None
 
 
-def _outcome(metric: PairModule, reference: Tensor, distorted: Tensor) -> Outcome:
+def outcome_of(metric: PairModule, reference: Tensor, distorted: Tensor) -> Outcome:
     """Return the value of one pair, or why it could not be computed."""
     home = _home(metric)
     try:

@@ -436,8 +436,9 @@ def _stay(running: "RunningServer") -> None:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
     with _refusals():
+        stopped = running.described(running.state) is None  # by another command
         server.stop(running.state)
-    if not asked.is_set():
+    if not (asked.is_set() or stopped):
         _stop(f"TorchServe ended; {running.state / 'logs'} may say why", EXIT_FAILED)
 
 

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -151,8 +151,7 @@ class Client:
         self._timeout = timeout
         self._retries, self._backoff, self._longest_wait = retries, backoff, longest_wait
         self._verify = True if verify is None else str(verify)
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        self._idle: list[requests.Session] = []
         self._lock = threading.Lock()
 
     def score(
@@ -284,9 +283,9 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         with self._lock:
-            for session in self._sessions:
+            for session in self._idle:
                 session.close()
-            self._sessions.clear()
+            self._idle.clear()
 
     def __enter__(self) -> "Client":
         return self
@@ -311,7 +310,8 @@ class Client:
             return {}, ServeError(said, code="unreachable"), lost
         body = _json(answer)
         busy = answer.status_code == _BUSY
-        if not busy and ("results" in body or isinstance(body.get("code"), str)):
+        # What stands before the server refuses with codes, too; replies of ours say their status.
+        if not busy and ("results" in body or {"status", "code"} <= set(body)):
             return body, None, False
         return body, _refusal(body, answer), busy
 
@@ -319,30 +319,37 @@ class Client:
         headers = {"Content-Type": CONTENT_TYPE}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        return self._session().post(
-            self._address,
-            data=request,
-            headers=headers,
-            timeout=self._timeout,
-            verify=self._verify,
-            allow_redirects=False,  # a token goes where it was meant to, nowhere else
-        )
+        with self._session() as session:
+            return session.post(
+                self._address,
+                data=request,
+                headers=headers,
+                timeout=self._timeout,
+                verify=self._verify,
+                allow_redirects=False,  # a token goes where it was meant to, nowhere else
+            )
 
-    def _session(self) -> requests.Session:
-        """Return this thread's own session: its connection is kept from request to request."""
-        session: requests.Session | None = getattr(self._local, "session", None)
+    @contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """Lend a session that nobody else uses: its connection is kept from request to request."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else None
         if session is None:
             session = requests.Session()
             # A proxy for the outside world has no business with this server's token.
             session.trust_env = False
-            self._local.session = session
+        try:
+            yield session
+        finally:
             with self._lock:
-                self._sessions.append(session)
-        return session
+                self._idle.append(session)
 
     def _renew(self, refused: str) -> bool:
         """Ask for the token anew, and say whether there is another one than was refused."""
-        token = _checked(self._ask_token())
+        try:
+            token = _checked(self._ask_token())
+        except (RuntimeError, OSError, ValueError):  # the key file is being written, perhaps
+            return False
         with self._lock:
             self._token = token
         return token != refused

@@ -79,23 +79,29 @@ class Decoder:
         # What is larger is refused from its header when it comes to decoding.
         return _PIXEL_BYTES * min(width * height, self._limits.pixels)
 
-    def decoded(self, wanted: Iterable[Wanted]) -> dict[bytes, Tensor | Exception]:
-        """Decode images, equal ones once, and return them, or why they could not be."""
+    def decoded(self, wanted: Iterable[Wanted], end: float) -> dict[bytes, Tensor | Exception]:
+        """Decode images, equal ones once, and return them, or why they could not be.
+
+        From ``end`` on, by :func:`time.monotonic`, none is begun: there is a TimeoutError for it.
+        """
         coming: dict[bytes, tuple[Wanted, Future[Tensor | Exception]]] = {}
         others: list[Wanted] = []
         for one in wanted:
             if one.image not in coming:
-                coming[one.image] = one, self._pool.submit(self._read, one)
+                coming[one.image] = one, self._pool.submit(self._read, one, end)
             elif coming[one.image][0].clock is not one.clock:
                 others.append(one)
         found = {image: future.result() for image, (_, future) in coming.items()}
         for one in others:
             # The first request that wanted it had no time left; this one may have.
             if getattr(found[one.image], "code", "") == "too_slow":
-                found[one.image] = self._read(one)
+                found[one.image] = self._read(one, end)
         return found
 
-    def _read(self, one: Wanted) -> Tensor | Exception:
+    def _read(self, one: Wanted, end: float) -> Tensor | Exception:
+        if time.monotonic() > end:
+            return TimeoutError()
+
         def decode(seconds: float) -> Tensor:
             most = self._limits.pixels
             return read_image(one.image, name=one.name, max_pixels=most, max_seconds=seconds)

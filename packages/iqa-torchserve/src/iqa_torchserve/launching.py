@@ -14,7 +14,7 @@ from pathlib import Path
 
 from iqa_torchserve.archive import Contents
 from iqa_torchserve.config import LOOPBACK, ServerConfig, short_temporary_folder
-from iqa_torchserve.running import RunningServer
+from iqa_torchserve.running import RunningServer, start_of
 from iqa_torchserve.state import (
     DRAIN,
     KEYS,
@@ -150,7 +150,7 @@ def _described(
 
     try:
         pid = int((temporary / ".model_server.pid").read_text())
-        started = psutil.Process(pid).create_time()
+        started = start_of(psutil.Process(pid))
     except (OSError, ValueError, psutil.Error):
         console = config.state / LOGS / "console.log"
         raise ServerError(f"TorchServe did not start:\n{tail(console)}") from None
@@ -165,6 +165,8 @@ def _worker_trace(log: Path) -> str:
     if not any("Backend worker process died" in line for line in said):
         return ""
     errors = dict.fromkeys(line for line in said if re.match(r"[\w.]+(Error|Exception)\b", line))
+    if not errors:
+        errors = {"it ended without an error of its own, as it does where memory runs out": None}
     return "\n".join([*errors, f"the whole log is {log}"])
 
 

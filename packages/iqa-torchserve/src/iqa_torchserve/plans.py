@@ -57,6 +57,10 @@ class Plan:
         """Return the names of the modules that give these specs."""
         return frozenset(self.names[spec] for spec in specs)
 
+    def is_shared(self, spec: str) -> bool:
+        """Say whether a spec is computed together with others."""
+        return self.places[spec][1] is not None
+
     def outcome(self, spec: str, of_pair: Sequence[Outcome]) -> Outcome:
         """Return a spec's outcome out of those of all modules for a pair."""
         place, number = self.places[spec]

@@ -65,6 +65,8 @@ _EXPECTED = (
     "expected the fields reference, distorted (several: distorted_1, distorted_2, ...) and, "
     "optionally, metric and map"
 )
+_SPEC, _MESSAGE = 500, 2000
+"""Most characters in a spec and in a message."""
 _PART_SLACK = 1536
 """Bytes that a part of a multipart form may take beside its content: its head and file name."""
 
@@ -145,6 +147,8 @@ def parse_request(
         request = _from_container(data["body"], limits)
     else:
         request = _from_json(_json_object(data["body"]))
+    if any(len(metric) > _SPEC for metric in request.metrics):
+        raise RequestError(f"metric: expected a spec of at most {_SPEC} characters")
     for what, count, most in (
         ("distorted images", len(request.distorted), limits.images),
         ("metrics", len(request.metrics), limits.metrics),
@@ -193,6 +197,8 @@ def item_body(scores: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> dic
 
 def error_body(code: str, message: str) -> dict[str, Any]:
     """Return what is said of a failure: status, stable code, and a message for a person."""
+    if len(message) > _MESSAGE:
+        message = f"{message[:_MESSAGE]} ..."
     return {"status": STATUSES[code], "code": code, "message": message}
 
 
@@ -304,7 +310,9 @@ def _from_form(data: Mapping[str, Any]) -> ScoreRequest:
     maps = _text("map", data.get("map", "false"))
     if maps not in ("true", "false"):
         raise RequestError(f"map: expected true or false, got {maps[:40]!r}")
-    metrics = tuple(_text("metric", data["metric"]).split(",")) if "metric" in data else ()
+    # Cut off where there are more than any limit takes, so that they need not be counted.
+    specs = _text("metric", data["metric"]).split(",", _SPEC) if "metric" in data else []
+    metrics = tuple(specs)
     return ScoreRequest(reference, tuple(distorted), metrics, maps == "true")
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from typing import Any
 import requests
 
 from iqa_torchserve.config import TEMPORARY_PREFIX, ServerConfig
-from iqa_torchserve.state import BUSY, DESCRIPTION, DRAIN, KEYS, ServerError
+from iqa_torchserve.state import ARCHIVES, BUSY, DESCRIPTION, DRAIN, KEYS, ServerError
 
 _JAVA_CLASS = "org.pytorch.serve.ModelServer"
 _STOP_SECONDS = 30
@@ -30,7 +31,7 @@ class RunningServer:
     pid
         Of the Java process.
     started
-        When that process began, in seconds since 1970: tells it from a later one of the same pid.
+        When that process began, by :func:`start_of`: tells it from a later one of the same pid.
     model, version
         The model's name in the server's addresses, and its version.
     served
@@ -61,8 +62,9 @@ class RunningServer:
         try:
             said = json.loads((state / DESCRIPTION).read_text())
             # The folder may have been moved since.
-            config = {**said["config"], "state": state}
-            paths = {name: Path(said[name]) for name in ("served", "temporary")}
+            config = {**said["config"], "state": state.absolute()}
+            served = state.absolute() / ARCHIVES / Path(said["served"]).name
+            paths = {"served": served, "temporary": Path(said["temporary"])}
             return cls(**{**said, **paths, "config": ServerConfig.from_json(config)})
         except FileNotFoundError:
             return None
@@ -95,7 +97,7 @@ class RunningServer:
 
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1
+            same = abs(start_of(process) - self.started) < 1
             alive = process.status() != psutil.STATUS_ZOMBIE
             return process if same and alive and _JAVA_CLASS in process.cmdline() else None
         except psutil.Error:
@@ -227,6 +229,19 @@ class RunningServer:
         except OSError:
             return False
         return False
+
+
+def start_of(process: Any) -> float:
+    """Return when a process began: seconds since the machine did, where the system says so.
+
+    The time of day, which psutil tells, moves where the clock is set.
+    """
+    try:
+        # The name, in parentheses, may hold anything; the start is the 20th field behind it.
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return float(process.create_time())
 
 
 def _children(process: Any) -> Iterable[Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from iqa_metrics import ImageError, Metric, UnknownNameError, parse_spec, resolve
-from iqa_metrics.batches import BatchScorer, Outcome
+from iqa_metrics.batches import BatchScorer, Outcome, outcome_of
 from iqa_metrics.images import check_pair
 from iqa_metrics.names import nearest
 from iqa_metrics.readahead import LoadedPair, Part
@@ -48,9 +48,14 @@ _FAILED = "scoring failed on the server; its log says why"
 
 @dataclass
 class _Call:
-    """A request that could be read, and what is known of it so far."""
+    """A request that could be read, and what is known of it so far.
+
+    ``asked`` has, for each metric in its order, the spec or why there is none; ``specs`` those that
+    there are.
+    """
 
     request: ScoreRequest
+    asked: "tuple[str | dict[str, Any], ...]"
     specs: tuple[str, ...]
     clock: Clock
     reply_left: int
@@ -260,10 +265,21 @@ class Scorer:
 
     def _call(self, data: Mapping[str, Any], headers: Mapping[str, Any] | None) -> _Call:
         request = parse_request(data, self.limits, headers)
-        specs = tuple(self._known(text) for text in request.metrics)
+        asked: list[str | dict[str, Any]] = []
+        unknown: list[UnknownNameError] = []
+        for text in request.metrics:
+            try:
+                asked.append(self._known(text))
+            except UnknownNameError as error:
+                asked.append({"metric": text[:200], **error_body(error.code, str(error))})
+                unknown.append(error)
+        asked = asked or [next(iter(self.metrics))]
+        if len(unknown) == len(asked):
+            raise unknown[0]
         return _Call(
             request,
-            specs or (next(iter(self.metrics)),),
+            tuple(asked),
+            tuple(entry for entry in asked if isinstance(entry, str)),
             Clock(self.limits.decode_seconds),
             self.limits.reply_bytes,
         )
@@ -298,22 +314,19 @@ class Scorer:
         try:
             parts = list(self._parts(items))
             for at, part in enumerate(parts):
-                if time.monotonic() > end:
-                    for item in part:
-                        item.answer(_late(self.limits))
-                    continue
                 following = parts[at + 1][0].reference if at + 1 < len(parts) else None
                 start = time.perf_counter()
-                images = self._decoder.decoded(one for item in part for one in _images(item))
+                images = self._decoder.decoded((o for item in part for o in _images(item)), end)
                 facts.decode_seconds += time.perf_counter() - start
-                self._score_part(scorer, plan, part, images, keys, following)
+                self._score_part(scorer, plan, part, images, keys, following, end)
         finally:
             scorer.close()
 
     def _parts(self, items: Sequence[_Item]) -> Iterator[list[_Item]]:
         """Put what shares a reference together, and cut where decoded images would be too much.
 
-        What a file's header says is answered here, before anything is decoded.
+        The more metrics, the smaller the parts: the clock is looked at between them. What a file's
+        header says is answered here, before anything is decoded.
         """
         by_reference: dict[bytes, list[_Item]] = {}
         for item in items:
@@ -327,6 +340,8 @@ class Scorer:
             except ImageError as error:
                 item.answer(error_body(error.code, str(error)))
                 continue
+            passes = len(item.call.specs) * (2 if item.call.request.maps else 1)
+            needed = {image: passes * size for image, size in needed.items()}
             more = sum(size for image, size in needed.items() if image not in held)
             if part and taken + more > self.limits.working_bytes:
                 yield part
@@ -346,6 +361,7 @@ class Scorer:
         images: Mapping[bytes, Tensor | Exception],
         keys: Mapping[bytes, str],
         following: bytes | None,
+        end: float,
     ) -> None:
         rows: list[LoadedPair] = []
         ready: list[tuple[_Item, Tensor, Tensor]] = []
@@ -355,6 +371,8 @@ class Scorer:
                 check_pair(*pair)
             except ImageError as error:
                 item.answer(error_body(error.code, str(error)))
+            except TimeoutError:
+                item.answer(_late(self.limits))
             except Exception as error:
                 item.answer(_failure(error))
             else:
@@ -364,9 +382,15 @@ class Scorer:
         then = None if following is None else keys[following]
         outcomes = _outcomes(scorer, rows, then)
         for (item, reference, distorted), of_pair in zip(ready, outcomes, strict=True):
+            of_spec = {spec: plan.outcome(spec, of_pair) for spec in item.call.specs}
+            for spec, (value, _) in of_spec.items():
+                if value is None and plan.is_shared(spec):  # another of them may be to blame
+                    of_spec[spec] = outcome_of(self.metrics[spec], reference, distorted)
             scores = [
-                self._score_body(item, spec, *plan.outcome(spec, of_pair), reference, distorted)
-                for spec in item.call.specs
+                entry
+                if isinstance(entry, dict)
+                else self._score_body(item, entry, *of_spec[entry], reference, distorted, end)
+                for entry in item.call.asked
             ]
             item.answer(item_body(scores, (distorted.shape[-1], distorted.shape[-2])))
 
@@ -378,11 +402,14 @@ class Scorer:
         reason: str,
         reference: Tensor,
         distorted: Tensor,
+        end: float,
     ) -> dict[str, Any]:
         metric = self.metrics[spec]
         if value is None:
             return {"metric": spec, **_refusal(reason)}
         map_ = None
+        if item.call.request.maps and time.monotonic() > end:
+            return {"metric": spec, **_late(self.limits)}
         if item.call.request.maps:
             try:
                 map_ = self._map(item.call, metric, reference, distorted)
@@ -405,16 +432,14 @@ class Scorer:
         if not metric.has_map:
             with_map = ", ".join(spec for spec, m in self.metrics.items() if m.has_map) or "none"
             raise RequestError(f"{metric.name} has no map; of this archive: {with_map}", NO_MAP)
+        if call.reply_left <= 0:
+            raise _full(self.limits)
         with torch.no_grad():
             values = metric(reference.to(self.device), distorted.to(self.device), map=True)
         said = map_body(values[0, 0].cpu())
         call.reply_left -= len(said["png"])
         if call.reply_left < 0:
-            raise RequestError(
-                f"its maps make the reply larger than {self.limits.reply_bytes:,} bytes; ask for "
-                "fewer in a request",
-                TOO_LARGE,
-            )
+            raise _full(self.limits)
         return said
 
 
@@ -454,6 +479,14 @@ def _late(limits: Limits) -> dict[str, Any]:
         OVERLOADED,
         f"what shared the batch took the {limits.batch_seconds:g} s that there are for it; send it "
         "again, in smaller requests",
+    )
+
+
+def _full(limits: Limits) -> RequestError:
+    return RequestError(
+        f"its maps make the reply larger than {limits.reply_bytes:,} bytes; ask for fewer in a "
+        "request",
+        TOO_LARGE,
     )
 
 

@@ -13,13 +13,16 @@ from iqa_metrics.resuming import Written, written
 from iqa_metrics.tables import Pair, PairTable, Score, write_scores
 from iqa_torchserve.client import Client, Outcome, ServeError
 from iqa_torchserve.in_flight import in_order
+from iqa_torchserve.protocol import STATUSES
 
 TOGETHER = 8
 """Most distorted images of one reference in a request."""
 REQUEST_BYTES = 16 * 2**20
 """Most bytes of image files in a request of more than one pair."""
-_STOPPING = ("unreachable", "unauthorised", "unknown_model", "busy", "draining", "overloaded")
-"""What is no answer about a pair: the table is left as it is, to be gone on with."""
+_FINAL = frozenset({code for code, status in STATUSES.items() if status < 500} | {"internal"})
+"""Codes that are an answer about a pair. With others the table is left as it is, to go on with."""
+_AGAIN, _ATTEMPTS = ("failed", "overloaded"), 3
+"""What may be another pair's fault, and how often it is asked for."""
 
 
 @dataclass
@@ -124,15 +127,24 @@ class ServedTable:
     def _compared(
         self, client: Client, reference: bytes, distorted: list[bytes]
     ) -> list[list[Outcome]]:
-        try:
-            return client.compare(reference, distorted, self.metrics)
-        except ServeError as error:
-            if error.code in _STOPPING:
-                raise
-            if error.code == "too_large" and len(distorted) > 1:
-                alone = (self._compared(client, reference, [image]) for image in distorted)
-                return [outcomes for (outcomes,) in alone]
-            return [[error] * len(self.metrics)] * len(distorted)
+        answers: list[list[Outcome]]
+        for attempt in range(_ATTEMPTS):
+            try:
+                answers = client.compare(reference, distorted, self.metrics)
+            except ServeError as error:
+                answers = [[error] * len(self.metrics)] * len(distorted)
+            errors = [o for outcomes in answers for o in outcomes if isinstance(o, ServeError)]
+            open_ = [error for error in errors if error.code not in _FINAL]
+            if not open_:
+                break
+            # The client has tried again already where the server is not there at all.
+            if open_[0].code not in _AGAIN or attempt == _ATTEMPTS - 1:
+                raise open_[0]
+        whole = len(errors) == len(distorted) * len(self.metrics)
+        if len(distorted) > 1 and whole and all(error.code == "too_large" for error in errors):
+            alone = (self._compared(client, reference, [image]) for image in distorted)
+            return [outcomes for (outcomes,) in alone]
+        return answers
 
 
 class _UnreadableError(ValueError):

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _TRIAL_SECONDS = 300
+_FAILURES = (ServerError, ArchiveError, JavaError, OSError)
 
 
 def start(config: ServerConfig) -> RunningServer:
@@ -121,13 +122,15 @@ def restart(state: Path, archive: Path | None = None) -> RunningServer:
         if archive is not None:
             _try_out(chosen)
         find_java_home()
-        before.stop(before.config.drain_seconds)
+        before.config.check_tls()
         try:
+            before.stop(before.config.drain_seconds)
             return _start(replace(before.config, archive=chosen), before.served)
-        except (ServerError, ArchiveError, JavaError, OSError) as error:
-            if archive is None:
-                raise
+        except BaseException as error:
+            # Interrupted or not: what served until now serves again.
             _start(replace(before.config, archive=before.served))
+            if archive is None or not isinstance(error, _FAILURES):
+                raise
             raise ServerError(
                 f"{before.model} {before.version} serves again, since its successor did not get "
                 f"ready: {error}"
@@ -145,7 +148,7 @@ def roll_back(state: Path) -> RunningServer:
     running = RunningServer.described(state)
     if running is None:
         raise ServerError(f"no server runs in {state}; 'iqa-serve start' starts one")
-    kept = kept_archives(state)
+    kept = kept_archives(running.state)
     at = kept.index(running.served) if running.served in kept else len(kept)
     if at == 0:
         raise ServerError(f"{running.model} {running.version} is the first archive that is kept")
@@ -170,13 +173,19 @@ def _start(config: ServerConfig, before: Path | None = None) -> RunningServer:
     """Start a server in a state folder that is locked; ``before`` is the archive until now."""
     contents = check_archive(config.archive)
     check_ports(config)
+    known = kept_archives(config.state)
     served = keep_archive(config.state, config.archive, contents)
-    check_archive(served)
-    server = launch(config, served, contents, find_java_home())
     try:
-        wait_until_ready(server)
+        check_archive(served)
+        server = launch(config, served, contents, find_java_home())
+        try:
+            wait_until_ready(server)
+        except BaseException:
+            server.stop()
+            raise
     except BaseException:
-        server.stop()
+        if served not in known:  # a roll-back must not lead to what never served
+            served.unlink(missing_ok=True)
         raise
     forget_archives(config.state, served, before)
     return server

@@ -8,7 +8,6 @@ were served, so that neither a new build nor a roll-back depends on where they c
 
 import fcntl
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -108,10 +107,7 @@ def keep_archive(state: Path, archive: Path, contents: Contents) -> Path:
     path = folder / f"{number:04d}-{contents.name}-{contents.version}-{digest[:8]}.mar"
     temporary = path.with_suffix(".part")
     temporary.unlink(missing_ok=True)
-    try:
-        os.link(archive, temporary)  # a build replaces archives, it never writes into them
-    except OSError:
-        shutil.copyfile(archive, temporary)
+    shutil.copyfile(archive, temporary)  # no link: who overwrites the one would change the other
     temporary.rename(path)
     return path
 

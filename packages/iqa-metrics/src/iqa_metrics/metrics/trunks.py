@@ -15,6 +15,9 @@ from iqa_metrics.convolution import folded, with_fewer_multiplications
 from iqa_metrics.features import FeatureExtractor, Reference
 from iqa_metrics.metrics.contract import PairModule
 
+_MOST_IMAGES = 15
+"""Images in a pass in one thread; see :meth:`NetworkModule._pairs_at_once`."""
+
 
 def extractor_of(
     record: Backbone,
@@ -131,6 +134,14 @@ class NetworkModule(PairModule):
             self._widest_a_pixel = widest / pixels
         scaled_images = 2 * 3 * 4 * pixels
         return scaled_images + math.ceil(2 * self._widest_a_pixel * pixels)
+
+    def _pairs_at_once(self, distorted: Tensor) -> int:
+        most = super()._pairs_at_once(distorted)
+        if distorted.device.type == "cpu" and torch.get_num_threads() == 1:
+            # In one thread torch computes 1x1 convolutions of 16 images and more with another
+            # kernel than those of fewer: a value would depend on how many share its pass.
+            return min(most, _MOST_IMAGES // 2)
+        return most
 
     # Measured once, and taken to grow with the image.
     _widest_a_pixel: float | None = None
