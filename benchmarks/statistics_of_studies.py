@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.memory import MIB, peak
-from iqa_metrics.calibration import fit_weights
+from iqa_metrics.channel_weights.fitting import fit_weights
 from iqa_metrics.statistics import Resampling, srocc_interval
 from iqa_metrics.study import analyse
 from iqa_metrics.study.distances import Pairs, Series, written_distances

@@ -10,8 +10,8 @@ import scipy.stats
 from typer.testing import CliRunner
 
 from iqa_metrics import PairsError, statistics
-from iqa_metrics.agreement import agreements, differences, read_scored
 from iqa_metrics.cli import app
+from iqa_metrics.scoring.agreement import agreements, differences, read_scored
 
 HEADER = ["reference", "distorted", "metric", "value", "error", "distortion", "dmos"]
 

@@ -27,7 +27,7 @@ from iqa_metrics import (
     create_metric,
     parse_spec,
 )
-from iqa_metrics.checkpoints import read_checkpoint, read_state_dict
+from iqa_metrics.weights.checkpoints import read_checkpoint, read_state_dict
 
 # One network a family, small where there is a choice.
 FAMILIES = (

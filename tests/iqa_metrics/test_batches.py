@@ -6,9 +6,9 @@ import torch
 from material import encoded, tensor
 
 from iqa_metrics import MSE, DeepDistance, Pair, create_metric, readahead, score, score_pairs
-from iqa_metrics.batches import BatchScorer
+from iqa_metrics.io.readahead import WINDOW, LoadedPair, Part
 from iqa_metrics.metrics.contract import Metric
-from iqa_metrics.readahead import WINDOW, LoadedPair, Part
+from iqa_metrics.scoring.batches import BatchScorer
 
 SIZES = [(32, 48), (48, 32), (64, 64)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from iqa_metrics.calibration import by_layer, calibrate, fit_weights
+from iqa_metrics.channel_weights.fitting import by_layer, calibrate, fit_weights
 from iqa_metrics.statistics import srocc
 
 

@@ -9,8 +9,8 @@ import torch
 from seeded import trunk
 
 from iqa_metrics import LPIPS, FeatureReadouts, create_metric
-from iqa_metrics import compilation as module
-from iqa_metrics.compilation import Compiled
+from iqa_metrics.compute import compilation as module
+from iqa_metrics.compute.compilation import Compiled
 
 needs_a_compiler = pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler"

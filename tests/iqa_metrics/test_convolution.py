@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from iqa_metrics import DeepDistance, backbone
-from iqa_metrics.convolution import WinogradConv2d, folded, with_fewer_multiplications
+from iqa_metrics.compute.folding import WinogradConv2d, folded, with_fewer_multiplications
 
 
 def convolution(channels=192, filters=200, **options):

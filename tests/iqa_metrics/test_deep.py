@@ -23,9 +23,9 @@ from iqa_metrics import (
     create_metric,
     needs,
 )
-from iqa_metrics.checkpoints import read_state_dict
 from iqa_metrics.metrics.together import DistancesTogether, can_share, share_network
 from iqa_metrics.readouts import readout
+from iqa_metrics.weights.checkpoints import read_state_dict
 
 LITE0 = [layer.name for layer in backbone("efficientnet_lite0").layers]
 MOBILE = [layer.name for layer in backbone("mobilenet_v2").layers]

@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from iqa_metrics import FirstSightWarning, WeightsError, WeightsFile
-from iqa_metrics import fetching as module
-from iqa_metrics.fetching import add, fetch
-from iqa_metrics.weights import hub_folder
+from iqa_metrics.weights import fetching as module
+from iqa_metrics.weights.fetching import add, fetch
+from iqa_metrics.weights.files import hub_folder
 
 CONTENT = bytes(range(256)) * 4096
 
@@ -331,7 +331,7 @@ def test_a_file_that_does_not_fit_the_disk_is_refused_before(server, monkeypatch
 CHILD = """
 import resource, signal, sys
 from iqa_metrics import WeightsFile
-from iqa_metrics.fetching import fetch
+from iqa_metrics.weights.fetching import fetch
 url, digest, limit = sys.argv[1:]
 if int(limit):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -15,7 +15,7 @@ from material import encoded
 from PIL import Image
 
 from iqa_metrics import ImageError, read_image
-from iqa_metrics.images import check_images, check_pair
+from iqa_metrics.io.images import check_images, check_pair
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)

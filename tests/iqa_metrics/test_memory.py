@@ -9,7 +9,7 @@ from seeded import trunk
 from torch import nn
 
 from iqa_metrics import LPIPS, DeepDistance, FeatureReadouts, ImageError, create_metric
-from iqa_metrics.memory import CPU_BYTES, MemoryBudget, in_chunks, is_out_of_memory
+from iqa_metrics.compute.memory import CPU_BYTES, MemoryBudget, in_chunks, is_out_of_memory
 
 CPU = torch.device("cpu")
 

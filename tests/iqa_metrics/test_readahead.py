@@ -13,7 +13,7 @@ import torch
 from material import encoded
 
 from iqa_metrics import Pair, create_metric, readahead, score_pairs
-from iqa_metrics.readahead import WINDOW, read_ahead
+from iqa_metrics.io.readahead import WINDOW, read_ahead
 
 SIZES = [(24, 32), (32, 24), (40, 40)]
 

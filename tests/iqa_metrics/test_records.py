@@ -21,8 +21,8 @@ from iqa_metrics import (
     select,
 )
 from iqa_metrics.backbones.timm_models import _factors
-from iqa_metrics.checkpoints import read_state_dict
 from iqa_metrics.cli import app
+from iqa_metrics.weights.checkpoints import read_state_dict
 
 HED = """
 name = "vgg16.hed"

@@ -10,15 +10,15 @@ from skimage import data
 from typer.testing import CliRunner
 
 from iqa_metrics import DeepDistance, WeightsError, backbone, read_image
-from iqa_metrics.calibration import by_layer
-from iqa_metrics.cli import app
-from iqa_metrics.datasets import DatasetError, read_opinions
-from iqa_metrics.relevance import (
+from iqa_metrics.channel_weights.fitting import by_layer
+from iqa_metrics.channel_weights.learning import (
     channel_squares,
     learn_relevance,
     read_relevance,
     save_relevance,
 )
+from iqa_metrics.cli import app
+from iqa_metrics.datasets import DatasetError, read_opinions
 
 LAYERS = {"stem": 32, "block2": 24}
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from iqa_metrics import PairTable, readahead
 from iqa_metrics.cli import app
-from iqa_metrics.resuming import ResumeError, Written, written
+from iqa_metrics.io.resuming import ResumeError, Written, written
 
 ROWS = 22
 METRICS = ("psnr", "mse")

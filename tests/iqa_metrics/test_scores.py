@@ -9,7 +9,7 @@ import pytest
 import torch
 from material import encoded, tensor
 
-import iqa_metrics.scores
+import iqa_metrics.scoring.scores
 from iqa_metrics import (
     ImageError,
     Pair,
@@ -21,8 +21,8 @@ from iqa_metrics import (
     score,
     score_pairs,
 )
-from iqa_metrics.scores import json_number
-from iqa_metrics.tables import write_scores
+from iqa_metrics.io.tables import write_scores
+from iqa_metrics.scoring.scores import json_number
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_score_takes_whatever_holds_an_image(folder, photographs):
 
 def test_score_keeps_the_network_it_built(photographs, monkeypatch):
     score(photographs["cat"], photographs["cat"])
-    monkeypatch.setattr("iqa_metrics.scores.create_metric", None)
+    monkeypatch.setattr("iqa_metrics.scoring.scores.create_metric", None)
     assert score(photographs["cat"], photographs["cat"]) == 0
 
 
@@ -177,5 +177,5 @@ def test_numbers_that_json_lacks():
 
 
 def test_the_docstrings_examples_run():
-    results = doctest.testmod(iqa_metrics.scores)
+    results = doctest.testmod(iqa_metrics.scoring.scores)
     assert (results.attempted > 0, results.failed) == (True, 0)

@@ -17,8 +17,8 @@ from study_material import PAIRS, small_network, small_plan, write_pairs
 from torch import nn
 
 from iqa_metrics import Backbone, DeepDistance, backbone, create_metric, read_image
+from iqa_metrics.compute.features import FeatureExtractor
 from iqa_metrics.datasets import read_opinions
-from iqa_metrics.features import FeatureExtractor
 from iqa_metrics.study import PlanError, network, read_distances, run_study
 from iqa_metrics.study.store import Store
 

@@ -11,8 +11,8 @@ from material import encoded
 from study_material import write_pairs
 
 from iqa_metrics import Backbone, UnknownNameError, create_metric
+from iqa_metrics.channel_weights.learning import learn_relevance, read_relevance, save_relevance
 from iqa_metrics.datasets import read_opinions
-from iqa_metrics.relevance import learn_relevance, read_relevance, save_relevance
 from iqa_torchserve.archive import (
     ArchiveError,
     build_archive,
@@ -47,7 +47,7 @@ def test_it_holds_all_that_scoring_needs(archive, unpacked, pair, monkeypatch):
     assert manifest["model"]["modelName"] == "iqa"
     expected = [m(*pair) for m in load_metrics(unpacked, contents).values()]
     # Without the package that ships the weights, the archive's own are used.
-    monkeypatch.setattr("iqa_metrics.weights.WeightsFile.find", lambda self: None)
+    monkeypatch.setattr("iqa_metrics.weights.files.WeightsFile.find", lambda self: None)
     found = [m(*pair) for m in load_metrics(unpacked, contents).values()]
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
@@ -66,7 +66,7 @@ def test_calibrations_and_trunks_are_packed_once_each(tmp_path, pair, monkeypatc
         *("alexnet.safetensors", "dists-weights.safetensors", "lpips-v0.1-alex.safetensors"),
         *("perceptnet.safetensors", "vgg16.safetensors"),
     ]
-    monkeypatch.setattr("iqa_metrics.weights.WeightsFile.find", lambda self: None)
+    monkeypatch.setattr("iqa_metrics.weights.files.WeightsFile.find", lambda self: None)
     metrics = load_metrics(tmp_path, read_contents(tmp_path))
     assert list(metrics) == specs
     for spec, metric in metrics.items():
@@ -97,7 +97,7 @@ def test_learned_channel_weights_are_packed_and_answer(learned, tmp_path, pair, 
     assert len(list(tmp_path.glob("efficientnet*.safetensors"))) == 1
     expected = read_relevance(learned).metric(*pair)
     learned_path = tmp_path / contents.relevance[spec]
-    monkeypatch.setattr("iqa_metrics.weights.WeightsFile.find", lambda self: None)
+    monkeypatch.setattr("iqa_metrics.weights.files.WeightsFile.find", lambda self: None)
     assert torch.equal(load_metrics(tmp_path, contents)[spec](*pair), expected)
     body = {
         name: encoded((image[0].permute(1, 2, 0) * 255).round().byte().numpy())

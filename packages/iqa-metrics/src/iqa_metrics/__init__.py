@@ -7,10 +7,10 @@
 
 from importlib.metadata import version as _version
 
-import lazy_loader as _lazy
+from iqa_metrics.lazy import attach as _attach
 
 # Names load their modules when first used, so that `import iqa_metrics` and `iqa --help` do not
 # wait for torch. __init__.pyi lists them.
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _attach(__name__, __file__)
 
 __version__ = _version("iqa-metrics")

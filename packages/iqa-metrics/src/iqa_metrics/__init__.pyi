@@ -8,11 +8,15 @@ from .backbones import backbone as backbone
 from .backbones import comparisons as comparisons
 from .backbones import read_record as read_record
 from .backbones import select as select
-from .decoding import ImageError as ImageError
-from .devices import pick_device as pick_device
-from .features import FeatureError as FeatureError
-from .features import FeatureExtractor as FeatureExtractor
-from .images import read_image as read_image
+from .compute.devices import pick_device as pick_device
+from .compute.features import FeatureError as FeatureError
+from .compute.features import FeatureExtractor as FeatureExtractor
+from .io.decoding import ImageError as ImageError
+from .io.images import read_image as read_image
+from .io.tables import Pair as Pair
+from .io.tables import PairsError as PairsError
+from .io.tables import PairTable as PairTable
+from .io.tables import Score as Score
 from .metrics import DISTS as DISTS
 from .metrics import LPIPS as LPIPS
 from .metrics import METRICS as METRICS
@@ -39,14 +43,10 @@ from .readouts import READOUTS as READOUTS
 from .readouts import Concatenation as Concatenation
 from .readouts import Readout as Readout
 from .readouts import readout as readout
-from .scores import score as score
-from .scores import score_pairs as score_pairs
-from .tables import Pair as Pair
-from .tables import PairsError as PairsError
-from .tables import PairTable as PairTable
-from .tables import Score as Score
-from .weights import FirstSightWarning as FirstSightWarning
-from .weights import WeightsError as WeightsError
-from .weights import WeightsFile as WeightsFile
+from .scoring.scores import score as score
+from .scoring.scores import score_pairs as score_pairs
+from .weights.files import FirstSightWarning as FirstSightWarning
+from .weights.files import WeightsError as WeightsError
+from .weights.files import WeightsFile as WeightsFile
 
 __version__: str

@@ -18,8 +18,8 @@ except ModuleNotFoundError as error:
         "iqa_metrics.torchmetrics needs torchmetrics: pip install 'iqa-metrics[torchmetrics]'"
     ) from error
 
-from iqa_metrics.checkpoints import digest_of
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
+from iqa_metrics.weights.checkpoints import digest_of
 
 Reduction = Literal["mean", "sum", "none"]
 

@@ -220,7 +220,7 @@ def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
 
 def _weighted(spec: str, folder: Path, file: str) -> "Metric":
     """Make a metric of learned channel weights, in the archive's own network."""
-    from iqa_metrics.relevance import read_relevance
+    from iqa_metrics.channel_weights.learning import read_relevance
 
     needs = iqa_metrics.needs(spec)
     weights, _ = _names(needs)
@@ -258,7 +258,7 @@ def _names(needs: "Needs") -> tuple[str | None, str | None]:
 
 def _packed(spec: str) -> dict[str, Callable[[], bytes]]:
     """Return the files that a metric needs, and what packs each."""
-    from iqa_metrics.checkpoints import read_state_dict
+    from iqa_metrics.weights.checkpoints import read_state_dict
 
     try:
         iqa_metrics.create_metric(spec)  # what can't be made here can't be made there
@@ -285,7 +285,7 @@ def _packed_trunk(spec: str) -> dict[str, Callable[[], bytes]]:
 
 def _learned(files: Sequence[str | Path], specs: Sequence[str]) -> dict[str, bytes]:
     """Return the metrics of files of channel weights: specs to the files' content."""
-    from iqa_metrics.relevance import read_relevance
+    from iqa_metrics.channel_weights.learning import read_relevance
 
     found: dict[str, bytes] = {}
     for file in files:

@@ -306,7 +306,7 @@ def score(
 def _score_pair(
     client: "Client", reference: Path, distorted: Path, metrics: list[str], as_json: bool
 ) -> None:
-    from iqa_metrics.scores import json_number
+    from iqa_metrics.scoring.scores import json_number
     from iqa_torchserve.client import ServeError
 
     try:

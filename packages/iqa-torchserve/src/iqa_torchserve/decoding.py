@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from iqa_metrics import ImageError, read_image
-from iqa_metrics.decoding import size_of_file
-from iqa_metrics.readahead import cores, decoding_pool
+from iqa_metrics.io.decoding import size_of_file
+from iqa_metrics.io.readahead import cores, decoding_pool
 from iqa_torchserve.limits import Limits
 
 T = TypeVar("T")

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from iqa_metrics import __version__ as library_version
-from iqa_metrics.scores import json_number
+from iqa_metrics.scoring.scores import json_number
 from iqa_torchserve import __version__
 from iqa_torchserve.container import MAGIC, ContainerError, TooManyError, unpack
 from iqa_torchserve.limits import Limits

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from iqa_metrics import ImageError, Metric, UnknownNameError, parse_spec, resolve
-from iqa_metrics.batches import BatchScorer, Outcome, outcome_of
-from iqa_metrics.images import check_pair
+from iqa_metrics.io.images import check_pair
+from iqa_metrics.io.readahead import LoadedPair, Part
+from iqa_metrics.io.tables import Pair
 from iqa_metrics.names import nearest
-from iqa_metrics.readahead import LoadedPair, Part
-from iqa_metrics.tables import Pair
+from iqa_metrics.scoring.batches import BatchScorer, Outcome, outcome_of
 from iqa_torchserve import archive
 from iqa_torchserve.decoding import Clock, Decoder, Wanted
 from iqa_torchserve.limits import Limits
 from iqa_torchserve.maps import map_body
-from iqa_torchserve.plans import Plan, network_of
+from iqa_torchserve.passes import Passes, network_of
 from iqa_torchserve.protocol import (
     INTERNAL,
     NO_MAP,
@@ -303,14 +303,14 @@ class Scorer:
         """Answer every item."""
         contents = dict.fromkeys(item.reference for item in items)
         keys = {content: str(number) for number, content in enumerate(contents)}
-        passes: list[tuple[str, int, float]] = []
-        facts.passes = passes
-        plan = Plan.of(self.metrics, [item.call.specs for item in items])
+        measured: list[tuple[str, int, float]] = []
+        facts.passes = measured
+        passes = Passes.of(self.metrics, [item.call.specs for item in items])
 
         def observe(name: str, pairs: int, seconds: float) -> None:
-            passes.append((plan.labels[name], pairs, seconds))
+            measured.append((passes.labels[name], pairs, seconds))
 
-        scorer = BatchScorer(plan.modules, observe=observe)
+        scorer = BatchScorer(passes.modules, observe=observe)
         try:
             parts = list(self._parts(items))
             for at, part in enumerate(parts):
@@ -318,7 +318,7 @@ class Scorer:
                 start = time.perf_counter()
                 images = self._decoder.decoded((o for item in part for o in _images(item)), end)
                 facts.decode_seconds += time.perf_counter() - start
-                self._score_part(scorer, plan, part, images, keys, following, end)
+                self._score_part(scorer, passes, part, images, keys, following, end)
         finally:
             scorer.close()
 
@@ -356,7 +356,7 @@ class Scorer:
     def _score_part(
         self,
         scorer: BatchScorer,
-        plan: Plan,
+        passes: Passes,
         part: Sequence[_Item],
         images: Mapping[bytes, Tensor | Exception],
         keys: Mapping[bytes, str],
@@ -376,15 +376,15 @@ class Scorer:
             except Exception as error:
                 item.answer(_failure(error))
             else:
-                key, wanted = keys[item.reference], plan.wanted(item.call.specs)
+                key, wanted = keys[item.reference], passes.wanted(item.call.specs)
                 rows.append(LoadedPair(Pair("", ""), key, pair, metrics=wanted))
                 ready.append((item, *pair))
         then = None if following is None else keys[following]
         outcomes = _outcomes(scorer, rows, then)
         for (item, reference, distorted), of_pair in zip(ready, outcomes, strict=True):
-            of_spec = {spec: plan.outcome(spec, of_pair) for spec in item.call.specs}
+            of_spec = {spec: passes.outcome(spec, of_pair) for spec in item.call.specs}
             for spec, (value, _) in of_spec.items():
-                if value is None and plan.is_shared(spec):  # another of them may be to blame
+                if value is None and passes.is_shared(spec):  # another of them may be to blame
                     of_spec[spec] = outcome_of(self.metrics[spec], reference, distorted)
             scores = [
                 entry

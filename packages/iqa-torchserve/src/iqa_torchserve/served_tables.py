@@ -8,9 +8,9 @@ from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 
+from iqa_metrics.io.resuming import Written, written
+from iqa_metrics.io.tables import Pair, PairTable, Score, write_scores
 from iqa_metrics.metrics import parse_spec
-from iqa_metrics.resuming import Written, written
-from iqa_metrics.tables import Pair, PairTable, Score, write_scores
 from iqa_torchserve.client import Client, Outcome, ServeError
 from iqa_torchserve.in_flight import in_order
 from iqa_torchserve.protocol import STATUSES

@@ -6,14 +6,7 @@ from. :data:`BACKBONES` holds those that this package knows, :func:`backbone` fi
 :func:`select` by its factors, and :func:`comparisons` sets that differ in one factor.
 """
 
-from iqa_metrics.backbones.catalogue import BACKBONES as BACKBONES
-from iqa_metrics.backbones.catalogue import all_backbones as all_backbones
-from iqa_metrics.backbones.catalogue import backbone as backbone
-from iqa_metrics.backbones.catalogue import read_record as read_record
-from iqa_metrics.backbones.comparisons import FACTORS as FACTORS
-from iqa_metrics.backbones.comparisons import Comparison as Comparison
-from iqa_metrics.backbones.comparisons import comparisons as comparisons
-from iqa_metrics.backbones.comparisons import select as select
-from iqa_metrics.backbones.layers import Layer as Layer
-from iqa_metrics.backbones.records import Backbone as Backbone
-from iqa_metrics.backbones.scaling import InputScaling as InputScaling
+from iqa_metrics.lazy import attach
+
+# A report needs the factors, and not torch.
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

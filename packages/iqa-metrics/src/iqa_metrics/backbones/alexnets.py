@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from iqa_metrics.checkpoints import State
+from iqa_metrics.weights.checkpoints import State
 
 
 @dataclass(frozen=True)

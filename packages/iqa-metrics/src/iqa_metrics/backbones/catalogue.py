@@ -5,15 +5,15 @@ from pathlib import Path
 
 from iqa_metrics.backbones.efficientnet_lite import efficientnet_lites
 from iqa_metrics.backbones.layers import blocks
+from iqa_metrics.backbones.perceptnet import perceptnet
+from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.backbones.record_files import record_in, user_backbones
-from iqa_metrics.backbones.records import Backbone
 from iqa_metrics.backbones.scaling import AS_IT_IS
 from iqa_metrics.backbones.timm_models import PREFIX, timm_backbone
 from iqa_metrics.backbones.torchvision_models import torchvision_backbones
 from iqa_metrics.backbones.zoos import zoo_backbones
 from iqa_metrics.names import lookup
-from iqa_metrics.networks import perceptnet
-from iqa_metrics.weights import WeightsFile
+from iqa_metrics.weights.files import WeightsFile
 
 _PERCEPTNET = Backbone(
     name="perceptnet",

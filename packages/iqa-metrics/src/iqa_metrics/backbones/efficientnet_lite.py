@@ -7,9 +7,9 @@ from functools import partial
 from torch import nn
 
 from iqa_metrics.backbones.layers import blocks
-from iqa_metrics.backbones.records import Backbone
+from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.backbones.scaling import InputScaling
-from iqa_metrics.weights import WeightsFile
+from iqa_metrics.weights.files import WeightsFile
 
 _SCALING = InputScaling(peak=255.0, mean=(127.0,) * 3, std=(128.0,) * 3)
 

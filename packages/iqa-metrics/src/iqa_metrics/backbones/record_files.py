@@ -34,10 +34,10 @@ from typing import Any
 from torch import nn
 
 from iqa_metrics.backbones.layers import Names
-from iqa_metrics.backbones.records import Backbone, check_name
+from iqa_metrics.backbones.record import Backbone, check_name
 from iqa_metrics.backbones.scaling import InputScaling
-from iqa_metrics.checkpoints import State
-from iqa_metrics.weights import WeightsFile
+from iqa_metrics.weights.checkpoints import State
+from iqa_metrics.weights.files import WeightsFile
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from iqa_metrics.backbones.layers import Tokens, blocks
-from iqa_metrics.backbones.records import Backbone
+from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.names import UnknownNameError, nearest
-from iqa_metrics.weights import WeightsFile
+from iqa_metrics.weights.files import WeightsFile
 
 PREFIX = "timm:"
 

@@ -20,11 +20,11 @@ from torchvision import models
 from torchvision.models import detection, segmentation
 
 from iqa_metrics.backbones.layers import Names, blocks, counted, residual, staged
-from iqa_metrics.backbones.records import Backbone
+from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.backbones.scaling import HALVES, IMAGENET, InputScaling
 from iqa_metrics.backbones.vision_transformers import AnySizeTransformer
-from iqa_metrics.checkpoints import State
-from iqa_metrics.weights import WeightsFile
+from iqa_metrics.weights.checkpoints import State
+from iqa_metrics.weights.files import WeightsFile
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iqa_metrics.backbones.layers import Tokens
-from iqa_metrics.checkpoints import State
+from iqa_metrics.weights.checkpoints import State
 
 
 class AnySizeTransformer(nn.Module):

@@ -19,13 +19,13 @@ from torchvision import models
 
 from iqa_metrics.backbones.alexnets import alexnet, from_blocks
 from iqa_metrics.backbones.layers import Names, blocks, counted, residual
-from iqa_metrics.backbones.records import Backbone
+from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.backbones.scaling import IMAGENET, InputScaling
 from iqa_metrics.backbones.torchvision_models import features_of, older_densenet_keys
 from iqa_metrics.backbones.vision_transformers import AnySizeTransformer, from_timm_keys
 from iqa_metrics.backbones.zoo_trainings import PLACES, TRAININGS, Training
-from iqa_metrics.checkpoints import State
-from iqa_metrics.weights import WeightsFile
+from iqa_metrics.weights.checkpoints import State
+from iqa_metrics.weights.files import WeightsFile
 
 _LIGHTNESS = InputScaling(peak=100.0, mean=(0.0,), std=(1.0,), order="L")
 _CAFFE = InputScaling(peak=255.0, mean=(123.675, 116.28, 103.53), std=(1.0,) * 3)

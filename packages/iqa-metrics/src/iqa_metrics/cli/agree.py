@@ -33,7 +33,7 @@ def agree(
 
     Signs are kept: a distance should rise with DMOS and fall with MOS.
     """
-    from iqa_metrics.agreement import Agreement, agreements, differences, read_scored
+    from iqa_metrics.scoring.agreement import Agreement, agreements, differences, read_scored
 
     with refusals():
         rows = read_scored(scores, opinion, distortion)

@@ -35,10 +35,10 @@ def calibrate(
     The gain is of SROCC over equal weights, on reference images that the weights were not fitted
     to, with its 95 % interval.
     """
+    from iqa_metrics.channel_weights.learning import learn_relevance, save_relevance
+    from iqa_metrics.compute.devices import pick_device
     from iqa_metrics.datasets import read_database, read_opinions
-    from iqa_metrics.datasets.records import HIGHER_IS
-    from iqa_metrics.devices import pick_device
-    from iqa_metrics.relevance import learn_relevance, save_relevance
+    from iqa_metrics.datasets.opinions import HIGHER_IS
 
     bar = counter()
     with refusals():

@@ -13,7 +13,7 @@ from rich.progress import MofNCompleteColumn, Progress, ProgressColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from iqa_metrics.weights import WeightsFile
+    from iqa_metrics.weights.files import WeightsFile
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 
@@ -56,7 +56,7 @@ def where(files: Collection["WeightsFile"]) -> str:
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
     """Print our own errors as one line; anything else is a bug and keeps its trace."""
-    from iqa_metrics.weights import WeightsError
+    from iqa_metrics.weights.files import WeightsError
 
     try:
         yield

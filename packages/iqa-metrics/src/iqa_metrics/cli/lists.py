@@ -17,7 +17,7 @@ list_app = typer.Typer(help="List what there is.", no_args_is_help=True)
 def list_metrics(as_json: JsonOption = False) -> None:
     """List the metrics that have names, and how to spell any other."""
     from iqa_metrics.metrics import METRICS
-    from iqa_metrics.scores import json_number
+    from iqa_metrics.scoring.scores import json_number
 
     rows = [
         {
@@ -101,7 +101,7 @@ def list_backbones(
 ) -> None:
     """List the networks by what they were trained for, and whether their weights are here."""
     from iqa_metrics.backbones import FACTORS, select
-    from iqa_metrics.factors import UNTRAINED
+    from iqa_metrics.backbones.factors import UNTRAINED
 
     with refusals():
         chosen = select(None, **factors(where_))

@@ -25,8 +25,8 @@ from iqa_metrics.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from iqa_metrics.resuming import Written
-    from iqa_metrics.tables import PairTable
+    from iqa_metrics.io.resuming import Written
+    from iqa_metrics.io.tables import PairTable
 
 MetricOption = Annotated[
     Optional[list[str]],
@@ -117,9 +117,9 @@ def _score_pair(
     workers: int | None,
     as_json: bool,
 ) -> None:
+    from iqa_metrics.io.tables import Pair
     from iqa_metrics.metrics import resolve
-    from iqa_metrics.scores import json_number, score_pairs
-    from iqa_metrics.tables import Pair
+    from iqa_metrics.scoring.scores import json_number, score_pairs
 
     with refusals():
         colour, metrics = _colour(background), _metrics(specs, computing)
@@ -161,9 +161,9 @@ def _score_table(
     workers: int | None,
     resume: bool,
 ) -> None:
-    from iqa_metrics.readahead import WINDOW
-    from iqa_metrics.resuming import Written, written
-    from iqa_metrics.tables import PairTable
+    from iqa_metrics.io.readahead import WINDOW
+    from iqa_metrics.io.resuming import Written, written
+    from iqa_metrics.io.tables import PairTable
 
     with refusals():
         table = PairTable.open(pairs)
@@ -198,8 +198,8 @@ def _write_rest(
     workers: int | None,
 ) -> int:
     """Score the pairs that are left, and return how many rows failed."""
-    from iqa_metrics.scores import score_pairs
-    from iqa_metrics.tables import write_scores
+    from iqa_metrics.io.tables import write_scores
+    from iqa_metrics.scoring.scores import score_pairs
 
     failed = 0
     # Rows come by the part, which may take minutes: so the speed is that of many of them.
@@ -223,7 +223,7 @@ def _names(specs: list[str]) -> list[str]:
 
 
 def _metrics(specs: list[str], computing: dict[str, Any]) -> dict[str, Any]:
-    from iqa_metrics.devices import pick_device
+    from iqa_metrics.compute.devices import pick_device
     from iqa_metrics.metrics import create_metric
 
     chosen = {**computing, "device": pick_device(computing["device"])}

@@ -31,7 +31,7 @@ from iqa_metrics.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from iqa_metrics.weights import WeightsFile
+    from iqa_metrics.weights.files import WeightsFile
 
 weights_app = typer.Typer(help="Weights of pretrained networks.", no_args_is_help=True)
 
@@ -82,7 +82,7 @@ def fetch_weights(names: NamesArgument) -> None:
     A download that was cut off is gone on with. Where a publisher states no SHA-256, that of the
     file that came is recorded, and compared ever after.
     """
-    from iqa_metrics.fetching import fetch
+    from iqa_metrics.weights.fetching import fetch
 
     with refusals(), _first_sights():
         for name in names:
@@ -105,7 +105,7 @@ def verify_weights(
 
     Exit status: 0 if all are right, 1 if one is damaged or, where named, not here.
     """
-    from iqa_metrics.weights import WeightsError
+    from iqa_metrics.weights.files import WeightsError
 
     with refusals():
         files = (
@@ -158,7 +158,7 @@ def add_weights(
     file: Annotated[Path, typer.Argument(help="The file, got elsewhere.")],
 ) -> None:
     """Copy a file of weights that was got elsewhere to where it is looked for, once checked."""
-    from iqa_metrics.fetching import add
+    from iqa_metrics.weights.fetching import add
 
     with refusals(), _first_sights():
         files = _files(name)

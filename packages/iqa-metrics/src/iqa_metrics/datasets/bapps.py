@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from iqa_metrics.datasets.folders import Folder
-from iqa_metrics.datasets.records import (
+from iqa_metrics.datasets.opinions import (
     Choice,
     DatabaseFacts,
     DatasetError,

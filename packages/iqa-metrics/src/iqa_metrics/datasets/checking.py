@@ -4,9 +4,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from iqa_metrics.datasets.opinions import OpinionDatabase, Problem
 from iqa_metrics.datasets.readers import read_database
-from iqa_metrics.datasets.records import OpinionDatabase, Problem
-from iqa_metrics.decoding import ImageError
+from iqa_metrics.io.decoding import ImageError
 
 
 def check_database(
@@ -58,7 +58,7 @@ def check_database(
 
 def _size(file: Path) -> tuple[int, ...] | str:
     """Return height and width of an image that can be decoded, or why it can't."""
-    from iqa_metrics.images import read_image
+    from iqa_metrics.io.images import read_image
 
     try:
         return tuple(read_image(file).shape[-2:])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from iqa_metrics.datasets.records import DatasetError
+from iqa_metrics.datasets.opinions import DatasetError
 
 
 def lines_of(path: Path) -> Iterator[str]:

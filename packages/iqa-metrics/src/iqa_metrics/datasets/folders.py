@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from iqa_metrics.datasets.records import DatasetError, Problem
+from iqa_metrics.datasets.opinions import DatasetError, Problem
 
 _DEEPEST = 3
 

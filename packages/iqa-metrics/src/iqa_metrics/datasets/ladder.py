@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
-from iqa_metrics.atomic import written_at_once
-from iqa_metrics.datasets.records import (
+from iqa_metrics.datasets.opinions import (
     DatabaseFacts,
     DatasetError,
     OpinionDatabase,
     OpinionPair,
 )
+from iqa_metrics.io.atomic import written_at_once
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 """The colour photographs that come with scikit-image."""

@@ -21,7 +21,7 @@ from iqa_metrics.datasets.files import (
     text_in,
 )
 from iqa_metrics.datasets.folders import Folder
-from iqa_metrics.datasets.records import (
+from iqa_metrics.datasets.opinions import (
     HIGHER_IS,
     DatabaseFacts,
     DatasetError,
@@ -372,7 +372,7 @@ def read_opinions(
     DatasetError
         If rows are unusable; ``problems`` names each.
     """
-    from iqa_metrics.tables import PairsError, PairTable
+    from iqa_metrics.io.tables import PairsError, PairTable
 
     if higher_is not in HIGHER_IS:
         raise ValueError(f"higher_is: expected 'better' or 'worse', got {higher_is!r}")

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from iqa_metrics.backbones import backbone
-from iqa_metrics.devices import pick_device
-from iqa_metrics.memory import Memory
+from iqa_metrics.compute.devices import pick_device
+from iqa_metrics.compute.memory import Memory
 from iqa_metrics.metrics import dists, lpips
 from iqa_metrics.metrics.contract import Check, Metric, Precision
 from iqa_metrics.metrics.deep import DeepDistance, LayerWeights
@@ -19,7 +19,7 @@ from iqa_metrics.metrics.pixel import MSE, MSSSIM, PSNR, SSIM
 from iqa_metrics.metrics.specs import DeepSpec, MetricSpec, NamedSpec, deep_spec
 from iqa_metrics.metrics.specs import parse_spec as _parse_spec
 from iqa_metrics.names import lookup
-from iqa_metrics.weights import WeightsFile
+from iqa_metrics.weights.files import WeightsFile
 
 DEFAULT = DeepSpec("efficientnet_lite0", ("block14",), "rmse")
 """The default metric; docs/default_metric.md shows the measurements behind the choice."""

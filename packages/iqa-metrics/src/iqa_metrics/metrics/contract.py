@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from iqa_metrics.compilation import Compiled
-from iqa_metrics.decoding import ImageError
-from iqa_metrics.features import Reference
-from iqa_metrics.images import check_images, check_pair
-from iqa_metrics.memory import Memory, MemoryBudget, in_chunks
+from iqa_metrics.compute.compilation import Compiled
+from iqa_metrics.compute.features import Reference
+from iqa_metrics.compute.memory import Memory, MemoryBudget, in_chunks
+from iqa_metrics.io.decoding import ImageError
+from iqa_metrics.io.images import check_images, check_pair
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from iqa_metrics import backbones, readouts
 from iqa_metrics.backbones import Backbone
-from iqa_metrics.features import Reference
+from iqa_metrics.compute.features import Reference
 from iqa_metrics.metrics.contract import Check, Metric
 from iqa_metrics.metrics.specs import deep_spec
 from iqa_metrics.metrics.trunks import ChannelWeights, NetworkModule, extractor_of

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iqa_metrics import backbones
-from iqa_metrics.checkpoints import read_state_dict
-from iqa_metrics.features import Reference, Remembered
+from iqa_metrics.compute.features import Reference, Remembered
 from iqa_metrics.metrics.contract import Check, Metric
 from iqa_metrics.metrics.trunks import ChannelWeights, NetworkModule, extractor_of
 from iqa_metrics.readouts.blocks import single
 from iqa_metrics.readouts.statistics import texture_and_structure
-from iqa_metrics.weights import WeightsError, WeightsFile
+from iqa_metrics.weights.checkpoints import read_state_dict
+from iqa_metrics.weights.files import WeightsError, WeightsFile
 
 BACKBONE = "vgg16"
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")

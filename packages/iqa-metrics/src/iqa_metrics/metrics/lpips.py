@@ -6,10 +6,10 @@ from typing import ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
-from iqa_metrics.checkpoints import read_state_dict
 from iqa_metrics.metrics.contract import Check
 from iqa_metrics.metrics.deep import DeepDistance
-from iqa_metrics.weights import WeightsError, WeightsFile
+from iqa_metrics.weights.checkpoints import read_state_dict
+from iqa_metrics.weights.files import WeightsError, WeightsFile
 
 Net = Literal["alex", "vgg", "squeeze"]
 NETS: tuple[Net, ...] = get_args(Net)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from iqa_metrics.backbones import Backbone
-from iqa_metrics.features import Reference
+from iqa_metrics.compute.features import Reference
 from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.metrics.trunks import NetworkModule, extractor_of
 from iqa_metrics.readouts import elements, sharing

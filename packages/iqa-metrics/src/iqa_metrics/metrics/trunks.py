@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from iqa_metrics.backbones import Backbone, Layer
 from iqa_metrics.backbones.layers import SURELY_ENOUGH
-from iqa_metrics.checkpoints import Unfilled
-from iqa_metrics.convolution import folded, with_fewer_multiplications
-from iqa_metrics.features import FeatureExtractor, Reference
+from iqa_metrics.compute.features import FeatureExtractor, Reference
+from iqa_metrics.compute.folding import folded, with_fewer_multiplications
 from iqa_metrics.metrics.contract import PairModule
+from iqa_metrics.weights.checkpoints import Unfilled
 
 _MOST_IMAGES = 15
 """Images in a pass in one thread; see :meth:`NetworkModule._pairs_at_once`."""

@@ -3,9 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from iqa_metrics.report import clouds, curves, distances, forest, kinds, published, ranking, trade
+from iqa_metrics.report import (
+    depth,
+    differences,
+    distances,
+    distortions,
+    opinions,
+    published,
+    ranking,
+    task,
+)
 from iqa_metrics.report.documents import Picture, Section
-from iqa_metrics.report.records import Study
+from iqa_metrics.report.tables import Study
 
 
 def drawn(study: Study, metric: str | None, published_path: Path | None) -> list[Section]:
@@ -31,7 +40,7 @@ def drawn(study: Study, metric: str | None, published_path: Path | None) -> list
         _section(
             "depth",
             "Agreement along the depth",
-            [curves.draw(study, name) for name in measured],
+            [depth.draw(study, name) for name in measured],
             f"No layer was measured with the readout {study.plain}.",
         ),
         _section(
@@ -42,25 +51,25 @@ def drawn(study: Study, metric: str | None, published_path: Path | None) -> list
         ),
     ]
     for id_, heading, questions in (
-        ("factors", "What makes a network agree", forest.FACTORS),
-        ("readouts", "What layers and readouts bring", forest.READOUTS),
+        ("factors", "What makes a network agree", differences.FACTORS),
+        ("readouts", "What layers and readouts bring", differences.READOUTS),
     ):
         found: list[Picture | None] = []
         for name in compared:
-            found += forest.draw(study, name, questions, id_)
+            found += differences.draw(study, name, questions, id_)
         absent = f"Nothing was compared by {', '.join(questions)}."
         sections.append(_section(id_, heading, found, absent))
     sections += [
         _section(
             "own-task",
             "Own task and agreement",
-            [trade.draw(study, name) for name in models],
+            [task.draw(study, name) for name in models],
             "Fewer than three networks have a score of one kind at their own task.",
         ),
         _section(
             "distortions",
             "Kinds of distortion",
-            [kinds.draw(study, name) for name in each],
+            [distortions.draw(study, name) for name in each],
             "No database has two kinds of distortion that were measured.",
         ),
         _section(
@@ -93,4 +102,4 @@ def _cloud(study: Study, name: str, metric: str | None) -> Picture | None:
     if series is None:
         return None
     database = next(one for one in study.databases if one.name == name)
-    return clouds.draw(study, database, series, distances.read_points(study, name, series))
+    return opinions.draw(study, database, series, distances.read_points(study, name, series))

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iqa_metrics.report.records import Study
-from iqa_metrics.report.tables import ReportError
+from iqa_metrics.report.tables import ReportError, Study
 from iqa_metrics.statistics.correlations import Floats
 from iqa_metrics.study.distances import DISTANCES, Series
 from iqa_metrics.study.rows import Correlation

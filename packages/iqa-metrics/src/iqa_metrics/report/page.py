@@ -8,10 +8,10 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from iqa_metrics.report import documents, forest, ranking, wording
+from iqa_metrics.report import differences, documents, ranking, wording
 from iqa_metrics.report.documents import Cell, Section, Table
 from iqa_metrics.report.figures import Files
-from iqa_metrics.report.records import Study
+from iqa_metrics.report.tables import Study
 from iqa_metrics.study.description import DescribedDatabase
 from iqa_metrics.study.rows import CONTRADICTED, POOLED, SUPPORTED, UNDECIDED, Claim
 
@@ -57,7 +57,7 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
             for name, one in files.items()
         },
         models=_models(study),
-        comparisons=forest.listing(study.comparisons, "All comparisons"),
+        comparisons=differences.listing(study.comparisons, "All comparisons"),
         correlations=_correlations(study),
         judgements=_judgements(study),
         databases=_databases(study),

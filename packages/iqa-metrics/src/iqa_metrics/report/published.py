@@ -10,8 +10,7 @@ from matplotlib.lines import Line2D
 
 from iqa_metrics.report import documents, figures, wording
 from iqa_metrics.report.documents import Picture
-from iqa_metrics.report.records import Study
-from iqa_metrics.report.tables import ReportError
+from iqa_metrics.report.tables import ReportError, Study
 from iqa_metrics.study.rows import Correlation, TableError, read_csv
 
 COLUMNS = ("model", "layer", "readout", "database", "abs_plcc", "abs_srocc", "source")

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from iqa_metrics.report import documents, figures, wording
 from iqa_metrics.report.documents import Cell, Picture, Table
-from iqa_metrics.report.records import Study
+from iqa_metrics.report.tables import Study
 from iqa_metrics.study.rows import Model
 
 NETWORK, CONTROL, BASELINE = figures.COLOURS[0], figures.COLOURS[1], figures.INK

@@ -44,7 +44,7 @@ def write_report(
             f"a report needs {error.name}, which is not installed; "
             "run pip install 'iqa-metrics[study]'"
         ) from error
-    from iqa_metrics.atomic import written_at_once
+    from iqa_metrics.io.atomic import written_at_once
     from iqa_metrics.report import contents, figures, page
 
     folder = Path(folder)

@@ -4,7 +4,7 @@ A :class:`Plan` says what is measured; :func:`run_study` measures it into a fold
 :func:`analyse` computes anew from the distances alone.
 """
 
-import lazy_loader as _lazy
+from iqa_metrics.lazy import attach
 
 # Names load their modules when first used: a report needs the tables, and not torch.
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -75,7 +75,7 @@ def analyse(
     root = Path(folder)
     if higher_is is not None and not (root / DESCRIPTION).exists():
         # A table that was made elsewhere; what describes it knows networks, and so torch.
-        from iqa_metrics.study.describing import description_of
+        from iqa_metrics.study.facts import description_of
 
         measured = read_distances(root / DISTANCES)
         description_of(measured, higher_is).write(root / DESCRIPTION)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from iqa_metrics import statistics
-from iqa_metrics.backbones.comparisons import comparisons as controlled
-from iqa_metrics.factors import UNTRAINED
+from iqa_metrics.backbones.factors import UNTRAINED
+from iqa_metrics.backbones.selection import comparisons as controlled
 from iqa_metrics.statistics import Bootstrap, Interval
 from iqa_metrics.study.comparisons import Comparer, concatenations, descriptors, mean
 from iqa_metrics.study.description import JUDGING, DescribedNetwork

@@ -14,7 +14,7 @@ import numpy as np
 
 from iqa_metrics import statistics
 from iqa_metrics.backbones import FACTORS
-from iqa_metrics.backbones.comparisons import comparisons as controlled
+from iqa_metrics.backbones.selection import comparisons as controlled
 from iqa_metrics.names import UnknownNameError
 from iqa_metrics.readouts import readout
 from iqa_metrics.statistics import Bootstrap

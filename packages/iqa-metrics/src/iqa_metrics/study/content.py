@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 _LEFT_OUT = (
-    *("cli/", "datasets/", "report/", "statistics/"),
+    *("channel_weights/", "cli/", "datasets/", "report/", "statistics/"),
+    *("backbones/factors", "io/atomic", "io/resuming", "io/tables"),
+    *("scoring/agreement", "scoring/scores", "weights/fetching", "weights/files"),
+    *("lazy", "names", "torchmetrics"),
     *(f"study/{name}" for name in ("analysis", "claims", "comparisons", "concatenated")),
-    *(f"study/{name}" for name in ("correlations", "describing", "description", "distances")),
+    *(f"study/{name}" for name in ("correlations", "description", "distances", "facts")),
     *(
         f"study/{name}"
         for name in ("judgements", "models", "plan", "rows", "running", "scopes", "settings")
     ),
-    *("agreement", "atomic", "factors", "fetching", "names", "relevance", "resuming", "scores"),
-    *("tables", "torchmetrics", "weights"),
 )
 """Code of the package that decides no value of a pair."""
 _RELEASES = ("torch", "torchvision", "timm", "numpy", "pillow")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_metrics import statistics
-from iqa_metrics.readahead import cores
+from iqa_metrics.io.readahead import cores
 from iqa_metrics.statistics import Bootstrap
 from iqa_metrics.study.concatenated import is_concatenated
 from iqa_metrics.study.distances import Floats, Measured, Series

@@ -6,8 +6,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from iqa_metrics.atomic import written_at_once
-from iqa_metrics.factors import Factors
+from iqa_metrics.backbones.factors import Factors
+from iqa_metrics.io.atomic import written_at_once
 from iqa_metrics.study.rows import TableError
 from iqa_metrics.study.settings import Statistics
 

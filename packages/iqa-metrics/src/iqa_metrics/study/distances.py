@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from iqa_metrics.atomic import written_at_once
+from iqa_metrics.io.atomic import written_at_once
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from iqa_metrics.calibration import calibrate
-from iqa_metrics.datasets.records import HigherIs
+from iqa_metrics.channel_weights.fitting import calibrate
+from iqa_metrics.datasets.opinions import HigherIs
 from iqa_metrics.study.content import code_digest
 from iqa_metrics.study.distances import Pairs
 from iqa_metrics.study.measuring import Keys
@@ -50,7 +50,7 @@ def held_out(
     key = key_of(
         {
             "reading": RELEVANCE,
-            "code": code_digest("statistics/"),
+            "code": code_digest("channel_weights/", "statistics/"),
             "squares": [list(keys.of[squares_of(layer)]) for layer in layers],
             "opinion": [repr(value) for value in pairs.opinion.tolist()],
             "references": list(pairs.references),

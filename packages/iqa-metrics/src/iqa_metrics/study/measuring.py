@@ -11,18 +11,18 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from iqa_metrics.batches import BatchScorer, Outcome
-from iqa_metrics.datasets.records import OpinionDatabase, OpinionPair
+from iqa_metrics.datasets.opinions import OpinionDatabase, OpinionPair
+from iqa_metrics.io.readahead import WINDOW, cores, read_ahead
+from iqa_metrics.io.tables import Pair
 from iqa_metrics.metrics import create_metric, resolve
 from iqa_metrics.metrics.contract import PairModule
-from iqa_metrics.readahead import WINDOW, cores, read_ahead
+from iqa_metrics.scoring.batches import BatchScorer, Outcome
 from iqa_metrics.study.content import code_digest, network_digest
 from iqa_metrics.study.distances import Pairs
 from iqa_metrics.study.plan import RELEVANCE, Network, Plan
 from iqa_metrics.study.readings import ELEMENTS, SQUARES, Readings, squares_of
 from iqa_metrics.study.store import Block, Store, joined, key_of
-from iqa_metrics.tables import Pair
-from iqa_metrics.weights import sha256_of
+from iqa_metrics.weights.files import sha256_of
 
 _FORMAT = 1
 

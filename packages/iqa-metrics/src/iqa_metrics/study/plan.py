@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iqa_metrics.backbones import Backbone
-from iqa_metrics.datasets.records import OpinionDatabase
-from iqa_metrics.factors import UNTRAINED
+from iqa_metrics.backbones.factors import UNTRAINED
+from iqa_metrics.datasets.opinions import OpinionDatabase
 from iqa_metrics.metrics import parse_spec
 from iqa_metrics.names import lookup
 from iqa_metrics.readouts import Readout, readout
 from iqa_metrics.study.rows import POOLED
 from iqa_metrics.study.settings import PlanError, Statistics
-from iqa_metrics.weights import WeightsError
+from iqa_metrics.weights.files import WeightsError
 
 NAMED, ALL = "named", "all"
 RELEVANCE = "weighted_euclidean"

@@ -50,7 +50,7 @@ from typing import Any
 
 from iqa_metrics.backbones import Backbone, backbone, read_record, select
 from iqa_metrics.datasets import OpinionDatabase, make_ladder, read_database, read_opinions
-from iqa_metrics.datasets.records import HIGHER_IS
+from iqa_metrics.datasets.opinions import HIGHER_IS
 from iqa_metrics.names import lookup
 from iqa_metrics.study.plan import ALL, NAMED, Layers, Network, Plan, here, network, with_controls
 from iqa_metrics.study.settings import PlanError, Statistics

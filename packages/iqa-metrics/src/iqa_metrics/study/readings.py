@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from iqa_metrics import readouts
 from iqa_metrics.backbones import Backbone
-from iqa_metrics.features import Reference
+from iqa_metrics.compute.features import Reference
 from iqa_metrics.metrics.trunks import NetworkModule, extractor_of
 
 ELEMENTS = "elements"

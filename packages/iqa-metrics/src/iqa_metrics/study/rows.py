@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from iqa_metrics.atomic import written_at_once
+from iqa_metrics.io.atomic import written_at_once
 
 POOLED = "pooled"
 """What stands for the database where several are taken together."""

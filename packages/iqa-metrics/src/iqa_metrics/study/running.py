@@ -8,16 +8,10 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from iqa_metrics.atomic import is_unfinished
-from iqa_metrics.devices import pick_device
+from iqa_metrics.compute.devices import pick_device
+from iqa_metrics.io.atomic import is_unfinished
 from iqa_metrics.metrics import Metric
 from iqa_metrics.study.analysis import Analysis, analyse
-from iqa_metrics.study.describing import (
-    described_baseline,
-    described_database,
-    described_network,
-    made_with,
-)
 from iqa_metrics.study.description import (
     DESCRIPTION,
     DescribedBaseline,
@@ -30,6 +24,12 @@ from iqa_metrics.study.distances import (
     Pairs,
     Series,
     written_distances,
+)
+from iqa_metrics.study.facts import (
+    described_baseline,
+    described_database,
+    described_network,
+    made_with,
 )
 from iqa_metrics.study.held_out import held_out
 from iqa_metrics.study.measuring import (

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from iqa_metrics.atomic import written_at_once
+from iqa_metrics.io.atomic import written_at_once
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from iqa_metrics import statistics
 from iqa_metrics.report import documents, figures, wording
 from iqa_metrics.report.documents import Picture
 from iqa_metrics.report.ranking import plain_models
-from iqa_metrics.report.records import Study
+from iqa_metrics.report.tables import Study
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.rows import Model
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from iqa_metrics import statistics
-from iqa_metrics.tables import SCORE_COLUMNS, PairsError
+from iqa_metrics.io.tables import SCORE_COLUMNS, PairsError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from iqa_metrics.tables import SCORE_COLUMNS, Pair, PairTable, csv_line, header_line
+from iqa_metrics.io.tables import SCORE_COLUMNS, Pair, PairTable, csv_line, header_line
 
 _REMEDY = "leave out --resume to score everything anew, which overwrites it"
 

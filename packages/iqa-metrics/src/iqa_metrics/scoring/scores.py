@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from iqa_metrics.batches import BatchScorer
-from iqa_metrics.decoding import ImageError
-from iqa_metrics.devices import pick_device
-from iqa_metrics.images import Background, ImageSource, read_image
+from iqa_metrics.compute.devices import pick_device
+from iqa_metrics.io.decoding import ImageError
+from iqa_metrics.io.images import Background, ImageSource, read_image
+from iqa_metrics.io.readahead import cores, read_ahead
+from iqa_metrics.io.tables import PAIR_COLUMNS, Pair, Score
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
-from iqa_metrics.readahead import cores, read_ahead
-from iqa_metrics.tables import PAIR_COLUMNS, Pair, Score
+from iqa_metrics.scoring.batches import BatchScorer
 
 
 def score(

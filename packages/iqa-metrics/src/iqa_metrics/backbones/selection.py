@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, overload
 
-from iqa_metrics.backbones.records import Backbone
-from iqa_metrics.factors import UNTRAINED, Factors
+from iqa_metrics.backbones.factors import UNTRAINED, Factors
+from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.names import lookup
 
 Record = TypeVar("Record", bound=Factors)

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from iqa_metrics.decoding import ImageError, size_of_file
-from iqa_metrics.images import MAX_PIXELS, Background, check_pair, read_image
-from iqa_metrics.tables import Pair
+from iqa_metrics.io.decoding import ImageError, size_of_file
+from iqa_metrics.io.images import MAX_PIXELS, Background, check_pair, read_image
+from iqa_metrics.io.tables import Pair
 
 WINDOW = 64
 """Rows in a window."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from iqa_metrics.weights import WeightsError
+from iqa_metrics.weights.files import WeightsError
 
 State = Mapping[str, Any]
 """What a checkpoint holds: a state dict, or dicts around one."""

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iqa_metrics.decoding import ImageError
+from iqa_metrics.io.decoding import ImageError
+from iqa_metrics.io.readahead import LoadedPair, Part, reason
+from iqa_metrics.io.tables import Score
 from iqa_metrics.metrics.contract import PairModule, SharedReference
-from iqa_metrics.readahead import LoadedPair, Part, reason
-from iqa_metrics.tables import Score
 
 Outcome = tuple[Any, str]
 """A value, or a list of them from what reads several at once; or None, and the reason."""

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from iqa_metrics.backbones.factors import UNTRAINED, Factors
 from iqa_metrics.backbones.layers import Layer, Names, blocks, every_module, measured, unknown_layer
 from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
-from iqa_metrics.checkpoints import State, Unfilled, load
-from iqa_metrics.factors import UNTRAINED, Factors
 from iqa_metrics.names import lookup
-from iqa_metrics.weights import WeightsFile
+from iqa_metrics.weights.checkpoints import State, Unfilled, load
+from iqa_metrics.weights.files import WeightsFile
 
 
 def check_name(name: str) -> None:
@@ -29,7 +29,7 @@ def check_name(name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone(Factors):
-    """A network, with its :class:`~iqa_metrics.factors.Factors`.
+    """A network, with its :class:`~iqa_metrics.backbones.factors.Factors`.
 
     Attributes
     ----------

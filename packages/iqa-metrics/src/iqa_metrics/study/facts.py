@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from iqa_metrics.backbones import backbone
-from iqa_metrics.factors import Factors
+from iqa_metrics.backbones.factors import Factors
 from iqa_metrics.metrics import METRICS, Metric, needs, resolve
 from iqa_metrics.metrics.specs import DeepSpec
 from iqa_metrics.study.concatenated import JOIN

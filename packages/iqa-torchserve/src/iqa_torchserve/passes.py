@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iqa_metrics import Metric, resolve
-from iqa_metrics.batches import Outcome
 from iqa_metrics.metrics import DeepDistance
 from iqa_metrics.metrics.contract import PairModule
 from iqa_metrics.metrics.together import DistancesTogether
+from iqa_metrics.scoring.batches import Outcome
 
 
 @dataclass(frozen=True)
-class Plan:
+class Passes:
     """What computes the metrics that a batch asks for.
 
     Attributes
@@ -32,7 +32,7 @@ class Plan:
     labels: dict[str, str]
 
     @classmethod
-    def of(cls, metrics: Mapping[str, Metric], wanted: Sequence[Sequence[str]]) -> "Plan":
+    def of(cls, metrics: Mapping[str, Metric], wanted: Sequence[Sequence[str]]) -> "Passes":
         """Plan for requests that want these specs; metrics that share a network go together."""
         asked = {spec for specs in wanted for spec in specs}
         groups: dict[int, list[str]] = {}
@@ -40,18 +40,18 @@ class Plan:
             if spec in asked:
                 shared = metric.extractor if isinstance(metric, DeepDistance) else metric
                 groups.setdefault(id(shared), []).append(spec)
-        plan = cls({}, {}, {}, {})
+        passes = cls({}, {}, {}, {})
         for specs in groups.values():
             name, chosen = " ".join(specs), [metrics[spec] for spec in specs]
             together = [metric for metric in chosen if isinstance(metric, DeepDistance)]
             several = len(specs) > 1
-            place = len(plan.modules)
-            plan.modules[name] = DistancesTogether(together) if several else chosen[0]
-            plan.labels[name] = network_of(str(resolve(specs[0]))) if several else specs[0]
+            place = len(passes.modules)
+            passes.modules[name] = DistancesTogether(together) if several else chosen[0]
+            passes.labels[name] = network_of(str(resolve(specs[0]))) if several else specs[0]
             for number, spec in enumerate(specs):
-                plan.places[spec] = place, number if several else None
-                plan.names[spec] = name
-        return plan
+                passes.places[spec] = place, number if several else None
+                passes.names[spec] = name
+        return passes
 
     def wanted(self, specs: Sequence[str]) -> frozenset[str]:
         """Return the names of the modules that give these specs."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from iqa_metrics.decoding import ImageError, decode_file, decode_pil
+from iqa_metrics.io.decoding import ImageError, decode_file, decode_pil
 
 ImageSource = Union[
     str,

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from iqa_metrics.report import documents, figures, wording
 from iqa_metrics.report.documents import Picture
 from iqa_metrics.report.ranking import plain_models
-from iqa_metrics.report.records import Agreement, Study
+from iqa_metrics.report.tables import Agreement, Study
 from iqa_metrics.study.rows import Model
 
 # Rises evenly in lightness, so that it reads in grey as well.

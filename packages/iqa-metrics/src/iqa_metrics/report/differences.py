@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from iqa_metrics.report import documents, figures, wording
 from iqa_metrics.report.documents import Picture, Table
-from iqa_metrics.report.records import Study
+from iqa_metrics.report.tables import Study
 from iqa_metrics.study.rows import Compared
 
 FACTORS = ("goal", "data", "architecture", "depth", "environment", "recipe")

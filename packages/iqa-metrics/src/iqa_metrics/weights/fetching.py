@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from iqa_metrics.atomic import written_at_once
-from iqa_metrics.weights import AnotherFileError, WeightsError, WeightsFile
+from iqa_metrics.io.atomic import written_at_once
+from iqa_metrics.weights.files import AnotherFileError, WeightsError, WeightsFile
 
 OFFLINE_VARIABLE = "IQA_OFFLINE"
 Progress = Callable[[int, int | None], None]

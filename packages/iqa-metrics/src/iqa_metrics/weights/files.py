@@ -1,9 +1,9 @@
 """Where a backbone's weights come from, and the check that they are those weights.
 
-Nothing here touches the network; :mod:`iqa_metrics.fetching` does, when it is told to. A file is
-looked for, in this order: inside a Python package that ships it; in the folders that the
-environment variable ``IQA_WEIGHTS`` lists; in torch's own hub cache. Its SHA-256 is checked each
-time before it is read: against the one that its publisher states or, where that is none, against
+Nothing here uses the internet; :mod:`iqa_metrics.weights.fetching` does, when it is told to. A file
+is looked for, in this order: inside a Python package that ships it; in the folders that the
+environment variable ``IQA_WEIGHTS`` lists; in torch's own hub cache. Its SHA-256 is checked every
+time before it is read: against the one that its publisher states or, where there is none, against
 the one that was recorded when the file was first seen.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from iqa_metrics.atomic import written_at_once
+from iqa_metrics.io.atomic import written_at_once
 
 FOLDERS_VARIABLE = "IQA_WEIGHTS"
 
@@ -51,7 +51,7 @@ class WeightsFile:
     source
         Who published it.
     url
-        Where :func:`iqa_metrics.fetching.fetch` gets it, or None.
+        Where :func:`iqa_metrics.weights.fetching.fetch` gets it, or None.
     package
         Name of the Python package that holds it where that is installed, or None.
     inside

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from iqa_metrics.factors import UNTRAINED
+from iqa_metrics.backbones.factors import UNTRAINED
 from iqa_metrics.report import documents, figures, wording
 from iqa_metrics.report.documents import Picture
-from iqa_metrics.report.records import Agreement, Study
+from iqa_metrics.report.tables import Agreement, Study
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.rows import Correlation
 

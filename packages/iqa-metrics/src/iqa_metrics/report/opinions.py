@@ -7,7 +7,7 @@ from iqa_metrics import statistics
 from iqa_metrics.report import documents, figures, wording
 from iqa_metrics.report.distances import Points
 from iqa_metrics.report.documents import Picture
-from iqa_metrics.report.records import Study
+from iqa_metrics.report.tables import Study
 from iqa_metrics.statistics import Logistic
 from iqa_metrics.study.description import DescribedDatabase
 from iqa_metrics.study.distances import Series

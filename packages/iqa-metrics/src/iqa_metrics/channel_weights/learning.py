@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from iqa_metrics import readouts
-from iqa_metrics.atomic import written_at_once
 from iqa_metrics.backbones import Backbone
-from iqa_metrics.calibration import Calibration, by_layer, calibrate, check_references
-from iqa_metrics.checkpoints import digest_of
-from iqa_metrics.datasets.records import DatasetError, OpinionDatabase, Problem
-from iqa_metrics.decoding import ImageError
-from iqa_metrics.features import Reference
+from iqa_metrics.channel_weights.fitting import Calibration, by_layer, calibrate, check_references
+from iqa_metrics.compute.features import Reference
+from iqa_metrics.datasets.opinions import DatasetError, OpinionDatabase, Problem
+from iqa_metrics.io.atomic import written_at_once
+from iqa_metrics.io.decoding import ImageError
+from iqa_metrics.io.readahead import cores, read_ahead
+from iqa_metrics.io.tables import Pair
 from iqa_metrics.metrics.contract import exact_arithmetic
 from iqa_metrics.metrics.deep import DeepDistance
-from iqa_metrics.readahead import cores, read_ahead
-from iqa_metrics.tables import Pair
-from iqa_metrics.weights import WeightsError, sha256_of
+from iqa_metrics.weights.checkpoints import digest_of
+from iqa_metrics.weights.files import WeightsError, sha256_of
 
 READOUT = "weighted_euclidean"
 _FORMAT = "iqa-metrics channel weights, 1"
@@ -75,7 +75,7 @@ def learn_relevance(
     device
         Where the network runs.
     folds, draws, seed
-        As for :func:`iqa_metrics.calibration.calibrate`.
+        As for :func:`iqa_metrics.channel_weights.fitting.calibrate`.
     workers
         Threads that decode images; by default one a core.
     progress

@@ -1,0 +1,11 @@
+from .catalogue import BACKBONES as BACKBONES
+from .catalogue import all_backbones as all_backbones
+from .catalogue import backbone as backbone
+from .catalogue import read_record as read_record
+from .layers import Layer as Layer
+from .record import Backbone as Backbone
+from .scaling import InputScaling as InputScaling
+from .selection import FACTORS as FACTORS
+from .selection import Comparison as Comparison
+from .selection import comparisons as comparisons
+from .selection import select as select

@@ -1,0 +1,1 @@
+"""Weights: where they are found, how they are fetched and checked, and how a network is filled."""
