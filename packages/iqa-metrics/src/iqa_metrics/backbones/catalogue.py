@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from iqa_metrics.backbones.efficientnet_lite import efficientnet_lites
-from iqa_metrics.backbones.layers import blocks
+from iqa_metrics.backbones.finding import blocks
 from iqa_metrics.backbones.perceptnet import perceptnet
-from iqa_metrics.backbones.record import Backbone
+from iqa_metrics.backbones.record import Backbone, itself
 from iqa_metrics.backbones.record_files import record_in, user_backbones
 from iqa_metrics.backbones.scaling import AS_IT_IS
 from iqa_metrics.backbones.timm_models import PREFIX, timm_backbone
@@ -35,7 +35,7 @@ _PERCEPTNET = Backbone(
         ),
     ),
     build=perceptnet,
-    trunk=lambda network: network,
+    trunk=itself,
     names=blocks,
     note="partly trained: its normalisations are still at their first values",
 )

@@ -1,6 +1,5 @@
 """The pretrained network under a metric: the catalogue's, or the caller's own."""
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from iqa_metrics.backbones import Backbone, Layer
-from iqa_metrics.backbones.layers import SURELY_ENOUGH
+from iqa_metrics.backbones.layers import SURELY_ENOUGH, only_size
+from iqa_metrics.backbones.probing import copied
 from iqa_metrics.compute.features import FeatureExtractor, Reference
-from iqa_metrics.compute.folding import folded, with_fewer_multiplications
+from iqa_metrics.compute.folding import folded
+from iqa_metrics.compute.winograd import with_fewer_multiplications
 from iqa_metrics.metrics.contract import PairModule
 from iqa_metrics.weights.checkpoints import Unfilled
 
@@ -61,7 +62,9 @@ def extractor_of(
         network = record.network(None if weights is None else Path(weights))
     modules = {layer.name: layer.module for layer in chosen}
     forms = {layer.name: layer.form for layer in chosen}
-    fast = with_fewer_multiplications(folded(network, keep=modules.values()))
+    side = only_size(chosen) or SURELY_ENOUGH
+    images = (1, record.scaling.channels, side, side)
+    fast = with_fewer_multiplications(folded(network, list(modules.values()), images))
     return FeatureExtractor(fast, modules, record.scaling, forms)
 
 
@@ -98,7 +101,7 @@ def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn
     _check_architecture(trunk, pattern, record)
     if any(tensor.is_meta for tensor in trunk.state_dict().values()):
         raise ValueError("trunk: its parameters are on the meta device and have no values")
-    return copy.deepcopy(trunk).eval().requires_grad_(False)
+    return copied(trunk).eval().requires_grad_(False)
 
 
 class NetworkModule(PairModule):
