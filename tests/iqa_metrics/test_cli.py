@@ -220,7 +220,11 @@ def served(tmp_path, monkeypatch):
 def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     result = iqa("weights", "where", "mine")
     assert result.exit_code == 1
-    for words in ("mine.pth is not on this machine", "iqa weights fetch mine.pth", "http://127.0.0.1"):
+    for words in (
+        "mine.pth is not on this machine",
+        "iqa weights fetch mine.pth",
+        "http://127.0.0.1",
+    ):
         assert words in result.stderr
     result = iqa("score", *files, "-m", "mine:fire9:rmse")
     assert result.exit_code == 2
@@ -251,7 +255,7 @@ def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     result = iqa("weights", "add", "psnr", served / "mine.pth")
     assert (result.exit_code, "psnr needs no weights" in result.stderr) == (2, True)
     result = iqa("weights", "add", "lpips_alex", served / "mine.pth")
-    assert (result.exit_code, "say which of the files" in result.stderr) == (2, True)
+    assert (result.exit_code, "name the one that this file is" in result.stderr) == (2, True)
 
 
 def test_backbones_are_listed_by_their_factors(served):
