@@ -43,11 +43,11 @@ def test_anything_else_is_refused_with_a_container_error(body):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({0: 0x58}, "begin with b'IQAR'"),
+        ({0: 0x58}, "expected b'IQAR'"),
         ({4: 2}, "version 2, expected 1"),
         ({5: 2}, "flags 0x02"),
         ({8: 1}, "1 images"),
-        ({14: 0xFF}, "a metric is no text"),
+        ({14: 0xFF}, "is not UTF-8"),
     ],
 )
 def test_what_is_wrong_is_said(change, words):

@@ -63,7 +63,7 @@ JSON = {"reference": TEXT, "distorted": TEXT}
         ({**GOOD, "refrence": b"a"}, "unknown field 'refrence'"),
         ({**GOOD, "body": b"a"}, "unknown field 'body'"),
         ({**GOOD, "distorted_1": b"a"}, "either distorted, or distorted_1"),
-        ({"reference": b"a", "distorted_2": b"a"}, "without a gap"),
+        ({"reference": b"a", "distorted_2": b"a"}, "without gaps"),
         ({"reference": b"a", "distorted_0": b"a"}, "unknown field 'distorted_0'"),
         ({**GOOD, "reference": "/etc/passwd"}, "got text"),
         ({**GOOD, "metric": b"\xff\xfe"}, "UTF-8"),
@@ -83,7 +83,7 @@ JSON = {"reference": TEXT, "distorted": TEXT}
         ({"body": {**JSON, "metric": ["psnr", 3]}}, "expected text, got int"),
         ({"body": {**JSON, "map": "true"}}, "expected true or false, got str"),
         ({"body": {**JSON, "maps": True}}, "unknown field 'maps'"),
-        ({"body": b"IQAR"}, "cut off: 4 bytes"),
+        ({"body": b"IQAR"}, "cut off: got 4 bytes"),
     ],
 )
 def test_what_is_wrong_is_said(data, words):

@@ -85,7 +85,7 @@ def test_a_folder_of_something_else_is_left_alone(archive, tmp_path):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "mine.log").write_text("precious")
     tmp_path.chmod(0o755)
-    with pytest.raises(ServerError, match="in use for something else"):
+    with pytest.raises(ServerError, match="is used for something else"):
         start(ServerConfig(archive, state=tmp_path, port=free_port(PORTS)))
     assert servers.stop(tmp_path) is False
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
@@ -150,7 +150,7 @@ def test_of_two_starts_at_once_one_is_refused(archive, tmp_path):
     try:
         assert sorted(process.returncode for process in both) == [0, 2]
         refused = said[0] if both[0].returncode else said[1]
-        assert "under way" in refused or "runs already" in refused
+        assert "in progress" in refused or "already running" in refused
         assert len(java_of(state)) == 1
         assert RunningServer.find(state).worker_states() == ["READY"]
     finally:
@@ -178,9 +178,9 @@ def test_what_a_killed_server_left_is_removed(archive, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"host": "192.0.2.1", "tokens": False}, "without tokens listens on 127.0.0.1 alone"),
+        ({"host": "192.0.2.1", "tokens": False}, "without tokens can only listen on 127.0.0.1"),
         ({"tls_key": "key.pem"}, "both a certificate and its key"),
-        ({"tls_key": "gone.pem", "tls_certificate": "gone.pem"}, "gone.pem is not there"),
+        ({"tls_key": "gone.pem", "tls_certificate": "gone.pem"}, "gone.pem does not exist"),
         ({"queue": 0}, "queue: expected more than 0"),
         ({"drain_seconds": -1}, "drain_seconds: expected 0 or more"),
     ],
@@ -202,7 +202,7 @@ def test_a_host_that_is_none_is_refused(archive, host):
 
 
 def test_a_second_start_in_the_same_folder_is_refused(server, archive):
-    with pytest.raises(ServerError, match="runs already"):
+    with pytest.raises(ServerError, match="is already running"):
         start(ServerConfig(archive, state=server.state, port=free_port(PORTS)))
     assert server.worker_states() == ["READY"]
 
@@ -229,7 +229,7 @@ def test_what_is_missing_is_named(archive, tmp_path, monkeypatch):
         start(ServerConfig(archive, state=tmp_path, port=free_port(PORTS)))
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(launching.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ServerError, match="TorchServe is missing"):
+    with pytest.raises(ServerError, match="TorchServe is not installed"):
         start(ServerConfig(archive, state=tmp_path, port=free_port(PORTS)))
 
 
@@ -267,7 +267,7 @@ def test_the_command_line_from_build_to_stop(tmp_path, monkeypatch, photographs)
     reference.write_bytes(encoded(photographs["coffee"]))
     distorted.write_bytes(encoded(photographs["coffee"], "JPEG", quality=10))
     result = serve("score", reference, distorted)
-    assert (result.exit_code, "no server runs here" in result.stderr) == (2, True)
+    assert (result.exit_code, "no server is running here" in result.stderr) == (2, True)
     assert serve("start").exit_code == 2
     assert serve("build", "-m", "psnr", "-m", "default").stdout.strip() == "model_store/iqa.mar"
     assert (serve("status").exit_code, serve("status").stdout) == (1, "not running\n")
@@ -402,13 +402,13 @@ def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, mo
 
             # One that can't be loaded is refused while the old one serves on.
             broken = with_another_metric(current, tmp_path / "broken.mar", "mobilenet_v2:head:rmse")
-            with pytest.raises(ArchiveError, match="goes on as it was"):
+            with pytest.raises(ArchiveError, match="keeps running as it was"):
                 restart(state, broken)
             assert RunningServer.find(state).pid == second.pid
 
-            # One that loads but does not get ready: the old one serves again.
+            # One that loads but does not get ready: the old one is served again.
             monkeypatch.setattr(servers, "_try_out", lambda path: None)
-            with pytest.raises(ServerError, match=r"(?s)iqa 1.1 serves again.*mobilenet_v2"):
+            with pytest.raises(ServerError, match=r"(?s)iqa 1.1 is served again.*mobilenet_v2"):
                 restart(state, broken)
             assert client.score(image, image, "psnr").value == float("inf")
 
@@ -416,7 +416,7 @@ def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, mo
             monkeypatch.chdir(tmp_path)
             assert roll_back(Path("state")).version == "1.0"
             assert client.score(image, image, "ssim").value == 1
-            with pytest.raises(ServerError, match="first archive that is kept"):
+            with pytest.raises(ServerError, match="oldest archive that was kept"):
                 roll_back(state)
             assert restart(state).version == "1.0"
             assert client.score(image, image, "ssim").value == 1

@@ -80,7 +80,7 @@ def test_a_folder_is_locked_by_one_at_a_time(tmp_path):
     assert not is_locked(state)
     with locked(state):
         assert is_locked(state)
-        with pytest.raises(ServerError, match="under way"), locked(state):
+        with pytest.raises(ServerError, match="in progress"), locked(state):
             pass
     assert not is_locked(state)
     assert (state / MARK).stat().st_size == 0

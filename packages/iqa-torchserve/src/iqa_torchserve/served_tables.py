@@ -1,4 +1,4 @@
-"""A table of pairs scored by a server: several requests at a time, rows in order, resumable."""
+"""Score a table of pairs with a server: several requests at a time, rows in order, resumable."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,27 +18,27 @@ from iqa_torchserve.protocol import STATUSES
 TOGETHER = 8
 """Most distorted images of one reference in a request."""
 REQUEST_BYTES = 16 * 2**20
-"""Most bytes of image files in a request of more than one pair."""
+"""Most bytes of image files in a request with more than one pair."""
 _FINAL = frozenset({code for code, status in STATUSES.items() if status < 500} | {"internal"})
-"""Codes that are an answer about a pair. With others the table is left as it is, to go on with."""
+"""Codes that are final results of a pair. After any other, the table is left to be resumed."""
 _AGAIN, _ATTEMPTS = ("failed", "overloaded"), 3
-"""What may be another pair's fault, and how often it is asked for."""
+"""Codes that another pair may have caused, and how many times such a pair is requested."""
 
 
 @dataclass
 class ServedTable:
-    """A table of pairs, its table of scores, and how far that is.
+    """A table of pairs, its table of scores, and the progress.
 
     Attributes
     ----------
     table
         The pairs.
     out
-        The scores' file.
+        The file of the scores.
     metrics
-        Specs.
+        The metrics' specs.
     kept
-        What of an earlier run stays.
+        What is kept of an earlier run.
     total, done, failed
         Numbers of rows.
     """
@@ -53,30 +53,30 @@ class ServedTable:
 
     @classmethod
     def open(cls, pairs: Path, out: Path, metrics: Sequence[str], *, resume: bool) -> "ServedTable":
-        """Check both tables. Nothing is changed.
+        """Check both tables without changing them.
 
         Raises
         ------
         PairsError, ResumeError, UnknownNameError, ValueError
-            If a table or a spec is not what it should be.
+            If a table or a spec is invalid.
         """
         table = PairTable.open(pairs)
         names = tuple(dict.fromkeys(str(parse_spec(spec)) for spec in metrics))
         if out.exists() and out.samefile(pairs):
-            raise ValueError(f"--out is the table of pairs itself, {pairs}; name another file")
+            raise ValueError(f"--out is the table of pairs itself, {pairs}; use another file")
         kept = written(out, table, names, 1) if resume else Written()
         total = len(table) * len(names)
         return cls(table, out, names, kept, total, kept.pairs * len(names), kept.failed)
 
     def write(self, client: Client, *, in_flight: int) -> Iterator[Score]:
-        """Score the pairs that are left, yielding each row once it is written.
+        """Score the remaining pairs and yield each row after it was written.
 
-        Consecutive pairs of one reference share requests.
+        Consecutive pairs with the same reference share requests.
 
         Raises
         ------
         ServeError
-            If the server can't be reached or does not let us in; rows that were written stay.
+            If the server can't be reached or refuses the token; rows that were written are kept.
         ValueError
             If the table of scores can't be written.
         """
@@ -103,7 +103,7 @@ class ServedTable:
                 yield from rows
 
     def _answer(self, client: Client, group: list[Pair]) -> list[Score]:
-        """Return the rows of pairs that share a reference."""
+        """Return the rows of a group of pairs that share a reference."""
         outcomes: dict[int, Sequence[Outcome | str]] = {}
         images: dict[int, bytes] = {}
         reference = b""
@@ -137,7 +137,7 @@ class ServedTable:
             open_ = [error for error in errors if error.code not in _FINAL]
             if not open_:
                 break
-            # The client has tried again already where the server is not there at all.
+            # If the server can't be reached at all, the client has already tried again.
             if open_[0].code not in _AGAIN or attempt == _ATTEMPTS - 1:
                 raise open_[0]
         whole = len(errors) == len(distorted) * len(self.metrics)
@@ -148,18 +148,18 @@ class ServedTable:
 
 
 class _UnreadableError(ValueError):
-    """A row without images; the message begins with a code."""
+    """The images of a row can't be read; the message begins with a code."""
 
 
 def _groups(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    """Put consecutive pairs of one reference together, up to a few."""
+    """Group consecutive pairs that share a reference, up to a few per group."""
     for _, alike in groupby(pairs, key=lambda pair: pair.reference):
         while group := list(islice(alike, TOGETHER)):
             yield group
 
 
 def _requests(images: dict[int, bytes], reference_bytes: int) -> Iterator[list[int]]:
-    """Cut a group where a request would have too many bytes."""
+    """Cut a group into requests that do not have too many bytes."""
     numbers: list[int] = []
     size = reference_bytes
     for number, image in images.items():
