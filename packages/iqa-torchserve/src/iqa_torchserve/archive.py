@@ -31,7 +31,7 @@ HANDLER = "full_reference.py"
 MODEL_CONFIG = "model-config.yaml"
 CONTENTS = "iqa-archive.json"
 MANIFEST = "MAR-INF/MANIFEST.json"
-FORMAT = 2
+FORMAT = 3
 
 DEFAULT_METRICS = ("default", "psnr", "ssim")
 # What zipfile raises on a damaged file; NotImplementedError, a RuntimeError, on a damaged method.
@@ -59,8 +59,8 @@ class Contents:
         What a server takes.
     files
         Names of the files that scoring reads, and their SHA-256.
-    relevance
-        Specs to the files with their learned weights of channels, where they have some.
+    channel_weights
+        Specs to the files with their learned channel weights, where they have some.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Contents:
     metrics: tuple[str, ...]
     limits: Limits
     files: Mapping[str, str]
-    relevance: Mapping[str, str] = field(default_factory=dict)
+    channel_weights: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_archive(
@@ -77,7 +77,7 @@ def build_archive(
     name: str = "iqa",
     version: str = "1.0",
     metrics: Sequence[str] = DEFAULT_METRICS,
-    relevance: Sequence[str | Path] = (),
+    channel_weights: Sequence[str | Path] = (),
     limits: Limits | None = None,
 ) -> Path:
     """Build a model archive and return its path, ``folder/NAME.mar``.
@@ -92,9 +92,9 @@ def build_archive(
         The model's version: digits with dots between them, such as ``1.2``.
     metrics
         Specs of the metrics that the archive serves, the one to use by default first.
-    relevance
-        Files of learned channel weights, which ``iqa calibrate`` wrote: their metrics are served,
-        too, by their specs.
+    channel_weights
+        Files written by ``iqa channel-weights learn``: their metrics are served, too, by their
+        specs.
     limits
         What a server takes; by default :class:`Limits`' own.
 
@@ -106,16 +106,16 @@ def build_archive(
         If a spec names nothing.
     """
     _check_name(name, version)
-    if not (metrics or relevance):
+    if not (metrics or channel_weights):
         raise ArchiveError("metrics: expected at least one spec, got none")
     specs = tuple(dict.fromkeys(str(iqa_metrics.parse_spec(spec)) for spec in metrics))
-    learned = _learned(relevance, specs)
+    learned = _learned(channel_weights, specs)
     entries = {file: (handlers_folder() / file).read_bytes() for file in (HANDLER, MODEL_CONFIG)}
     packed = [_packed(spec) for spec in specs] + [_packed_trunk(spec) for spec in learned]
     for file, pack in (item for files in packed for item in files.items()):
         if file not in entries:
             entries[file] = pack()
-    names = {spec: f"relevance-{at}.safetensors" for at, spec in enumerate(learned, start=1)}
+    names = {spec: f"channel-weights-{at}.safetensors" for at, spec in enumerate(learned, start=1)}
     entries |= {names[spec]: data for spec, data in learned.items()}
     entries[CONTENTS] = _json_bytes(
         {
@@ -123,7 +123,7 @@ def build_archive(
             "name": name,
             "version": version,
             "metrics": [*specs, *learned],
-            **({"relevance": names} if names else {}),
+            **({"channel_weights": names} if names else {}),
             "limits": (limits or Limits()).as_json(),
             "made_with": {"iqa_metrics": iqa_metrics.__version__, "iqa_torchserve": __version__},
             "files": {file: hashlib.sha256(data).hexdigest() for file, data in entries.items()},
@@ -186,7 +186,7 @@ def weights_of(contents: Contents) -> dict[str, dict[str, str]]:
     """Return the files that each metric of an archive reads, with their SHA-256."""
     found = {}
     for spec in contents.metrics:
-        names = [*_names(iqa_metrics.needs(spec)), contents.relevance.get(spec)]
+        names = [*_names(iqa_metrics.needs(spec)), contents.channel_weights.get(spec)]
         found[spec] = {name: contents.files[name] for name in names if name is not None}
     return found
 
@@ -198,8 +198,8 @@ def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
     metrics: dict[str, iqa_metrics.Metric] = {}
     for spec in contents.metrics:
         weights, calibration = _names(iqa_metrics.needs(spec))
-        if spec in contents.relevance:
-            metrics[spec] = _weighted(spec, folder, contents.relevance[spec])
+        if spec in contents.channel_weights:
+            metrics[spec] = _weighted(spec, folder, contents.channel_weights[spec])
             continue
         metrics[spec] = iqa_metrics.create_metric(
             spec,
@@ -220,14 +220,15 @@ def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
 
 def _weighted(spec: str, folder: Path, file: str) -> "Metric":
     """Make a metric of learned channel weights, in the archive's own network."""
-    from iqa_metrics.channel_weights.learning import read_relevance
+    from iqa_metrics.channel_weights import read_channel_weights
 
     needs = iqa_metrics.needs(spec)
     weights, _ = _names(needs)
     if weights is None or needs.backbone is None:
         raise ArchiveError(f"{file}: {spec} has no network")
     trunk = iqa_metrics.backbone(needs.backbone).network(folder / weights)
-    return read_relevance(folder / file, trunk=trunk).metric
+    metric: Metric = read_channel_weights(folder / file, trunk=trunk).metric
+    return metric
 
 
 def handlers_folder() -> Path:
@@ -285,17 +286,19 @@ def _packed_trunk(spec: str) -> dict[str, Callable[[], bytes]]:
 
 def _learned(files: Sequence[str | Path], specs: Sequence[str]) -> dict[str, bytes]:
     """Return the metrics of files of channel weights: specs to the files' content."""
-    from iqa_metrics.channel_weights.learning import read_relevance
+    from iqa_metrics.channel_weights import read_channel_weights
 
     found: dict[str, bytes] = {}
     for file in files:
         try:
-            spec = read_relevance(file).metric.name  # what can't be made here can't be made there
+            spec = read_channel_weights(
+                file
+            ).metric.name  # what can't be made here can't be made there
             data = Path(file).read_bytes()
         except (OSError, ValueError, iqa_metrics.WeightsError) as error:
-            raise ArchiveError(f"relevance {file}: {error}") from error
+            raise ArchiveError(f"channel weights {file}: {error}") from error
         if spec in found or spec in specs:
-            raise ArchiveError(f"relevance {file}: another metric is {spec} already")
+            raise ArchiveError(f"channel weights {file}: another metric is {spec} already")
         found[spec] = data
     return found
 
@@ -337,12 +340,12 @@ def _checked_contents(files: Mapping[str, Callable[[], bytes]]) -> Contents:
             tuple(said["metrics"]),
             Limits.from_json(said["limits"]),
             dict(said["files"]),
-            dict(said.get("relevance", {})),
+            dict(said.get("channel_weights", {})),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ArchiveError(f"{CONTENTS} can't be read ({error})") from error
     _check_name(contents.name, contents.version)
-    unknown = set(contents.relevance.values()) - set(contents.files)
+    unknown = set(contents.channel_weights.values()) - set(contents.files)
     if unknown:
         raise ArchiveError(f"{CONTENTS} names {', '.join(sorted(unknown))}, and no hash of it")
     for name, sha256 in contents.files.items():

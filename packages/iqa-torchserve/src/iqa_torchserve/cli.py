@@ -48,9 +48,9 @@ def build(
         Optional[list[str]],
         typer.Option("--metric", "-m", help="A spec to serve; the first is the default one."),
     ] = None,
-    relevance: Annotated[
+    channel_weights: Annotated[
         Optional[list[Path]],
-        typer.Option(help="Channel weights to serve, too, which 'iqa calibrate' wrote."),
+        typer.Option(help="A file of 'iqa channel-weights learn'; its metric is served, too."),
     ] = None,
     name: Annotated[str, typer.Option(help="The model's name.")] = "iqa",
     version: Annotated[str, typer.Option(help="The model's version, such as 1.2.")] = "1.0",
@@ -70,7 +70,7 @@ def build(
             name=name,
             version=version,
             metrics=metric or DEFAULT_METRICS,
-            relevance=relevance or (),
+            channel_weights=channel_weights or (),
             limits=Limits.parse(limit or []),
         )
     print(path)
@@ -349,33 +349,32 @@ def _score_table(
 ) -> None:
     from rich.progress import TimeRemainingColumn
 
-    from iqa_metrics.cli.console import counter
+    from iqa_metrics import score_table
+    from iqa_metrics.cli.console import SLOW_ROWS, counter, finish, stopped
     from iqa_torchserve.client import ServeError
-    from iqa_torchserve.served_tables import ServedTable
+    from iqa_torchserve.served_tables import ServedScorer
 
-    with _refusals():
-        table = ServedTable.open(pairs, out, metrics, resume=resume)
     try:
-        with _refusals(), counter(TimeRemainingColumn(), speed_estimate_period=600) as progress:
-            task = progress.add_task("scores", total=table.total, completed=table.done)
-            for _ in table.write(client, in_flight=in_flight):
-                progress.advance(task)
+        with _refusals(), counter(TimeRemainingColumn(), **SLOW_ROWS) as bar:
+            task = bar.add_task("scores")
+            scored = score_table(
+                pairs,
+                out,
+                metrics,
+                resume=resume,
+                scorer=ServedScorer(client, in_flight=in_flight),
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
     except KeyboardInterrupt:
-        _err.print(f"[red]stopped[/red] {escape(str(out))} keeps its rows: go on with --resume")
-        raise typer.Exit(EXIT_STOPPED) from None
+        stopped(str(out))
     except ServeError as error:
         _err.print(
             f"[red]error[/red] {error.code}: {escape(str(error))}\n{escape(str(out))} keeps its "
-            "rows: go on with --resume",
+            "rows; resume it with --resume",
             soft_wrap=True,
         )
         raise typer.Exit(EXIT_FAILED) from None
-    _err.print(
-        f"{table.total - table.failed} of {table.total} scores written to {out}", soft_wrap=True
-    )
-    if table.failed:
-        _err.print(f"[red]{table.failed} failed[/red]; column 'error' says why")
-        raise typer.Exit(EXIT_FAILED)
+    finish(scored.rows, scored.failed, str(out))
 
 
 def _client(url: str | None, model: str, verify: Path | None, state: Path | None) -> "Client":

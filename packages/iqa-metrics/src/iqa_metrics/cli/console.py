@@ -53,6 +53,25 @@ def where(files: Collection["WeightsFile"]) -> str:
     return "to fetch" if all(file.url for file in missing) else "by hand"
 
 
+SLOW_ROWS: dict[str, Any] = {"speed_estimate_period": 600}
+"""For bars of rows that come in parts, which may take minutes: the speed is that of many parts."""
+
+
+def stopped(out: str) -> NoReturn:
+    """Say that Ctrl-C stopped a table of scores, and exit."""
+    rest = f" {out} keeps its rows; resume it with --resume" if out else ""
+    err.print(f"[red]stopped[/red]{escape(rest)}", soft_wrap=True)
+    raise typer.Exit(EXIT_STOPPED) from None
+
+
+def finish(rows: int, failed: int, out: str) -> None:
+    """Say how many scores of a table were written, and exit if some failed."""
+    err.print(f"{rows - failed} of {rows} scores written to {out}", soft_wrap=True)
+    if failed:
+        err.print(f"[red]{failed} failed[/red]; column 'error' says why")
+        raise typer.Exit(EXIT_FAILED)
+
+
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
     """Print our own errors as one line; anything else is a bug and keeps its trace."""

@@ -10,15 +10,16 @@ lengths that are 0 or above 1e-18.
 from iqa_metrics.readouts.blocks import sharing
 from iqa_metrics.readouts.catalogue import READOUTS, Readout, readout
 from iqa_metrics.readouts.concatenation import CONCATENATIONS, Concatenation, weighted_sum
-from iqa_metrics.readouts.differences import channel_squares
 from iqa_metrics.readouts.numerics import elements
+from iqa_metrics.readouts.quantities import CHANNEL_SQUARES, ELEMENTS
 
 __all__ = [
+    "CHANNEL_SQUARES",
     "CONCATENATIONS",
+    "ELEMENTS",
     "READOUTS",
     "Concatenation",
     "Readout",
-    "channel_squares",
     "elements",
     "readout",
     "sharing",

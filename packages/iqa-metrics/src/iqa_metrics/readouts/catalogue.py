@@ -37,6 +37,8 @@ class Readout:
         As ``function``, with one value a position, ``[N, 1, ...]``; None where there are none.
     weighted
         Whether it takes a weight for each channel.
+    per_channel
+        Whether it gives a value for each channel, ``[N, C]``, and not one, ``[N]``.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Readout:
     joint: Joint | None = None
     map: Callable[..., Tensor] | None = None
     weighted: bool = False
+    per_channel: bool = False
 
 
 _STUDY = "Hernández-Cámara et al., arXiv:2302.13345"
@@ -199,6 +202,9 @@ READOUTS: tuple[Readout, ...] = (
 _BY_NAME: Mapping[str, Readout] = {readout.name: readout for readout in READOUTS}
 
 
-def readout(name: str) -> Readout:
-    """Return the readout of that name, or raise ``UnknownNameError`` with the nearest names."""
-    return lookup("readout", name, _BY_NAME)
+def readout(name: str | Readout) -> Readout:
+    """Return the readout of that name, or raise ``UnknownNameError`` with the nearest names.
+
+    A readout object is returned as it is.
+    """
+    return name if isinstance(name, Readout) else lookup("readout", name, _BY_NAME)
