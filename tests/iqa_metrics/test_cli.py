@@ -220,7 +220,7 @@ def served(tmp_path, monkeypatch):
 def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     result = iqa("weights", "where", "mine")
     assert result.exit_code == 1
-    for words in ("mine.pth is not here", "iqa weights fetch mine.pth", "http://127.0.0.1"):
+    for words in ("mine.pth is not on this machine", "iqa weights fetch mine.pth", "http://127.0.0.1"):
         assert words in result.stderr
     result = iqa("score", *files, "-m", "mine:fire9:rmse")
     assert result.exit_code == 2
@@ -229,7 +229,7 @@ def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     assert result.exit_code == 0, result.output
     path = result.stdout.strip()
     assert path == str(tmp_path / "mine.pth")
-    assert "states no SHA-256" in result.stderr
+    assert "has no published SHA-256" in result.stderr
     assert iqa("weights", "where", "mine").stdout.strip() == path
     assert iqa("weights", "verify", "mine").stdout.split() == ["mine.pth", "recorded"]
     listed = json.loads(iqa("weights", "list", "--here", "--json").stdout)
@@ -245,7 +245,7 @@ def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     assert rows["efficientnet-lite0-57934424.pth"]["against"] == "published"
     Path(path).unlink()
     result = iqa("weights", "add", "mine", tmp_path / "gone.pth")
-    assert (result.exit_code, "found none" in result.stderr) == (2, True)
+    assert (result.exit_code, "there is no such file" in result.stderr) == (2, True)
     assert iqa("weights", "add", "mine", served / "mine.pth").stdout.strip() == path
     assert iqa("weights", "verify", "mine").exit_code == 0
     result = iqa("weights", "add", "psnr", served / "mine.pth")

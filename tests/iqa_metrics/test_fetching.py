@@ -150,7 +150,7 @@ def test_a_download_that_is_cut_off_goes_on_where_it_was(server):
 def test_a_later_call_goes_on_with_what_an_earlier_one_left(server):
     file = weights(server.url("good.pth"))
     server.cuts = 9
-    with pytest.raises(WeightsError, match=r"bytes are kept, and the same command goes on"):
+    with pytest.raises(WeightsError, match=r"bytes are kept, and the same command resumes"):
         get(file)
     assert left_behind() == [".good.pth.part", ".good.pth.tag"]
     server.cuts, server.asked = 0, []
@@ -226,7 +226,7 @@ def test_a_download_that_can_not_be_recorded_is_kept(server, tmp_path, monkeypat
     file = replace(digest, folder=tmp_path / "mine")
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "a file"))
-    with pytest.raises(WeightsError, match="set TORCH_HOME to a folder that can be written to"):
+    with pytest.raises(WeightsError, match="set TORCH_HOME to a writable folder"):
         get(file)
     assert (tmp_path / "mine" / ".good.pth.part").read_bytes() == CONTENT
 
@@ -290,7 +290,7 @@ def test_proxies_of_the_environment_are_used(server, monkeypatch):
 
 def test_a_file_without_a_published_hash_is_recorded_and_compared_ever_after(server):
     file = weights(server.url("good.pth"), published=False)
-    with pytest.warns(FirstSightWarning, match="states no SHA-256"):
+    with pytest.warns(FirstSightWarning, match="has no published SHA-256"):
         path = get(file)
     assert file.recorded_sha256() == hashlib.sha256(CONTENT).hexdigest()
     assert (hub_folder() / "good.pth.sha256").read_text().endswith("  good.pth\n")
@@ -298,7 +298,7 @@ def test_a_file_without_a_published_hash_is_recorded_and_compared_ever_after(ser
         warnings.simplefilter("error")
         assert file.verified() == path
     path.write_bytes(b"other")
-    with pytest.raises(WeightsError, match=r"when it was first seen.*delete .*good\.pth\.sha256"):
+    with pytest.raises(WeightsError, match=r"when the file was first used.*delete .*good\.pth\.sha256"):
         file.verified()
     path.unlink()
     server.content = b"newer"
@@ -312,7 +312,7 @@ def test_a_file_that_is_added_is_checked_like_a_fetched_one(server, tmp_path):
     mine.write_bytes(b"other")
     with pytest.raises(WeightsError, match="damaged or another file"):
         add(file, mine)
-    with pytest.raises(WeightsError, match="found none"):
+    with pytest.raises(WeightsError, match="there is no such file"):
         add(file, tmp_path / "gone.pth")
     assert left_behind() == []
     mine.write_bytes(CONTENT)
@@ -323,7 +323,7 @@ def test_a_file_that_is_added_is_checked_like_a_fetched_one(server, tmp_path):
 def test_a_file_that_does_not_fit_the_disk_is_refused_before(server, monkeypatch):
     usage = module.shutil.disk_usage("/")
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(WeightsError, match=rf"needs {len(CONTENT)} bytes, and .* has 1000 left"):
+    with pytest.raises(WeightsError, match=rf"needs {len(CONTENT)} bytes, but .* has only 1000 free"):
         get(weights(server.url("good.pth")))
     assert left_behind() == []
 

@@ -199,7 +199,7 @@ def test_a_prefix_is_taken_off_and_the_hash_checked(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="damaged or another file"):
         read_record(path).network()
     path.write_text(text.replace(', sha256 = "SUM"', ""))
-    with pytest.warns(match="states no SHA-256"):
+    with pytest.warns(match="has no published SHA-256"):
         network = read_record(path).network()
     assert torch.equal(next(network.parameters()), next(whole.parameters()))
     path.write_text(text.replace('prefix = "net.", sha256 = "SUM"', 'prefix = "nothing."'))
@@ -229,7 +229,7 @@ def test_timms_networks_by_name(tmp_path, monkeypatch):
     save_file(whole.state_dict(), tmp_path / record.weights.filename)
     spec = "timm:resnet18.a1_in1k:layer2.1:euclidean"
     assert str(parse_spec(spec)) == spec
-    with pytest.warns(match="states no SHA-256"):
+    with pytest.warns(match="has no published SHA-256"):
         metric = create_metric(spec)
     x, y = torch.rand(2, 1, 3, 64, 64)
     seen = []
@@ -302,7 +302,7 @@ def test_what_no_file_holds_is_computed(tmp_path, monkeypatch):
     torch.manual_seed(0)
     whole = timm.create_model("swin_tiny_patch4_window7_224", pretrained=False).eval()
     save_file(whole.state_dict(), tmp_path / record.weights.filename)
-    with pytest.warns(match="states no SHA-256"):
+    with pytest.warns(match="has no published SHA-256"):
         network = record.network()
     images = torch.rand(1, 3, 224, 224)
     with torch.no_grad():
@@ -321,7 +321,7 @@ def test_users_files_may_share_a_name(tmp_path, monkeypatch):
             f'name = "mine{index}"\nnetwork = "squeezenet1_1"\ngoal = "tests"\n'
             'weights = {file = "model.safetensors"}\n'
         )
-        with pytest.warns(match="states no SHA-256"):
+        with pytest.warns(match="has no published SHA-256"):
             networks.append(read_record(folder / "record.toml").network())
     assert not torch.equal(*(next(network.parameters()) for network in networks))
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from material import encoded
 from typer.testing import CliRunner
 
-from iqa_metrics import PairTable, readahead
+from iqa_metrics import PairTable
 from iqa_metrics.cli import app
+from iqa_metrics.io import readahead
 from iqa_metrics.io.resuming import ResumeError, Written, written
 
 ROWS = 22
@@ -163,14 +164,14 @@ def changed_pairs(folder, tmp_path, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda header, rows: rows[1].__setitem__(1, "5.png"), "row 3 is no row of"),
-        (lambda header, rows: rows[1].__setitem__(1, "5.png"), "holds '1.png', expected '5.png'"),
+        (lambda header, rows: rows[1].__setitem__(1, "5.png"), "row 3 does not belong to"),
+        (lambda header, rows: rows[1].__setitem__(1, "5.png"), "is '1.png', expected '5.png'"),
         (lambda header, rows: rows.reverse(), "column 'reference'"),
-        (lambda header, rows: rows.insert(3, rows[0]), "row 7 is no row"),
+        (lambda header, rows: rows.insert(3, rows[0]), "row 7 does not belong"),
         (lambda header, rows: rows[2].__setitem__(2, "else"), "column 'note, of a kind'"),
-        (lambda header, rows: header.__setitem__(2, "mos"), "does not begin with the columns"),
-        (lambda header, rows: header.append("more"), "does not begin with the columns"),
-        (lambda header, rows: rows.__delitem__(slice(5, None)), "more than the 10 rows"),
+        (lambda header, rows: header.__setitem__(2, "mos"), "have the columns"),
+        (lambda header, rows: header.append("more"), "have the columns"),
+        (lambda header, rows: rows.__delitem__(slice(5, None)), "more rows than the 10"),
     ],
 )
 def test_a_changed_table_is_refused(folder, finished, tmp_path, change, words):

@@ -148,8 +148,8 @@ def test_a_carriage_return_survives(tmp_path):
     [
         (b"", "an empty file"),
         (b"ref,dist\n", "no column reference"),
-        (b"reference,distorted,value\n", "value of their own"),
-        (b"reference,distorted,a,a\n", "stands twice"),
+        (b"reference,distorted,value\n", "uses the column names value"),
+        (b"reference,distorted,a,a\n", "have the same name"),
         (b"\xff\xfe\x00", "not a CSV file in UTF-8"),
     ],
 )

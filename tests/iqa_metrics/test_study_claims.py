@@ -431,11 +431,11 @@ def test_distances_from_elsewhere_are_described_by_their_names(tmp_path):
 
 
 def judged_study(folder, asked):
-    """Images that people chose between, or called the same; a network sees them as they do."""
+    """A study of 2AFC or JND judgements; SSIM sees what people see, a network does not."""
     random = np.random.default_rng(0)
     n = 200
     worse = random.uniform(0, 1, (n, 2))
-    if asked == "choice":
+    if asked == "2afc":
         nearer = (worse[:, 1] < worse[:, 0]).astype(float)
         opinion = np.stack([1 - nearer, nearer], axis=1).reshape(-1)
         seen, references = worse.reshape(-1), [f"ref{i}" for i in range(n) for _ in range(2)]
@@ -463,15 +463,15 @@ def judged_study(folder, asked):
     )
 
 
-@pytest.mark.parametrize("asked", ["choice", "sameness"])
-def test_choices_and_samenesses_are_scored_their_own_way(asked, tmp_path):
+@pytest.mark.parametrize("asked", ["2afc", "jnd"])
+def test_2afc_and_jnd_judgements_have_scores_of_their_own(asked, tmp_path):
     judged_study(tmp_path, asked)
     found = analyse(tmp_path)
     assert not found.correlations and not found.models and not found.claims  # noqa: PT018
     rows = {(row.backbone, row.distortion): row for row in found.judgements}
     assert set(rows) == {(name, part) for name in ("ssim", "n") for part in ("", "blur", "cnn")}
     assert rows["ssim", ""].agreement == 1.0
-    chance = 0.5 if asked == "choice" else 0.4
+    chance = 0.5 if asked == "2afc" else 0.4
     assert rows["n", ""].agreement == pytest.approx(chance, abs=0.1)
     assert rows["n", ""].low < rows["n", ""].agreement < rows["n", ""].high
     assert rows["ssim", ""].n == 199
@@ -479,11 +479,11 @@ def test_choices_and_samenesses_are_scored_their_own_way(asked, tmp_path):
     page = write_report(tmp_path).read_text()
     assert "ssim does best" in page
     assert "judgements.csv" not in page
-    assert "Choices and samenesses" in page
+    assert "2AFC and JND judgements" in page
 
 
-def test_choices_that_are_not_two_a_reference_are_refused(tmp_path):
-    judged_study(tmp_path, "choice")
+def test_2afc_judgements_need_two_pairs_per_reference(tmp_path):
+    judged_study(tmp_path, "2afc")
     table = pq.read_table(tmp_path / "distances.parquet")
     fewer = table.filter(pa.compute.not_equal(table["distorted"], "d0"))
     pq.write_table(fewer, tmp_path / "distances.parquet")

@@ -1,4 +1,4 @@
-"""How each database is laid out, and read."""
+"""The layout and the reader of each database."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_metrics.datasets.bapps import (
-    CHOICE_COUNT,
-    CHOICES_BELOW,
-    SAMENESSES_BELOW,
-    choice_pairs,
-    sameness_pairs,
+    COUNT_2AFC,
+    FOLDER_2AFC,
+    FOLDER_JND,
+    pairs_2afc,
+    pairs_jnd,
 )
 from iqa_metrics.datasets.files import (
     lines_of,
@@ -32,13 +32,13 @@ from iqa_metrics.datasets.opinions import (
 )
 
 _BAPPS = "Zhang et al., CVPR 2018, arXiv:1801.03924"
-_BAPPS_LICENCE = "see the authors' repository; not to be passed on"
-_TID_LICENCE = "free for research; not to be passed on"
+_BAPPS_LICENCE = "see the authors' repository; not to be redistributed"
+_RESEARCH = "free for research; not to be redistributed"
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """A database's facts, what marks its folder, and the function that reads it."""
+    """A database's facts, the markers of its folder, and the function that reads it."""
 
     facts: DatabaseFacts
     markers: tuple[str, ...]
@@ -132,7 +132,7 @@ def _kadid(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Ite
 # CSIQ ---------------------------------------------------------------------------------------------
 
 _CSIQ_FILES = {
-    # What the sheet calls a distortion: the folder, and the middle of file names.
+    # The sheet's name of a distortion: its folder, and the middle part of its file names.
     "noise": ("awgn", "AWGN"),
     "awgn": ("awgn", "AWGN"),
     "blur": ("blur", "BLUR"),
@@ -179,7 +179,7 @@ def _live(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iter
         if found.size != total:
             why = f"expected {total} entries, got {found.size}"
             raise DatasetError(
-                f"{folder.path} is another database", [Problem("opinion", what, why)]
+                f"{folder.path} is not {facts.title}", [Problem("opinion", what, why)]
             )
     entry = 0
     for part, count in _LIVE_PARTS:
@@ -233,51 +233,76 @@ READERS: Mapping[str, _Reader] = {
     for reader in (
         _Reader(
             DatabaseFacts(
-                *("tid2008", "TID2008", "better", (0.0, 9.0), 25, 1700),
-                "Ponomarenko et al., Advances of Modern Radioelectronics 10, 2009",
-                _TID_LICENCE,
-                "mos_with_names.txt, reference_images/, distorted_images/",
+                name="tid2008",
+                title="TID2008",
+                higher_is="better",
+                range=(0.0, 9.0),
+                references=25,
+                pairs=1700,
+                source="Ponomarenko et al., Advances of Modern Radioelectronics 10, 2009",
+                licence=_RESEARCH,
+                layout="mos_with_names.txt, reference_images/, distorted_images/",
             ),
             ("mos_with_names.txt",),
             _tid(_TID2008_TYPES, 4),
         ),
         _Reader(
             DatabaseFacts(
-                *("tid2013", "TID2013", "better", (0.0, 9.0), 25, 3000),
-                "Ponomarenko et al., Signal Processing: Image Communication 30, 2015",
-                _TID_LICENCE,
-                "mos_with_names.txt, reference_images/, distorted_images/",
+                name="tid2013",
+                title="TID2013",
+                higher_is="better",
+                range=(0.0, 9.0),
+                references=25,
+                pairs=3000,
+                source="Ponomarenko et al., Signal Processing: Image Communication 30, 2015",
+                licence=_RESEARCH,
+                layout="mos_with_names.txt, reference_images/, distorted_images/",
             ),
             ("mos_with_names.txt",),
             _tid(_TID2013_TYPES, 5),
         ),
         _Reader(
             DatabaseFacts(
+                name="kadid10k",
+                title="KADID-10k",
                 # Its column is called dmos, and yet 5 is best.
-                *("kadid10k", "KADID-10k", "better", (1.0, 5.0), 81, 10125),
-                "Lin, Hosu and Saupe, QoMEX 2019",
-                "free for research; not to be passed on",
-                "dmos.csv, images/",
+                higher_is="better",
+                range=(1.0, 5.0),
+                references=81,
+                pairs=10125,
+                source="Lin, Hosu and Saupe, QoMEX 2019",
+                licence=_RESEARCH,
+                layout="dmos.csv, images/",
             ),
             ("dmos.csv",),
             _kadid,
         ),
         _Reader(
             DatabaseFacts(
-                *("csiq", "CSIQ", "worse", (0.0, 1.0), 30, 866),
-                "Larson and Chandler, Journal of Electronic Imaging 19(1), 2010",
-                "free for research; not to be passed on",
-                "csiq.DMOS.xlsx, src_imgs/, dst_imgs/",
+                name="csiq",
+                title="CSIQ",
+                higher_is="worse",
+                range=(0.0, 1.0),
+                references=30,
+                pairs=866,
+                source="Larson and Chandler, Journal of Electronic Imaging 19(1), 2010",
+                licence=_RESEARCH,
+                layout="csiq.DMOS.xlsx, src_imgs/, dst_imgs/",
             ),
             ("csiq.DMOS.xlsx",),
             _csiq,
         ),
         _Reader(
             DatabaseFacts(
-                *("live", "LIVE Release 2", "worse", (0.0, 100.0), 29, 779),
-                "Sheikh, Sabir and Bovik, IEEE TIP 15(11), 2006",
-                "free with its notice, which must stay with the images",
-                "dmos_realigned.mat, refnames_all.mat, refimgs/, jp2k/, jpeg/, wn/, gblur/, "
+                name="live",
+                title="LIVE Release 2",
+                higher_is="worse",
+                range=(0.0, 100.0),
+                references=29,
+                pairs=779,
+                source="Sheikh, Sabir and Bovik, IEEE TIP 15(11), 2006",
+                licence="free with its notice, which must stay with the images",
+                layout="dmos_realigned.mat, refnames_all.mat, refimgs/, jp2k/, jpeg/, wn/, gblur/, "
                 "fastfading/",
             ),
             ("dmos_realigned.mat",),
@@ -285,33 +310,50 @@ READERS: Mapping[str, _Reader] = {
         ),
         _Reader(
             DatabaseFacts(
-                *("pipal", "PIPAL, training part", "better", (868.0, 1857.0), 200, 23200),
-                "Gu et al., ECCV 2020, arXiv:2007.12142",
-                "free for research; not to be passed on",
-                "Train_Label/, Train_Ref/, Train_Dist/ or Distortion_1/ to Distortion_4/",
+                name="pipal",
+                title="PIPAL, training part",
+                higher_is="better",
+                range=(868.0, 1857.0),
+                references=200,
+                pairs=23200,
+                source="Gu et al., ECCV 2020, arXiv:2007.12142",
+                licence=_RESEARCH,
+                layout="Train_Label/, Train_Ref/, Train_Dist/ or Distortion_1/ to Distortion_4/",
             ),
             ("Train_Label/",),
             _pipal,
         ),
         _Reader(
             DatabaseFacts(
-                *("bapps_2afc", "BAPPS 2AFC, validation part", "better", (0.0, 1.0)),
-                *(CHOICE_COUNT, 2 * CHOICE_COUNT, _BAPPS, _BAPPS_LICENCE),
-                "2afc/val/PART/ref/, p0/, p1/, judge/",
-                asked="choice",
+                name="bapps_2afc",
+                title="BAPPS 2AFC, validation part",
+                higher_is="better",
+                range=(0.0, 1.0),
+                references=COUNT_2AFC,
+                pairs=2 * COUNT_2AFC,
+                source=_BAPPS,
+                licence=_BAPPS_LICENCE,
+                layout="2afc/val/PART/ref/, p0/, p1/, judge/",
+                asked="2afc",
             ),
-            (f"{CHOICES_BELOW}/",),
-            choice_pairs,
+            (f"{FOLDER_2AFC}/",),
+            pairs_2afc,
         ),
         _Reader(
             DatabaseFacts(
-                *("bapps_jnd", "BAPPS JND, validation part", "better", (0.0, 1.0)),
-                *(None, None, _BAPPS, _BAPPS_LICENCE),
-                "jnd/val/PART/p0/, p1/, same/",
-                asked="sameness",
+                name="bapps_jnd",
+                title="BAPPS JND, validation part",
+                higher_is="better",
+                range=(0.0, 1.0),
+                references=None,
+                pairs=None,
+                source=_BAPPS,
+                licence=_BAPPS_LICENCE,
+                layout="jnd/val/PART/p0/, p1/, same/",
+                asked="jnd",
             ),
-            (f"{SAMENESSES_BELOW}/",),
-            sameness_pairs,
+            (f"{FOLDER_JND}/",),
+            pairs_jnd,
         ),
     )
 }
@@ -358,19 +400,19 @@ def read_opinions(
     Parameters
     ----------
     file
-        With columns ``reference``, ``distorted`` and the opinion; ``distortion`` and ``level`` if
-        there are any. Paths are relative to the file.
+        The table, with the columns ``reference``, ``distorted``, the opinion, and optionally
+        ``distortion`` and ``level``. Paths are relative to the file.
     higher_is
         Whether a higher opinion means a ``"better"`` or a ``"worse"`` looking image.
     opinion
-        Name of the opinion's column.
+        Name of the column of opinions.
 
     Raises
     ------
     PairsError
         If the table can't be read or lacks a column.
     DatasetError
-        If rows are unusable; ``problems`` names each.
+        If rows can't be used; ``problems`` lists each of them.
     """
     from iqa_metrics.io.tables import PairsError, PairTable
 
@@ -380,7 +422,8 @@ def read_opinions(
     table = PairTable.open(path)
     if opinion not in table.carried:
         raise PairsError(
-            f"{path}: no column {opinion}; expected the opinion's, got {', '.join(table.carried)}"
+            f"{path}: no column {opinion} of opinions; the columns beside reference and distorted "
+            f"are {', '.join(table.carried) or 'none'}"
         )
     pairs, problems = [], []
     for number, row in enumerate(table, start=2):
@@ -405,9 +448,14 @@ def read_opinions(
         raise DatasetError(f"{path} can't be used as it is", problems)
     values = [pair.opinion for pair in pairs]
     facts = DatabaseFacts(
-        *(path.stem, path.name, higher_is, (min(values, default=0.0), max(values, default=0.0))),
-        len({pair.reference for pair in pairs}),
-        len(pairs),
-        *("", "yours", "a CSV table"),
+        name=path.stem,
+        title=path.name,
+        higher_is=higher_is,
+        range=(min(values, default=0.0), max(values, default=0.0)),
+        references=len({pair.reference for pair in pairs}),
+        pairs=len(pairs),
+        source="",
+        licence="yours",
+        layout="a CSV table",
     )
     return OpinionDatabase(facts, tuple(pairs))

@@ -1,1 +1,1 @@
-"""Files in and out: images, tables of pairs and of scores, files that are whole or absent."""
+"""Input and output: images, tables of pairs and of scores, files written atomically."""

@@ -1,8 +1,8 @@
-"""``judgements.csv``: databases in which people chose or compared, scored their own way.
+"""``judgements.csv``: the agreement of distances with 2AFC and JND judgements.
 
-Of choices between two images, the share of people whom a metric agrees with (2AFC); of images that
-look the same or not, the average precision with which small distances find the same ones (JND). A
-similarity counts with its sign turned.
+For 2AFC judgements it is the share of people whom a metric agrees with; for JND judgements, the
+average precision with which small distances find the images that look the same. The sign of a
+similarity is reversed.
 
 References
 ----------
@@ -29,13 +29,13 @@ def judgements(
     Raises
     ------
     DistancesError
-        If choices are not two pairs a reference.
+        If a reference of 2AFC judgements does not have exactly two pairs.
     """
     similar = {one.name for one in description.baselines if one.higher_is_better}
     signs = np.array([-1.0 if one.backbone in similar else 1.0 for one in measured.series])
     values = measured.values * signs[:, None]
-    if database.asked == "choice":
-        firsts, seconds = _choices(measured)
+    if database.asked == "2afc":
+        firsts, seconds = _judgements_2afc(measured)
         judged = measured.pairs.opinion[seconds]
         parts = np.asarray(measured.pairs.distortions)[firsts]
         sets = [values[:, firsts], values[:, seconds]]
@@ -57,14 +57,14 @@ def judgements(
                 database.name,
                 part,
                 *(one.backbone, one.layer, one.depth, one.readout),
-                "2afc" if database.asked == "choice" else "jnd",
+                database.asked,
                 int(there.sum()),
                 *found,
             )
 
 
-def _choices(measured: Measured) -> tuple[Ints, Ints]:
-    """Return the places of both images of each choice."""
+def _judgements_2afc(measured: Measured) -> tuple[Ints, Ints]:
+    """Return the indices of the two pairs of each 2AFC judgement."""
     order = np.argsort(np.asarray(measured.pairs.references), kind="stable")
     ordered = np.asarray(measured.pairs.references)[order]
     if (
@@ -92,7 +92,7 @@ def _scored(
         from scipy.stats import norm
 
         agreed = statistics.agreed_with(distances[0], distances[1], judged)
-        # Thousands of choices that know nothing of each other: their mean is normal.
+        # The mean of thousands of independent judgements is normally distributed.
         reach = norm.ppf((1 + confidence) / 2) * agreed.std(ddof=1) / math.sqrt(len(agreed))
         value = float(agreed.mean())
         return value, max(0.0, value - float(reach)), min(1.0, value + float(reach))

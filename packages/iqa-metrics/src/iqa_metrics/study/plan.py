@@ -124,8 +124,8 @@ class Plan:
             others = [n for n, one in self.databases.items() if one.facts.asked != "score"]
             if others:
                 raise PlanError(
-                    f"readouts: {WEIGHTED} learns from scores, and {', '.join(others)} has none, "
-                    "but choices or samenesses; give it a plan of its own"
+                    f"readouts: {WEIGHTED} learns from opinion scores, and {', '.join(others)} "
+                    "has 2AFC or JND judgements instead; put it in a plan of its own"
                 )
 
     @property

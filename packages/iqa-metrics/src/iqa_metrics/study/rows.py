@@ -175,7 +175,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A row of the table of databases in which people chose or compared.
+    """A row of the table of databases with 2AFC or JND judgements.
 
     Attributes
     ----------
@@ -184,7 +184,7 @@ class Judgement:
     measure
         ``2afc`` or ``jnd``.
     n
-        How many choices, or pairs.
+        How many judgements.
     agreement, low, high
         The share of people agreed with, or the average precision, and its interval.
     """

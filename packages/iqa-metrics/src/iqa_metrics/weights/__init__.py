@@ -1,1 +1,1 @@
-"""Weights: where they are found, how they are fetched and checked, and how a network is filled."""
+"""Pretrained weights: finding, fetching and checking their files, and loading them."""
