@@ -3,6 +3,7 @@
 from iqa_metrics.datasets.bapps import read_choices as read_choices
 from iqa_metrics.datasets.bapps import read_samenesses as read_samenesses
 from iqa_metrics.datasets.checking import check_database as check_database
+from iqa_metrics.datasets.folders import Folder as Folder
 from iqa_metrics.datasets.ladder import make_ladder as make_ladder
 from iqa_metrics.datasets.opinions import Choice as Choice
 from iqa_metrics.datasets.opinions import DatabaseFacts as DatabaseFacts
@@ -12,5 +13,7 @@ from iqa_metrics.datasets.opinions import OpinionPair as OpinionPair
 from iqa_metrics.datasets.opinions import Problem as Problem
 from iqa_metrics.datasets.opinions import Sameness as Sameness
 from iqa_metrics.datasets.readers import READERS as READERS
+from iqa_metrics.datasets.readers import DatabaseReader as DatabaseReader
+from iqa_metrics.datasets.readers import all_databases as all_databases
 from iqa_metrics.datasets.readers import read_database as read_database
 from iqa_metrics.datasets.readers import read_opinions as read_opinions

@@ -123,11 +123,15 @@ def make_ladder(folder: str | Path) -> OpinionDatabase:
 
 
 _FACTS = DatabaseFacts(
-    *("ladder", "Ladder (severity, no opinion)", "worse", (1.0, float(RUNGS))),
-    *(len(PHOTOGRAPHS), len(PHOTOGRAPHS) * len(LADDERS) * RUNGS),
-    "photographs of scikit-image under graded degradations",
-    "the photographs' own, see scikit-image",
-    "made by iqa_metrics.datasets.make_ladder",
+    name="ladder",
+    title="Ladder (severity, no opinion)",
+    higher_is="worse",
+    range=(1.0, float(RUNGS)),
+    references=len(PHOTOGRAPHS),
+    pairs=len(PHOTOGRAPHS) * len(LADDERS) * RUNGS,
+    source="photographs of scikit-image under graded degradations",
+    licence="the photographs' own, see scikit-image",
+    layout="made by iqa_metrics.datasets.make_ladder",
     opinion=False,
 )
 

@@ -77,7 +77,7 @@ class Sameness:
     distortion: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatabaseFacts:
     """What is known of a database before it is read.
 

@@ -8,19 +8,21 @@ lengths that are 0 or above 1e-18.
 """
 
 from iqa_metrics.readouts.blocks import sharing
-from iqa_metrics.readouts.catalogue import READOUTS, Readout, readout
+from iqa_metrics.readouts.catalogue import READOUTS, Readout, all_readouts, readout
 from iqa_metrics.readouts.concatenation import CONCATENATIONS, Concatenation, weighted_sum
 from iqa_metrics.readouts.differences import channel_squares
-from iqa_metrics.readouts.numerics import elements
+from iqa_metrics.readouts.numerics import elements, root
 
 __all__ = [
     "CONCATENATIONS",
     "READOUTS",
     "Concatenation",
     "Readout",
+    "all_readouts",
     "channel_squares",
     "elements",
     "readout",
+    "root",
     "sharing",
     "weighted_sum",
 ]
