@@ -65,7 +65,7 @@ def compared() -> Iterable[list[str]]:
 def databases() -> Iterable[list[str]]:
     """Yield the databases of human ratings."""
     yield ["name", "database", "references", "pairs", "higher is", "files", "source"]
-    for reader in READERS.values():
+    for reader in READERS:
         facts = reader.facts
         counts = ["" if n is None else str(n) for n in (facts.references, facts.pairs)]
         yield [f"`{facts.name}`", facts.title, *counts, facts.higher_is, facts.layout, facts.source]

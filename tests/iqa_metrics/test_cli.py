@@ -220,7 +220,11 @@ def served(tmp_path, monkeypatch):
 def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     result = iqa("weights", "where", "mine")
     assert result.exit_code == 1
-    for words in ("mine.pth is not on this machine", "iqa weights fetch mine.pth", "http://127.0.0.1"):
+    for words in (
+        "mine.pth is not on this machine",
+        "iqa weights fetch mine.pth",
+        "http://127.0.0.1",
+    ):
         assert words in result.stderr
     result = iqa("score", *files, "-m", "mine:fire9:rmse")
     assert result.exit_code == 2

@@ -298,7 +298,9 @@ def test_a_file_without_a_published_hash_is_recorded_and_compared_ever_after(ser
         warnings.simplefilter("error")
         assert file.verified() == path
     path.write_bytes(b"other")
-    with pytest.raises(WeightsError, match=r"when the file was first used.*delete .*good\.pth\.sha256"):
+    with pytest.raises(
+        WeightsError, match=r"when the file was first used.*delete .*good\.pth\.sha256"
+    ):
         file.verified()
     path.unlink()
     server.content = b"newer"
@@ -323,7 +325,9 @@ def test_a_file_that_is_added_is_checked_like_a_fetched_one(server, tmp_path):
 def test_a_file_that_does_not_fit_the_disk_is_refused_before(server, monkeypatch):
     usage = module.shutil.disk_usage("/")
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(WeightsError, match=rf"needs {len(CONTENT)} bytes, but .* has only 1000 free"):
+    with pytest.raises(
+        WeightsError, match=rf"needs {len(CONTENT)} bytes, but .* has only 1000 free"
+    ):
         get(weights(server.url("good.pth")))
     assert left_behind() == []
 

@@ -3,6 +3,9 @@
 An archive (``.mar``, a zip file) holds the handler, its configuration, the metrics' specs, and
 their networks' weights as safetensors, so that a server needs no network. The same specs and the
 same weights give the same bytes: entries are sorted, stored uncompressed, and carry a fixed date.
+
+Code that other packages registered is not inside. The archive names the packages and their
+versions, and what loads it needs them installed.
 """
 
 import hashlib
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import iqa_metrics  # by its own name: it loads torch only where one of its names is used
-from iqa_torchserve import __version__
+from iqa_torchserve import __version__, plugins
 from iqa_torchserve.limits import Limits
 
 if TYPE_CHECKING:
@@ -61,6 +64,8 @@ class Contents:
         Names of the files that scoring reads, and their SHA-256.
     channel_weights
         Specs to the files with their learned channel weights, where they have some.
+    plugins
+        Names of the distributions that registered what the metrics are made of, and their versions.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Contents:
     limits: Limits
     files: Mapping[str, str]
     channel_weights: Mapping[str, str] = field(default_factory=dict)
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_archive(
@@ -101,7 +107,8 @@ def build_archive(
     Raises
     ------
     ArchiveError
-        If the name or version is unfit, there is no metric, or a network's weights are not here.
+        If the name or version is unfit, there is no metric, a network's weights are not here, or
+        something was registered by code that no other process has.
     UnknownNameError
         If a spec names nothing.
     """
@@ -110,6 +117,10 @@ def build_archive(
         raise ArchiveError("metrics: expected at least one spec, got none")
     specs = tuple(dict.fromkeys(str(iqa_metrics.parse_spec(spec)) for spec in metrics))
     learned = _learned(channel_weights, specs)
+    try:
+        needed = plugins.needed([*specs, *learned])
+    except iqa_metrics.PluginError as error:
+        raise ArchiveError(str(error)) from error
     entries = {file: (handlers_folder() / file).read_bytes() for file in (HANDLER, MODEL_CONFIG)}
     packed = [_packed(spec) for spec in specs] + [_packed_trunk(spec) for spec in learned]
     for file, pack in (item for files in packed for item in files.items()):
@@ -124,6 +135,7 @@ def build_archive(
             "version": version,
             "metrics": [*specs, *learned],
             **({"channel_weights": names} if names else {}),
+            **({"plugins": needed} if needed else {}),
             "limits": (limits or Limits()).as_json(),
             "made_with": {"iqa_metrics": iqa_metrics.__version__, "iqa_torchserve": __version__},
             "files": {file: hashlib.sha256(data).hexdigest() for file, data in entries.items()},
@@ -192,9 +204,16 @@ def weights_of(contents: Contents) -> dict[str, dict[str, str]]:
 
 
 def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
-    """Make an unpacked archive's metrics, from its own weights; deep ones share their networks."""
+    """Make an unpacked archive's metrics, from its own weights; deep ones share their networks.
+
+    Raises
+    ------
+    ArchiveError
+        If a package is missing that registers what a metric is made of, or does not load.
+    """
     from iqa_metrics.metrics.together import can_share, share_network
 
+    check_plugins(contents)
     metrics: dict[str, iqa_metrics.Metric] = {}
     for spec in contents.metrics:
         weights, calibration = _names(iqa_metrics.needs(spec))
@@ -216,6 +235,20 @@ def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
             file = folder / weights if weights else None
             share_network([metrics[s] for s in specs], iqa_metrics.backbone(network), file)  # type: ignore[misc]
     return metrics
+
+
+def check_plugins(contents: Contents) -> None:
+    """Check that the packages are here that registered what an archive's metrics are made of.
+
+    Raises
+    ------
+    ArchiveError
+        If one is missing or does not load; the message says what to install.
+    """
+    try:
+        plugins.check(contents.plugins, contents.metrics)
+    except iqa_metrics.PluginError as error:
+        raise ArchiveError(f"{contents.name} {contents.version}: {error}") from error
 
 
 def _weighted(spec: str, folder: Path, file: str) -> "Metric":
@@ -341,6 +374,7 @@ def _checked_contents(files: Mapping[str, Callable[[], bytes]]) -> Contents:
             Limits.from_json(said["limits"]),
             dict(said["files"]),
             dict(said.get("channel_weights", {})),
+            dict(said.get("plugins", {})),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ArchiveError(f"{CONTENTS} can't be read ({error})") from error

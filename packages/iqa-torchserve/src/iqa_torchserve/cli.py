@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from iqa_metrics.cli.versions import VersionOption, print_warnings_plainly
 from iqa_torchserve.config import DEFAULT_PORT, PORTS, ServerConfig, default_state_folder
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ MetricOption = Annotated[
     Optional[list[str]],
     typer.Option("--metric", "-m", help="A spec; may be given several times."),
 ]
+
+
+@app.callback()
+def main(version: VersionOption = False) -> None:
+    """Serve perceptual image distances with TorchServe."""
+    print_warnings_plainly()
 
 
 @app.command()

@@ -8,6 +8,7 @@ from iqa_metrics.cli.datasets import datasets_app
 from iqa_metrics.cli.lists import list_app
 from iqa_metrics.cli.score import score
 from iqa_metrics.cli.study import study_app
+from iqa_metrics.cli.versions import VersionOption, print_warnings_plainly
 from iqa_metrics.cli.weights import weights_app
 
 app = typer.Typer(
@@ -16,6 +17,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+
+
+@app.callback()
+def main(version: VersionOption = False) -> None:
+    """Perceptual distances between images, from pretrained networks."""
+    print_warnings_plainly()
+
+
 app.command()(score)
 app.command()(agree)
 app.add_typer(list_app, name="list")

@@ -13,6 +13,7 @@ from rich.progress import MofNCompleteColumn, Progress, ProgressColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from iqa_metrics.plugins import Kind
     from iqa_metrics.weights.files import WeightsFile
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
@@ -41,6 +42,16 @@ def counter(*columns: ProgressColumn, **options: Any) -> Progress:
 def print_json(data: object) -> None:
     """Print data for machines."""
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def registered_by(kind: "Kind", name: str) -> str | None:
+    """Return the distribution and version, or the module, that registered a name; else None."""
+    from iqa_metrics.plugins import provider_of
+
+    provider = provider_of(kind, name)
+    if provider is None:
+        return None
+    return f"{provider.distribution} {provider.version}".strip() or provider.module
 
 
 def where(files: Collection["WeightsFile"]) -> str:

@@ -2,9 +2,9 @@
 
 from iqa_metrics.metrics.catalogue import (
     METRICS,
-    MetricRecord,
-    Needs,
+    all_metrics,
     create_metric,
+    metric_record,
     needs,
     parse_spec,
     resolve,
@@ -17,6 +17,7 @@ from iqa_metrics.metrics.layer_table import Column, LayerTable
 from iqa_metrics.metrics.lpips import LPIPS
 from iqa_metrics.metrics.perceptnet import PerceptNet
 from iqa_metrics.metrics.pixel import MSE, MSSSIM, PSNR, SSIM
+from iqa_metrics.metrics.record import MetricRecord, Needs
 from iqa_metrics.metrics.specs import DeepSpec, MetricSpec, NamedSpec
 
 __all__ = [
@@ -38,7 +39,9 @@ __all__ = [
     "NamedSpec",
     "Needs",
     "PerceptNet",
+    "all_metrics",
     "create_metric",
+    "metric_record",
     "needs",
     "parse_spec",
     "resolve",

@@ -112,8 +112,7 @@ class DISTS(TableModule, Metric):
         image = seen.image if isinstance(seen, Remembered) else seen
         of_image = _term(image, y, self.image_weights.values)
         terms = [of_image, *self.table.readings(seen, y).values]
-        values: Tensor = torch.stack(terms).sum(dim=0).div(self.total)
-        return values
+        return torch.stack(terms).sum(dim=0) / self.total
 
     def _judged(self, images: Tensor) -> Tensor:
         parameter = next(self.extractor.network.parameters())
@@ -161,8 +160,7 @@ def _term(reference: Tensor, distorted: Tensor, weights: Tensor) -> Tensor:
     ``weights``, ``[2, C]``, are those of texture (alpha) and of structure (beta).
     """
     texture, structure = texture_and_structure(reference, distorted)
-    alpha, beta = weights
-    return (texture * alpha).sum(dim=1) + (structure * beta).sum(dim=1)
+    return (torch.stack([texture, structure]) * weights[:, None]).sum(dim=(0, 2))
 
 
 _TERM = Readout(

@@ -8,9 +8,9 @@ lengths that are 0 or above 1e-18.
 """
 
 from iqa_metrics.readouts.blocks import sharing
-from iqa_metrics.readouts.catalogue import READOUTS, Readout, readout
+from iqa_metrics.readouts.catalogue import READOUTS, Readout, all_readouts, readout
 from iqa_metrics.readouts.concatenation import CONCATENATIONS, Concatenation, weighted_sum
-from iqa_metrics.readouts.numerics import elements
+from iqa_metrics.readouts.numerics import elements, root
 from iqa_metrics.readouts.quantities import CHANNEL_SQUARES, ELEMENTS
 
 __all__ = [
@@ -20,8 +20,10 @@ __all__ = [
     "READOUTS",
     "Concatenation",
     "Readout",
+    "all_readouts",
     "elements",
     "readout",
+    "root",
     "sharing",
     "weighted_sum",
 ]

@@ -2,11 +2,9 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,21 +68,6 @@ def _source(kind: type) -> str:
         except (OSError, TypeError):  # made in a shell, or by a compiler
             _SOURCES[kind] = ""
     return _SOURCES[kind]
-
-
-def is_ours(thing: type | Callable[..., Any]) -> bool:
-    """Say whether a class or function is this package's, so that :func:`code_digest` covers it."""
-    return (thing.__module__ or "").split(".")[0] == __name__.split(".")[0]
-
-
-def source_digest(thing: type | Callable[..., Any]) -> str:
-    """Return a SHA-256 of the module that defines a class or function of another package."""
-    module = inspect.getmodule(thing)
-    try:
-        text = inspect.getsource(thing if module is None else module)
-    except (OSError, TypeError):  # made in a shell, or by a compiler
-        text = repr(getattr(getattr(thing, "__code__", None), "co_code", b""))
-    return hashlib.sha256(f"{thing.__module__} {thing.__qualname__}\n{text}".encode()).hexdigest()
 
 
 def _release(name: str) -> str:

@@ -16,9 +16,12 @@ from iqa_metrics.datasets.opinions import OpinionDatabase, OpinionPair
 from iqa_metrics.io.readahead import WINDOW, cores, read_ahead
 from iqa_metrics.io.tables import Pair
 from iqa_metrics.metrics import Column, LayerTable, create_metric, resolve
-from iqa_metrics.readouts import CHANNEL_SQUARES, ELEMENTS, readout
+from iqa_metrics.metrics.catalogue import REGISTRY as METRICS
+from iqa_metrics.readouts import CHANNEL_SQUARES, ELEMENTS
+from iqa_metrics.readouts.catalogue import REGISTRY as READOUTS
+from iqa_metrics.registry import Registry
 from iqa_metrics.scoring.batches import BatchScorer, Outcome
-from iqa_metrics.study.content import code_digest, is_ours, network_digest, source_digest
+from iqa_metrics.study.content import code_digest, network_digest
 from iqa_metrics.study.distances import Pairs
 from iqa_metrics.study.plan import WEIGHTED, Network, Plan
 from iqa_metrics.study.store import Block, Store, joined, key_of
@@ -132,19 +135,15 @@ def gauge_of(network: Network, plan: Plan, device: torch.device) -> Gauge:
         "layers": [[one.name, one.module, repr(one.form)] for one in layers],
         "device": device.type,
     }
-    facts = {
-        name: {**common, "reading": name, **_own_code(name.partition(":")[0])} for name in places
-    }
+    facts = {name: {**common, "reading": name, **_plugin_code(READOUTS, name)} for name in places}
     modules = {record.name: table.to(device)}
     return Gauge(record.name, content, modules, places, facts)
 
 
-def _own_code(reading: str) -> dict[str, str]:
-    """Return what decides a readout that another package registered: its own code."""
-    if reading in (ELEMENTS.name, CHANNEL_SQUARES.name):
-        return {}
-    function = readout(reading).function
-    return {} if is_ours(function) else {"readout_code": source_digest(function)}
+def _plugin_code(registry: Registry[Any], name: str) -> dict[str, str]:
+    """Return what decides a value that another package's code computes: that code."""
+    provider = registry.provider(name)
+    return {} if provider is None else {"plugin_code": provider.code_digest()}
 
 
 def gauge_of_baselines(plan: Plan, device: torch.device) -> Gauge:
@@ -155,6 +154,7 @@ def gauge_of_baselines(plan: Plan, device: torch.device) -> Gauge:
             "metric": str(resolve(spec)),
             "network": network_digest(metric),
             "device": device.type,
+            **_plugin_code(METRICS, spec),
         }
         for spec, metric in modules.items()
     }

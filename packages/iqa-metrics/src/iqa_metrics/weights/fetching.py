@@ -109,7 +109,9 @@ def add(weights: WeightsFile, file: Path) -> Path:
         If it is not the published file, or can't be copied.
     """
     if not file.is_file():
-        raise WeightsError(f"{file}: expected the file {weights.filename}, but there is no such file")
+        raise WeightsError(
+            f"{file}: expected the file {weights.filename}, but there is no such file"
+        )
     weights.check(file)
     target = weights.home
     try:
