@@ -354,23 +354,20 @@ def _score_table(
     resume: bool,
     in_flight: int,
 ) -> None:
-    from rich.progress import TimeRemainingColumn
-
     from iqa_metrics import score_table
-    from iqa_metrics.cli.console import SLOW_ROWS, counter, finish, stopped
+    from iqa_metrics.cli.console import finish, row_progress, stopped
     from iqa_torchserve.client import ServeError
     from iqa_torchserve.served_tables import ServedScorer
 
     try:
-        with _refusals(), counter(TimeRemainingColumn(), **SLOW_ROWS) as bar:
-            task = bar.add_task("scores")
+        with _refusals(), row_progress() as progress:
             scored = score_table(
                 pairs,
                 out,
                 metrics,
                 resume=resume,
                 scorer=ServedScorer(client, in_flight=in_flight),
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=progress,
             )
     except KeyboardInterrupt:
         stopped(str(out))

@@ -3,13 +3,13 @@
 import contextlib
 import json
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import MofNCompleteColumn, Progress, ProgressColumn
+from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -64,8 +64,22 @@ def where(files: Collection["WeightsFile"]) -> str:
     return "to fetch" if all(file.url for file in missing) else "by hand"
 
 
-SLOW_ROWS: dict[str, Any] = {"speed_estimate_period": 600}
-"""For bars of rows that come in parts, which may take minutes: the speed is that of many parts."""
+@contextlib.contextmanager
+def row_progress() -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows how many rows are written, and of how many, once it is called."""
+    # Rows come in parts, which may take minutes, so the speed is that of many of them.
+    bar = counter(TimeRemainingColumn(), speed_estimate_period=600)
+    task = bar.add_task("scores", total=None)
+
+    def progress(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        bar.start()  # does nothing the second time
+
+    try:
+        yield progress
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def stopped(out: str) -> NoReturn:

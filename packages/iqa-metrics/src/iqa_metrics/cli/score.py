@@ -7,17 +7,15 @@ from typing import Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
-from rich.progress import TimeRemainingColumn
 
 from iqa_metrics.cli.console import (
     EXIT_FAILED,
-    SLOW_ROWS,
     JsonOption,
-    counter,
     err,
     finish,
     print_json,
     refusals,
+    row_progress,
     stop,
     stopped,
 )
@@ -161,8 +159,7 @@ def _score_table(
     with refusals():
         colour = _colour(background)
     try:
-        with refusals(), counter(TimeRemainingColumn(), **SLOW_ROWS) as bar:
-            task = bar.add_task("scores")
+        with refusals(), row_progress() as progress:
             scored = score_table(
                 pairs,
                 sys.stdout if to_stdout else out,
@@ -170,7 +167,7 @@ def _score_table(
                 resume=resume,
                 background=colour,
                 workers=workers,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=progress,
                 **computing,
             )
     except KeyboardInterrupt:

@@ -140,11 +140,11 @@ def score_table(
         raise ValueError("resume needs the file that the stopped run left, not a stream")
     total = len(table) * len(names)
     done, failed = kept.pairs * len(names), kept.failed
-    if progress is not None:
-        progress(done, total)
     if kept.finished:
         return ScoredTable(total, failed)
     scores = scorer(islice(table, kept.pairs, None), names)
+    if progress is not None:
+        progress(done, total)
     with closing(scores), _writable(out, kept.size) as file:
         for row in write_scores(scores, file, table.carried, header=not kept.size):
             done += 1
