@@ -5,7 +5,8 @@ import pytest
 import torch
 from material import encoded, tensor
 
-from iqa_metrics import MSE, DeepDistance, Pair, create_metric, readahead, score, score_pairs
+from iqa_metrics import MSE, DeepDistance, Pair, create_metric, score, score_pairs
+from iqa_metrics.io import readahead
 from iqa_metrics.io.readahead import WINDOW, LoadedPair, Part
 from iqa_metrics.metrics.contract import Metric
 from iqa_metrics.scoring.batches import BatchScorer

@@ -12,7 +12,8 @@ import pytest
 import torch
 from material import encoded
 
-from iqa_metrics import Pair, create_metric, readahead, score_pairs
+from iqa_metrics import Pair, create_metric, score_pairs
+from iqa_metrics.io import readahead
 from iqa_metrics.io.readahead import WINDOW, read_ahead
 
 SIZES = [(24, 32), (32, 24), (40, 40)]

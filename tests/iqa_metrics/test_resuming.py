@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from material import encoded
 from typer.testing import CliRunner
 
-from iqa_metrics import PairTable, readahead
+from iqa_metrics import PairTable
 from iqa_metrics.cli import app
+from iqa_metrics.io import readahead
 from iqa_metrics.io.resuming import ResumeError, Written, written
 
 ROWS = 22
