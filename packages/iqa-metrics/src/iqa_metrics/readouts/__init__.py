@@ -9,7 +9,14 @@ lengths that are 0 or above 1e-18.
 
 from iqa_metrics.readouts.blocks import sharing
 from iqa_metrics.readouts.catalogue import READOUTS, Readout, all_readouts, readout
-from iqa_metrics.readouts.concatenation import CONCATENATIONS, Concatenation, weighted_sum
+from iqa_metrics.readouts.concatenation import (
+    CONCATENATIONS,
+    Concatenation,
+    mean_over_elements,
+    root_of_mean_squares,
+    root_of_squares,
+    weighted_sum,
+)
 from iqa_metrics.readouts.differences import channel_squares
 from iqa_metrics.readouts.numerics import elements, root
 
@@ -21,8 +28,11 @@ __all__ = [
     "all_readouts",
     "channel_squares",
     "elements",
+    "mean_over_elements",
     "readout",
     "root",
+    "root_of_mean_squares",
+    "root_of_squares",
     "sharing",
     "weighted_sum",
 ]
