@@ -257,7 +257,7 @@ def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     result = iqa("weights", "add", "psnr", served / "mine.pth")
     assert (result.exit_code, "psnr needs no weights" in result.stderr) == (2, True)
     result = iqa("weights", "add", "lpips_alex", served / "mine.pth")
-    assert (result.exit_code, "say which of the files" in result.stderr) == (2, True)
+    assert (result.exit_code, "name the one that this file is" in result.stderr) == (2, True)
 
 
 def test_backbones_are_listed_by_their_factors(served):

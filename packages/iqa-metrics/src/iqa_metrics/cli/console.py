@@ -1,4 +1,4 @@
-"""What the commands share: two consoles, tables, JSON, and how they end."""
+"""What all commands share: two consoles, tables, JSON and exit statuses."""
 
 import contextlib
 import json
@@ -20,13 +20,13 @@ EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-# A file or a pipe is as wide as need be: nothing is cut there.
+# A file or a pipe is wide enough that nothing is cut.
 out = Console(emoji=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, emoji=False)
 
 
 def table(*columns: str, folded: Collection[str] = ("what it is",)) -> Table:
-    """Make a table without lines, whose columns keep their words together, some excepted."""
+    """Make a table without lines, whose columns do not wrap, except for the folded ones."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold", no_wrap=column not in folded)
@@ -34,13 +34,13 @@ def table(*columns: str, folded: Collection[str] = ("what it is",)) -> Table:
 
 
 def counter(*columns: ProgressColumn, **options: Any) -> Progress:
-    """Make a bar that counts, on standard error."""
+    """Make a progress bar with a counter, on standard error."""
     usual = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
     return Progress(*usual, *columns, console=err, **options)
 
 
 def print_json(data: object) -> None:
-    """Print data for machines."""
+    """Print data as JSON."""
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
@@ -55,7 +55,7 @@ def registered_by(kind: "Kind", name: str) -> str | None:
 
 
 def where(files: Collection["WeightsFile"]) -> str:
-    """Say whether files of weights are on this machine, and if not, how they come here."""
+    """Return whether weights files are on this machine and, if not, how to get them."""
     missing = [file for file in files if file.find() is None]
     if not missing:
         return "here" if files else "none"
@@ -99,7 +99,7 @@ def finish(rows: int, failed: int, out: str) -> None:
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Print our own errors as one line; anything else is a bug and keeps its trace."""
+    """Print the package's own errors as one line; any other error is a bug and keeps its trace."""
     from iqa_metrics.weights.files import WeightsError
 
     try:
@@ -109,6 +109,6 @@ def refusals() -> Iterator[None]:
 
 
 def stop(message: str) -> NoReturn:
-    """Print an error and exit as for wrong usage."""
+    """Print an error and exit with the status of wrong usage."""
     err.print(f"[red]error[/red] {escape(message)}", soft_wrap=True)
     raise typer.Exit(EXIT_USAGE)
