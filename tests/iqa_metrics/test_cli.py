@@ -15,8 +15,9 @@ import torch
 from material import encoded
 from typer.testing import CliRunner
 
-from iqa_metrics import BACKBONES, METRICS, READOUTS, backbone, metrics, score
+from iqa_metrics import BACKBONES, METRICS, READOUTS, backbone, create_metric, metrics, score
 from iqa_metrics.cli import app
+from iqa_metrics.scoring import whole_tables
 
 
 def iqa(*arguments):
@@ -68,13 +69,14 @@ def test_a_table(files, tmp_path):
 
 
 def test_how_it_computes_is_handed_on(files, tmp_path, monkeypatch):
-    made, create = [], metrics.create_metric
+    made, create = [], create_metric
 
     def recorded(spec, **options):
         made.append((spec, {**options, "device": str(options["device"])}))
         return create(spec)
 
-    monkeypatch.setattr(metrics, "create_metric", recorded)
+    for module in (metrics, whole_tables):
+        monkeypatch.setattr(module, "create_metric", recorded)
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("reference,distorted\nreference.png,distorted.jpg\n")
     assert iqa("score", *files, "-m", "psnr", "--workers", 1, "--device", "cpu").exit_code == 0
@@ -120,7 +122,7 @@ def test_a_background(tmp_path):
         (["score", "--pairs", "{2}", "--out", "x", "--json"], 2, "--json goes with one pair"),
         (["score", "--pairs", "{3}", "--out", "{3}"], 2, "name another file"),
         (["score", "--pairs", "{3}", "--out", "no/such/folder/x.csv"], 2, "can't be written"),
-        (["score", "--pairs", "{4}", "-m", "psnr", "--out", "/dev/full"], 2, "writing failed"),
+        (["score", "--pairs", "{4}", "-m", "psnr", "--out", "/dev/full"], 2, "can't be written"),
         (["score", "--pairs", "{3}", "--out", "-", "--resume"], 2, "not standard output"),
         (["score", "{0}", "{1}", "--resume"], 2, "--resume goes with --pairs"),
         (["score", "{0}", "{1}", "--workers", "0"], 2, "for '--workers'"),

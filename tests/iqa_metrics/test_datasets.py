@@ -16,6 +16,7 @@ from iqa_metrics.cli import app
 from iqa_metrics.datasets import (
     READERS,
     DatasetError,
+    all_databases,
     check_database,
     make_ladder,
     read_2afc,
@@ -23,6 +24,8 @@ from iqa_metrics.datasets import (
     read_jnd,
     read_opinions,
 )
+
+FACTS = {reader.name: reader.facts for reader in READERS}
 
 
 class Maker:
@@ -162,7 +165,7 @@ def databases(tmp_path_factory):
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_complete_database_is_read_completely(databases, name):
     found = read_database(name, databases(name))
-    facts = READERS[name].facts
+    facts = FACTS[name]
     assert len(found.pairs) == facts.pairs
     assert len({pair.reference for pair in found.pairs}) == facts.references
     assert len({pair.distorted for pair in found.pairs}) == facts.pairs
@@ -187,7 +190,7 @@ def test_values_belong_to_their_files(databases):
     assert live[-1].distorted.parent.name == "fastfading"
     pipal = read_database("pipal", databases("pipal")).pairs
     assert (pipal[0].opinion, pipal[0].distorted.parent.name) == (1400.5, "Distortion_1")
-    assert [READERS[n].facts.higher_is for n in ("kadid10k", "csiq")] == ["better", "worse"]
+    assert [FACTS[n].higher_is for n in ("kadid10k", "csiq")] == ["better", "worse"]
 
 
 @pytest.fixture
@@ -266,11 +269,8 @@ def test_damaged_images_are_found(broken):
 
 def test_the_command_line(databases, tmp_path):
     listed = CliRunner().invoke(app, ["datasets", "list", "--json"]).stdout
-    assert {row["name"] for row in json.loads(listed)} == {
-        *MAKERS,
-        "bapps_2afc",
-        "bapps_jnd",
-    }
+    assert [row["name"] for row in json.loads(listed)] == [r.name for r in all_databases()]
+    assert {row["name"] for row in json.loads(listed)} >= {*MAKERS, "bapps_2afc", "bapps_jnd"}
     assert "KADID-10k" in CliRunner().invoke(app, ["datasets", "list"]).stdout
     result = CliRunner().invoke(app, ["datasets", "check", "live", str(databases("live"))])
     assert (result.exit_code, "whole" in result.stdout) == (0, True)
@@ -311,8 +311,9 @@ def test_files_of_another_format_are_refused(tmp_path):
     scipy.io.savemat(tmp_path / "live" / "dmos_realigned.mat", {"dmos": np.ones(3)})
     with pytest.raises(DatasetError, match="no matrix dmos_new, orgs"):
         read_database("live", tmp_path / "live")
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(UnknownNameError) as caught:
         read_database("tid", tmp_path)
+    assert caught.value.code == "unknown_database"
 
 
 # A table of one's own -----------------------------------------------------------------------------

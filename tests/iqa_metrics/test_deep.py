@@ -262,8 +262,8 @@ class TestFeatureReadouts:
         [
             ({}, "at least one layer, and a readout"),
             ({"stem": []}, "at least one layer, and a readout"),
-            ({"stem": "rmse"}, "lists of names, got"),
-            (["stem"], "lists of names, got"),
+            ({"stem": "rmse"}, "lists of readouts, got"),
+            (["stem"], "lists of readouts, got"),
             ({"stem": ["weighted_lpips"]}, "for stem, got none"),
         ],
     )
@@ -414,7 +414,7 @@ def test_distances_together_are_to_the_bit_those_of_their_metrics_in_one_pass(pa
     metrics = [create_metric(spec) for spec in specs]
     assert all(can_share(metric) for metric in metrics)
     apart = [metric(*pair) for metric in metrics]
-    with pytest.raises(ValueError, match="networks of their own"):
+    with pytest.raises(ValueError, match="not the same object"):
         DistancesTogether(metrics)
     share_network(metrics, backbone("efficientnet_lite0"))
     together = DistancesTogether(metrics)

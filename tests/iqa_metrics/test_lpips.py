@@ -172,11 +172,11 @@ def test_without_the_package_the_message_says_how_to_get_it(trunks, monkeypatch)
 
 def test_the_calibration_keeps_its_precision(trunks):
     metric = LPIPS("alex", trunk=trunks["alex"])
-    exact = metric.channel_weights.of("relu1").clone()
+    exact = metric.channel_weights["relu1"].clone()
     metric.to(torch.bfloat16)
     assert next(metric.extractor.parameters()).dtype == torch.bfloat16
-    assert torch.equal(metric.channel_weights.of("relu1"), exact)
-    assert metric.to("meta").channel_weights.of("relu1").is_meta
+    assert torch.equal(metric.channel_weights["relu1"], exact)
+    assert metric.to("meta").channel_weights["relu1"].is_meta
     metric.to_empty(device="cpu")
 
 

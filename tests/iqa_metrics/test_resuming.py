@@ -135,7 +135,7 @@ def test_a_finished_table_is_left_alone(folder, finished, tmp_path, monkeypatch)
     out = tmp_path / "scores.csv"
     out.write_bytes(finished)
     before = out.stat().st_mtime_ns
-    monkeypatch.setattr("iqa_metrics.metrics.create_metric", None)
+    monkeypatch.setattr("iqa_metrics.scoring.whole_tables.create_metric", None)
     result = resume(folder / "pairs.csv", out)
     assert result.exit_code == 1
     assert "failed; column 'error' says why" in result.stderr
@@ -244,7 +244,7 @@ def test_a_full_disk_costs_no_row_that_was_whole(folder, finished, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert result.exit_code == 2
-    assert "writing failed" in result.stderr
+    assert "can't be written" in result.stderr
     assert 0 < out.stat().st_size <= len(finished) // 2
     assert resume(folder / "pairs.csv", out).exit_code == 1
     assert out.read_bytes() == finished
@@ -290,7 +290,7 @@ def test_a_run_that_is_killed_goes_on_to_the_byte(tmp_path):
     finished = run.whole()
     status, message = run.go_on(signal.SIGINT, len(finished) // 4)
     assert status == 130, message
-    assert "go on with --resume" in " ".join(message.split())
+    assert "resume it with --resume" in " ".join(message.split())
     assert "Traceback" not in message
     assert len(finished) // 4 <= run.out.stat().st_size < len(finished)
     status, _ = run.go_on(signal.SIGKILL, len(finished) // 2)

@@ -387,7 +387,7 @@ def test_weights_are_learned_without_the_reference_that_they_judge(tmp_path):
     found = run_study(plan, tmp_path / "out")
     by_readout = {row.readout: row.srocc for row in found.analysis.correlations}
     assert by_readout["weighted_euclidean"] > 0.95 > 0.6 > by_readout["euclidean"]
-    (row,) = [row for row in found.analysis.comparisons if row.question == "relevance"]
+    (row,) = [row for row in found.analysis.comparisons if row.question == "channel_weights"]
     assert row.verdict == "first"
 
 
@@ -401,6 +401,71 @@ def test_too_few_references_to_learn_weights_is_a_reason(tmp_path):
     found = run_study(plan, tmp_path / "out")
     assert found.failed == 2 * 3 * 36
     assert found.reasons[0].startswith("too_few_references")
+
+
+class Fragile(torch.nn.Module):
+    """Its second layer gives NaN for images that are bright on average, as a log of a sum would."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fine = torch.nn.Conv2d(3, 4, 3)
+        self.breaks = torch.nn.Conv2d(4, 5, 3)
+
+    def forward(self, x):
+        bright = x.mean(dim=(1, 2, 3), keepdim=True) > 0.5
+        return self.breaks(torch.where(bright, torch.nan, self.fine(x)))
+
+
+@pytest.mark.parametrize("order", [("fine", "breaks"), ("breaks", "fine")])
+def test_a_layer_that_fails_takes_no_distance_of_another_layer_along(tmp_path, order):
+    table = write_pairs(tmp_path / "six", references=6)
+    record = Backbone.from_module(Fragile(), {name: name for name in order}, goal="g", data="d")
+    readouts = ("euclidean", "weighted_euclidean")
+    plan = small_plan(
+        tmp_path,
+        databases={"small": read_opinions(table, "worse")},
+        networks=[network(record, order)],
+        readouts=readouts,
+        baselines=(),
+    )
+    run_study(plan, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "distances.parquet").to_pylist()
+    of = {
+        (layer, readout): [r for r in rows if (r["layer"], r["readout"]) == (layer, readout)]
+        for layer in order
+        for readout in readouts
+    }
+    broken = [row["distorted"] for row in of["breaks", "euclidean"] if row["error"]]
+    assert 0 < len(broken) < len(of["breaks", "euclidean"])
+    for readout in readouts:
+        assert not any(row["error"] for row in of["fine", readout])
+        assert all(row["value"] is not None for row in of["fine", readout])
+        failed = [row for row in of["breaks", readout] if row["error"]]
+        assert [
+            row["distorted"] for row in failed if row["error"].startswith("not_finite")
+        ] == broken
+
+
+def test_an_image_too_small_for_a_layer_is_measured_in_the_others(tmp_path):
+    table = write_pairs(tmp_path / "tiny", side=24)
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 30))
+    record = Backbone.from_module(layers, {"near": "0", "far": "1"}, goal="g", data="d")
+    plan = small_plan(
+        tmp_path,
+        databases={"small": read_opinions(table, "worse")},
+        networks=[network(record)],
+        readouts=("euclidean", "weighted_euclidean"),
+        baselines=(),
+    )
+    found = run_study(plan, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "distances.parquet").to_pylist()
+    assert {row["layer"] for row in rows if row["error"]} == {"far"}
+    assert found.failed == PAIRS * 2
+    assert found.reasons == (
+        "too_small: the shorter side has 24 pixels; this layer needs at least 32",
+    )
 
 
 @pytest.mark.slow

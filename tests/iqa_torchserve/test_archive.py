@@ -11,7 +11,11 @@ from material import encoded
 from study_material import write_pairs
 
 from iqa_metrics import Backbone, UnknownNameError, create_metric
-from iqa_metrics.channel_weights.learning import learn_relevance, read_relevance, save_relevance
+from iqa_metrics.channel_weights import (
+    learn_channel_weights,
+    read_channel_weights,
+    save_channel_weights,
+)
 from iqa_metrics.datasets import read_opinions
 from iqa_torchserve.archive import (
     ArchiveError,
@@ -78,16 +82,18 @@ def learned(tmp_path_factory):
     """A file of channel weights, learned from a small table of opinions."""
     folder = tmp_path_factory.mktemp("learned")
     table = write_pairs(folder / "images", references=3, levels=2, side=48)
-    found = learn_relevance("efficientnet_lite0", ["block3"], read_opinions(table, "worse"))
-    save_relevance(found, folder / "relevance.safetensors")
-    return folder / "relevance.safetensors"
+    found = learn_channel_weights("efficientnet_lite0", ["block3"], read_opinions(table, "worse"))
+    save_channel_weights(found, folder / "weights.safetensors")
+    return folder / "weights.safetensors"
 
 
 def test_learned_channel_weights_are_packed_and_answer(learned, tmp_path, pair, monkeypatch):
-    built = build_archive(tmp_path, metrics=["default"], relevance=[learned])
+    built = build_archive(tmp_path, metrics=["default"], channel_weights=[learned])
     assert (
         built.read_bytes()
-        == build_archive(tmp_path / "again", metrics=["default"], relevance=[learned]).read_bytes()
+        == build_archive(
+            tmp_path / "again", metrics=["default"], channel_weights=[learned]
+        ).read_bytes()
     )
     contents = check_archive(built)
     spec = "efficientnet_lite0:block3:weighted_euclidean"
@@ -95,8 +101,8 @@ def test_learned_channel_weights_are_packed_and_answer(learned, tmp_path, pair, 
     with zipfile.ZipFile(built) as mar:
         mar.extractall(tmp_path)
     assert len(list(tmp_path.glob("efficientnet*.safetensors"))) == 1
-    expected = read_relevance(learned).metric(*pair)
-    learned_path = tmp_path / contents.relevance[spec]
+    expected = read_channel_weights(learned).metric(*pair)
+    learned_path = tmp_path / contents.channel_weights[spec]
     monkeypatch.setattr("iqa_metrics.weights.files.WeightsFile.find", lambda self: None)
     assert torch.equal(load_metrics(tmp_path, contents)[spec](*pair), expected)
     body = {
@@ -115,13 +121,13 @@ def test_learned_channel_weights_are_packed_and_answer(learned, tmp_path, pair, 
 
 def test_files_of_channel_weights_that_do_not_fit_are_refused(learned, tmp_path):
     with pytest.raises(ArchiveError, match="already a metric efficientnet_lite0:block3:weighted"):
-        build_archive(tmp_path, relevance=[learned, learned])
+        build_archive(tmp_path, channel_weights=[learned, learned])
     for content in (b"", b"no weights"):
         (tmp_path / "bad.safetensors").write_bytes(content)
         with pytest.raises(ArchiveError, match=r"bad\.safetensors"):
-            build_archive(tmp_path, relevance=[tmp_path / "bad.safetensors"])
+            build_archive(tmp_path, channel_weights=[tmp_path / "bad.safetensors"])
     with pytest.raises(ArchiveError, match=r"none\.safetensors"):
-        build_archive(tmp_path, relevance=[tmp_path / "none.safetensors"])
+        build_archive(tmp_path, channel_weights=[tmp_path / "none.safetensors"])
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0.safetensors", "full_reference.py"])

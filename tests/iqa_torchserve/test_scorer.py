@@ -367,6 +367,23 @@ def test_a_known_metric_that_is_not_packed_is_named(scorer, requests_):
     assert "not in this archive" in reply.body["message"]
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("ssmi", "efficientnet_lite0", "efficientnet_lite9:block12:rmse", ":::"),
+        *("efficientnet_lite0:block99:rmse", "efficientnet_lite0:block12:rsme"),
+        *("efficientnet_lite0:stem+head:rmse:sun", "efficientnet_lite0:two*stem:rmse:sum"),
+    ],
+)
+def test_whatever_a_spec_gets_wrong_has_one_code_over_the_wire(scorer, requests_, spec):
+    """In Python the codes are finer; clients are promised this one."""
+    (reply,) = scorer.answer([{**requests_[0], "metric": spec}])
+    assert (reply.status, reply.body["code"]) == (400, "unknown_metric")
+    (reply,) = scorer.answer([{**requests_[0], "metric": f"psnr,{spec}"}])
+    scores = reply.body["results"][0]["scores"]
+    assert [score.get("code") for score in scores] == [None, "unknown_metric"]
+
+
 def test_no_network_is_looked_up_for_whoever_asks(scorer, requests_, monkeypatch):
     from iqa_torchserve import scorer as module
 

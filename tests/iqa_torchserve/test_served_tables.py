@@ -4,8 +4,9 @@ import csv
 
 import pytest
 
+from iqa_metrics import ScoredTable, score_table
 from iqa_torchserve.client import ServedScore, ServeError
-from iqa_torchserve.served_tables import TOGETHER, ServedTable
+from iqa_torchserve.served_tables import TOGETHER, ServedScorer
 
 
 class Server:
@@ -45,9 +46,9 @@ def pairs(tmp_path):
 
 def written(pairs, server, *, resume=False):
     out = pairs.with_name("out.csv")
-    table = ServedTable.open(pairs, out, ["psnr", "ssim"], resume=resume)
-    list(table.write(server, in_flight=1))
-    return list(csv.DictReader(out.read_text().splitlines())), table
+    scorer = ServedScorer(server, in_flight=1)
+    scored = score_table(pairs, out, ["psnr", "ssim"], resume=resume, scorer=scorer)
+    return list(csv.DictReader(out.read_text().splitlines())), scored
 
 
 def test_neighbours_that_share_a_reference_share_requests(pairs):
@@ -56,7 +57,7 @@ def test_neighbours_that_share_a_reference_share_requests(pairs):
     assert sorted(len(distorted) for _, distorted in server.seen) == [1, 1, 3, TOGETHER]
     assert [float(row["value"]) for row in rows[::2]] == [*range(1, 12), 13, 14]
     assert [row["metric"] for row in rows[:2]] == ["psnr", "ssim"]
-    assert (table.total, table.done, table.failed) == (26, 26, 0)
+    assert table == ScoredTable(rows=26, failed=0)
 
 
 def test_what_is_an_answer_becomes_a_row(pairs):

@@ -4,6 +4,9 @@ An archive (``.mar``, a zip file) contains the handler, its configuration, the m
 the weights of their backbones as safetensors, so that a server needs no internet access. The same
 specs and weights give the same bytes: entries are sorted, stored uncompressed, and have a fixed
 date.
+
+Code of plug-in packages is not included. The archive lists these packages and their versions, and
+they must be installed where it is loaded.
 """
 
 import hashlib
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import iqa_metrics  # as a module: it loads torch only when one of its names is used
-from iqa_torchserve import __version__
+from iqa_torchserve import __version__, plugins
 from iqa_torchserve.limits import Limits
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ HANDLER = "full_reference.py"
 MODEL_CONFIG = "model-config.yaml"
 CONTENTS = "iqa-archive.json"
 MANIFEST = "MAR-INF/MANIFEST.json"
-FORMAT = 2
+FORMAT = 3
 
 DEFAULT_METRICS = ("default", "psnr", "ssim")
 # What zipfile raises for a damaged file; NotImplementedError is a RuntimeError.
@@ -60,8 +63,10 @@ class Contents:
         The limits of requests and of the server.
     files
         Names of the files that scoring reads, and their SHA-256.
-    relevance
+    channel_weights
         The files of learned channel weights, by the specs of the metrics that have some.
+    plugins
+        Names and versions of the plug-in packages that the metrics need.
     """
 
     name: str
@@ -69,7 +74,8 @@ class Contents:
     metrics: tuple[str, ...]
     limits: Limits
     files: Mapping[str, str]
-    relevance: Mapping[str, str] = field(default_factory=dict)
+    channel_weights: Mapping[str, str] = field(default_factory=dict)
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_archive(
@@ -78,7 +84,7 @@ def build_archive(
     name: str = "iqa",
     version: str = "1.0",
     metrics: Sequence[str] = DEFAULT_METRICS,
-    relevance: Sequence[str | Path] = (),
+    channel_weights: Sequence[str | Path] = (),
     limits: Limits | None = None,
 ) -> Path:
     """Build a model archive and return its path, ``folder/NAME.mar``.
@@ -94,31 +100,35 @@ def build_archive(
         The model's version: digits separated by dots, such as ``1.2``.
     metrics
         Specs of the metrics that the archive serves, the default one first.
-    relevance
-        Files of learned channel weights, written by ``iqa calibrate``. Their metrics are served as
-        well, under their specs.
+    channel_weights
+        Files written by ``iqa channel-weights learn``. Their metrics are served as well, under
+        their specs.
     limits
         The limits of requests and of the server; by default those of :class:`Limits`.
 
     Raises
     ------
     ArchiveError
-        If the name or version is invalid, there are no metrics, or a backbone's weights are
-        missing.
+        If the name or version is invalid, there are no metrics, a backbone's weights are missing,
+        or a metric needs something that was registered outside of a plug-in package.
     UnknownNameError
         If a spec contains an unknown name.
     """
     _check_name(name, version)
-    if not (metrics or relevance):
+    if not (metrics or channel_weights):
         raise ArchiveError("metrics: expected at least one spec, got none")
     specs = tuple(dict.fromkeys(str(iqa_metrics.parse_spec(spec)) for spec in metrics))
-    learned = _learned(relevance, specs)
+    learned = _learned(channel_weights, specs)
+    try:
+        needed = plugins.needed([*specs, *learned])
+    except iqa_metrics.PluginError as error:
+        raise ArchiveError(str(error)) from error
     entries = {file: (handlers_folder() / file).read_bytes() for file in (HANDLER, MODEL_CONFIG)}
     packed = [_packed(spec) for spec in specs] + [_packed_trunk(spec) for spec in learned]
     for file, pack in (item for files in packed for item in files.items()):
         if file not in entries:
             entries[file] = pack()
-    names = {spec: f"relevance-{at}.safetensors" for at, spec in enumerate(learned, start=1)}
+    names = {spec: f"channel-weights-{at}.safetensors" for at, spec in enumerate(learned, start=1)}
     entries |= {names[spec]: data for spec, data in learned.items()}
     entries[CONTENTS] = _json_bytes(
         {
@@ -126,7 +136,8 @@ def build_archive(
             "name": name,
             "version": version,
             "metrics": [*specs, *learned],
-            **({"relevance": names} if names else {}),
+            **({"channel_weights": names} if names else {}),
+            **({"plugins": needed} if needed else {}),
             "limits": (limits or Limits()).as_json(),
             "made_with": {"iqa_metrics": iqa_metrics.__version__, "iqa_torchserve": __version__},
             "files": {file: hashlib.sha256(data).hexdigest() for file, data in entries.items()},
@@ -189,20 +200,27 @@ def weights_of(contents: Contents) -> dict[str, dict[str, str]]:
     """Return the files that each metric of an archive reads, with their SHA-256."""
     found = {}
     for spec in contents.metrics:
-        names = [*_names(iqa_metrics.needs(spec)), contents.relevance.get(spec)]
+        names = [*_names(iqa_metrics.needs(spec)), contents.channel_weights.get(spec)]
         found[spec] = {name: contents.files[name] for name in names if name is not None}
     return found
 
 
 def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
-    """Create the metrics of an unpacked archive; metrics with the same backbone share it."""
+    """Create the metrics of an unpacked archive; metrics with the same backbone share it.
+
+    Raises
+    ------
+    ArchiveError
+        If a plug-in package that a metric needs is missing or can't be loaded.
+    """
     from iqa_metrics.metrics.together import can_share, share_network
 
+    check_plugins(contents)
     metrics: dict[str, iqa_metrics.Metric] = {}
     for spec in contents.metrics:
         weights, calibration = _names(iqa_metrics.needs(spec))
-        if spec in contents.relevance:
-            metrics[spec] = _weighted(spec, folder, contents.relevance[spec])
+        if spec in contents.channel_weights:
+            metrics[spec] = _weighted(spec, folder, contents.channel_weights[spec])
             continue
         metrics[spec] = iqa_metrics.create_metric(
             spec,
@@ -221,16 +239,31 @@ def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
     return metrics
 
 
+def check_plugins(contents: Contents) -> None:
+    """Check that the plug-in packages that an archive's metrics need are installed.
+
+    Raises
+    ------
+    ArchiveError
+        If one is missing or can't be loaded; the message says what to install.
+    """
+    try:
+        plugins.check(contents.plugins, contents.metrics)
+    except iqa_metrics.PluginError as error:
+        raise ArchiveError(f"{contents.name} {contents.version}: {error}") from error
+
+
 def _weighted(spec: str, folder: Path, file: str) -> "Metric":
     """Create a metric with learned channel weights, using the archive's own backbone."""
-    from iqa_metrics.channel_weights.learning import read_relevance
+    from iqa_metrics.channel_weights import read_channel_weights
 
     needs = iqa_metrics.needs(spec)
     weights, _ = _names(needs)
     if weights is None or needs.backbone is None:
         raise ArchiveError(f"{file}: {spec} has no backbone")
     trunk = iqa_metrics.backbone(needs.backbone).network(folder / weights)
-    return read_relevance(folder / file, trunk=trunk).metric
+    metric: Metric = read_channel_weights(folder / file, trunk=trunk).metric
+    return metric
 
 
 def handlers_folder() -> Path:
@@ -288,12 +321,13 @@ def _packed_trunk(spec: str) -> dict[str, Callable[[], bytes]]:
 
 def _learned(files: Sequence[str | Path], specs: Sequence[str]) -> dict[str, bytes]:
     """Return the content of files of channel weights, by the specs of their metrics."""
-    from iqa_metrics.channel_weights.learning import read_relevance
+    from iqa_metrics.channel_weights import read_channel_weights
 
     found: dict[str, bytes] = {}
     for file in files:
         try:
-            spec = read_relevance(file).metric.name  # what fails here would fail on the server
+            # What can't be read here could not be read on the server either.
+            spec = read_channel_weights(file).metric.name
             data = Path(file).read_bytes()
         except (OSError, ValueError, iqa_metrics.WeightsError) as error:
             raise ArchiveError(f"channel weights {file}: {error}") from error
@@ -340,12 +374,13 @@ def _checked_contents(files: Mapping[str, Callable[[], bytes]]) -> Contents:
             tuple(said["metrics"]),
             Limits.from_json(said["limits"]),
             dict(said["files"]),
-            dict(said.get("relevance", {})),
+            dict(said.get("channel_weights", {})),
+            dict(said.get("plugins", {})),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ArchiveError(f"{CONTENTS} can't be read ({error})") from error
     _check_name(contents.name, contents.version)
-    unknown = set(contents.relevance.values()) - set(contents.files)
+    unknown = set(contents.channel_weights.values()) - set(contents.files)
     if unknown:
         raise ArchiveError(f"{CONTENTS} has no hash of {', '.join(sorted(unknown))}")
     for name, sha256 in contents.files.items():

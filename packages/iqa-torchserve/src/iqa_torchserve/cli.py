@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from iqa_metrics.cli.versions import VersionOption, print_warnings_plainly
 from iqa_torchserve.config import DEFAULT_PORT, PORTS, ServerConfig, default_state_folder
 
 if TYPE_CHECKING:
@@ -42,15 +43,21 @@ MetricOption = Annotated[
 ]
 
 
+@app.callback()
+def main(version: VersionOption = False) -> None:
+    """Serve perceptual image distances with TorchServe."""
+    print_warnings_plainly()
+
+
 @app.command()
 def build(
     metric: Annotated[
         Optional[list[str]],
         typer.Option("--metric", "-m", help="A spec to serve; the first one is the default."),
     ] = None,
-    relevance: Annotated[
+    channel_weights: Annotated[
         Optional[list[Path]],
-        typer.Option(help="A file of channel weights from 'iqa calibrate' to serve as well."),
+        typer.Option(help="A file of 'iqa channel-weights learn', whose metric is served as well."),
     ] = None,
     name: Annotated[str, typer.Option(help="The model's name.")] = "iqa",
     version: Annotated[str, typer.Option(help="The model's version, such as 1.2.")] = "1.0",
@@ -72,7 +79,7 @@ def build(
             name=name,
             version=version,
             metrics=metric or DEFAULT_METRICS,
-            relevance=relevance or (),
+            channel_weights=channel_weights or (),
             limits=Limits.parse(limit or []),
         )
     print(path)
@@ -362,37 +369,31 @@ def _score_table(
     resume: bool,
     in_flight: int,
 ) -> None:
-    from rich.progress import TimeRemainingColumn
-
-    from iqa_metrics.cli.console import counter
+    from iqa_metrics import score_table
+    from iqa_metrics.cli.console import finish, row_progress, stopped
     from iqa_torchserve.client import ServeError
-    from iqa_torchserve.served_tables import ServedTable
+    from iqa_torchserve.served_tables import ServedScorer
 
-    with _refusals():
-        table = ServedTable.open(pairs, out, metrics, resume=resume)
     try:
-        with _refusals(), counter(TimeRemainingColumn(), speed_estimate_period=600) as progress:
-            task = progress.add_task("scores", total=table.total, completed=table.done)
-            for _ in table.write(client, in_flight=in_flight):
-                progress.advance(task)
+        with _refusals(), row_progress() as progress:
+            scored = score_table(
+                pairs,
+                out,
+                metrics,
+                resume=resume,
+                scorer=ServedScorer(client, in_flight=in_flight),
+                progress=progress,
+            )
     except KeyboardInterrupt:
-        _err.print(
-            f"[red]stopped[/red] {escape(str(out))} keeps its rows: use --resume to continue"
-        )
-        raise typer.Exit(EXIT_STOPPED) from None
+        stopped(str(out))
     except ServeError as error:
         _err.print(
             f"[red]error[/red] {error.code}: {escape(str(error))}\n{escape(str(out))} keeps its "
-            "rows: use --resume to continue",
+            "rows; resume it with --resume",
             soft_wrap=True,
         )
         raise typer.Exit(EXIT_FAILED) from None
-    _err.print(
-        f"{table.total - table.failed} of {table.total} scores written to {out}", soft_wrap=True
-    )
-    if table.failed:
-        _err.print(f"[red]{table.failed} failed[/red]; the column 'error' says why")
-        raise typer.Exit(EXIT_FAILED)
+    finish(scored.rows, scored.failed, str(out))
 
 
 def _client(url: str | None, model: str, verify: Path | None, state: Path | None) -> "Client":

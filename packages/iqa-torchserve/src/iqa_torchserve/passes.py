@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iqa_metrics import Metric, resolve
+from iqa_metrics.compute.pair_module import PairModule
 from iqa_metrics.metrics import DeepDistance
-from iqa_metrics.metrics.contract import PairModule
 from iqa_metrics.metrics.together import DistancesTogether
 from iqa_metrics.scoring.batches import Outcome
 

@@ -38,10 +38,12 @@ INTERNAL = "internal"
 NO_MAP = "no_map"
 OVERLOADED = "overloaded"
 TOO_LARGE = "too_large"
+UNKNOWN_METRIC = "unknown_metric"
+"""The code for a spec with an unknown name or an invalid form."""
 
 STATUSES: Mapping[str, int] = {
     BAD_REQUEST: 400,
-    "unknown_metric": 400,
+    UNKNOWN_METRIC: 400,
     "bad_image": 400,
     "has_alpha": 400,
     "animated": 400,

@@ -29,6 +29,7 @@ from iqa_torchserve.protocol import (
     OVERLOADED,
     STATUSES,
     TOO_LARGE,
+    UNKNOWN_METRIC,
     Reply,
     RequestError,
     ScoreRequest,
@@ -202,8 +203,10 @@ class Scorer:
         for place, data in enumerate(requests):
             try:
                 calls[place] = self._call(data, headers[place] if headers else None)
-            except (RequestError, UnknownNameError) as error:
+            except RequestError as error:
                 failures[place] = error_body(error.code, str(error))
+            except UnknownNameError as error:
+                failures[place] = error_body(UNKNOWN_METRIC, str(error))
             except Exception as error:
                 failures[place] = _failure(error)
         items = [
@@ -273,7 +276,7 @@ class Scorer:
             try:
                 asked.append(self._known(text))
             except UnknownNameError as error:
-                asked.append({"metric": text[:200], **error_body(error.code, str(error))})
+                asked.append({"metric": text[:200], **error_body(UNKNOWN_METRIC, str(error))})
                 unknown.append(error)
         asked = asked or [next(iter(self.metrics))]
         if len(unknown) == len(asked):

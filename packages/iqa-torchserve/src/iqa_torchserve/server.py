@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from iqa_torchserve.archive import ArchiveError, check_archive
+from iqa_torchserve.archive import ArchiveError, check_archive, check_plugins
 from iqa_torchserve.config import ServerConfig
 from iqa_torchserve.java import JavaError, find_java_home
 from iqa_torchserve.launching import (
@@ -52,13 +52,13 @@ def start(config: ServerConfig) -> RunningServer:
     JavaError
         If there is no Java runtime for it.
     ArchiveError
-        If the archive is missing or damaged.
+        If the archive is missing or damaged, or a package that it needs is not installed.
     ValueError
         If a certificate or its key can't be used.
     """
     check_installed()
     config.check_tls()
-    check_archive(config.archive)
+    check_plugins(check_archive(config.archive))
     find_java_home()
     try:
         with locked(prepared(config.state)):

@@ -416,4 +416,5 @@ def unknown_layer(
 ) -> UnknownNameError:
     """Return the error that names what comes near, modules too where the name looks like a path."""
     known = [*layers, *modules] if re.search(r"[.]", name) else list(layers)
-    return UnknownNameError(f"unknown layer of {backbone} {name!r}; {nearest(name, known)}")
+    said = f"unknown layer of {backbone} {name!r}; {nearest(name, known)}"
+    return UnknownNameError(said, "unknown_layer")

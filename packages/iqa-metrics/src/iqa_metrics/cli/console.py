@@ -3,16 +3,17 @@
 import contextlib
 import json
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import MofNCompleteColumn, Progress, ProgressColumn
+from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from iqa_metrics.plugins import Kind
     from iqa_metrics.weights.files import WeightsFile
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
@@ -43,6 +44,16 @@ def print_json(data: object) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def registered_by(kind: "Kind", name: str) -> str | None:
+    """Return the distribution and version, or the module, that registered a name; else None."""
+    from iqa_metrics.plugins import provider_of
+
+    provider = provider_of(kind, name)
+    if provider is None:
+        return None
+    return f"{provider.distribution} {provider.version}".strip() or provider.module
+
+
 def where(files: Collection["WeightsFile"]) -> str:
     """Return whether weights files are on this machine and, if not, how to get them."""
     missing = [file for file in files if file.find() is None]
@@ -51,6 +62,39 @@ def where(files: Collection["WeightsFile"]) -> str:
     if any(file.package for file in missing):
         return "to install"
     return "to fetch" if all(file.url for file in missing) else "by hand"
+
+
+@contextlib.contextmanager
+def row_progress() -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows how many rows are written, and of how many, once it is called."""
+    # Rows come in parts, which may take minutes, so the speed is that of many of them.
+    bar = counter(TimeRemainingColumn(), speed_estimate_period=600)
+    task = bar.add_task("scores", total=None)
+
+    def progress(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        bar.start()  # does nothing the second time
+
+    try:
+        yield progress
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def stopped(out: str) -> NoReturn:
+    """Say that Ctrl-C stopped a table of scores, and exit."""
+    rest = f" {out} keeps its rows; resume it with --resume" if out else ""
+    err.print(f"[red]stopped[/red]{escape(rest)}", soft_wrap=True)
+    raise typer.Exit(EXIT_STOPPED) from None
+
+
+def finish(rows: int, failed: int, out: str) -> None:
+    """Say how many scores of a table were written, and exit if some failed."""
+    err.print(f"{rows - failed} of {rows} scores written to {out}", soft_wrap=True)
+    if failed:
+        err.print(f"[red]{failed} failed[/red]; column 'error' says why")
+        raise typer.Exit(EXIT_FAILED)
 
 
 @contextlib.contextmanager

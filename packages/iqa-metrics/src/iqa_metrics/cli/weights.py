@@ -174,13 +174,13 @@ def add_weights(
 def _owners() -> dict["WeightsFile", list[str]]:
     """Return the weights files, each with the names of what needs it."""
     from iqa_metrics.backbones import all_backbones
-    from iqa_metrics.metrics import METRICS
+    from iqa_metrics.metrics import all_metrics
 
     owners: dict[WeightsFile, list[str]] = {}
     for record in all_backbones():
         if record.weights is not None:
             owners.setdefault(record.weights, []).append(record.name)
-    for metric in METRICS:
+    for metric in all_metrics():
         for file in metric.needs.files:
             if metric.name != "default":
                 owners.setdefault(file, []).append(metric.name)
@@ -190,7 +190,7 @@ def _owners() -> dict["WeightsFile", list[str]]:
 def _files(name: str) -> tuple["WeightsFile", ...]:
     from iqa_metrics.backbones import backbone
     from iqa_metrics.backbones.timm_models import PREFIX
-    from iqa_metrics.metrics import METRICS
+    from iqa_metrics.metrics import all_metrics
     from iqa_metrics.names import lookup
 
     if name.startswith(PREFIX):
@@ -201,7 +201,7 @@ def _files(name: str) -> tuple["WeightsFile", ...]:
         for owner in owners:
             known[owner] = (*known.get(owner, ()), file)
         known.setdefault(file.filename, (file,))
-    known |= {metric.name: metric.needs.files for metric in METRICS}
+    known |= {metric.name: metric.needs.files for metric in all_metrics()}
     return lookup("metric, backbone or weights file", name, known)
 
 

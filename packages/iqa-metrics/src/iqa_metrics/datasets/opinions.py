@@ -77,7 +77,7 @@ class JudgementJND:
     distortion: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatabaseFacts:
     """What is known about a database before it is read.
 

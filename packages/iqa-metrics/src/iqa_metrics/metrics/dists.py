@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iqa_metrics import backbones
+from iqa_metrics.compute.constants import Constant
 from iqa_metrics.compute.features import Reference, Remembered
-from iqa_metrics.metrics.contract import Check, Metric
-from iqa_metrics.metrics.trunks import ChannelWeights, NetworkModule, extractor_of
+from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.metrics.contract import Metric
+from iqa_metrics.metrics.layer_table import Column, LayerTable, TableModule
+from iqa_metrics.readouts import Readout
 from iqa_metrics.readouts.blocks import single
 from iqa_metrics.readouts.statistics import texture_and_structure
 from iqa_metrics.weights.checkpoints import read_state_dict
@@ -19,7 +22,7 @@ from iqa_metrics.weights.files import WeightsError, WeightsFile
 
 BACKBONE = "vgg16"
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
-_IMAGE = backbones.Layer("image", "", channels=3, stride=1)
+_IMAGE_CHANNELS = 3
 _SHORT_SIDE = 256
 
 CALIBRATION = WeightsFile(
@@ -34,7 +37,7 @@ CALIBRATION = WeightsFile(
 )
 
 
-class DISTS(NetworkModule, Metric):
+class DISTS(TableModule, Metric):
     """Deep image structure and texture similarity, as a distance.
 
     Two terms, of the image itself and of five layers of VGG-16 whose max pooling is replaced by
@@ -88,14 +91,16 @@ class DISTS(NetworkModule, Metric):
         self.name = "dists_resized" if resize else "dists"
         self.resize = resize
         record = backbones.backbone(BACKBONE)
-        self.layers = LAYERS
-        self.extractor = extractor_of(record, LAYERS, weights, trunk)
+        channels = [_IMAGE_CHANNELS, *(record.layer(name).channels for name in LAYERS)]
+        of_image, *of_layers = _calibration(calibration, channels)
+        columns = [
+            Column(name, _TERM, of_layer) for name, of_layer in zip(LAYERS, of_layers, strict=True)
+        ]
+        self.table = LayerTable(record, columns, weights=weights, trunk=trunk)
         _smooth_pooling(self.extractor.network)
-        layers = [_IMAGE, *(record.layer(name) for name in LAYERS)]
-        alpha, beta = _calibration(calibration, [layer.channels for layer in layers])
-        self.texture_weights, self.structure_weights = (
-            ChannelWeights(_by_layer(weights, layers), layers) for weights in (alpha, beta)
-        )
+        self.image_weights = Constant(of_image)
+        # Of all weights, in double precision: the terms are a share of it.
+        self.total = float(torch.cat([of_image, *of_layers], dim=1).double().sum())
 
     def remember(self, reference: Tensor) -> Reference:
         """Return the reference as it is judged, and the network's responses to it."""
@@ -104,20 +109,10 @@ class DISTS(NetworkModule, Metric):
     def compare(self, reference: Reference, distorted: Tensor) -> Tensor:
         seen = reference if isinstance(reference, Remembered) else self._judged(reference)
         y = self._judged(distorted)
-        terms: list[Tensor] = []
-
-        def read(layer: str, x: Tensor, y: Tensor) -> None:
-            texture, structure = texture_and_structure(x, y)
-            terms.append(
-                (texture * self.texture_weights.of(layer)).sum(dim=1)
-                + (structure * self.structure_weights.of(layer)).sum(dim=1)
-            )
-
-        read(_IMAGE.name, seen.image if isinstance(seen, Remembered) else seen, y)
-        self.extractor.visit_pair(seen, y, self.layers, read)
-        weights = [*self.texture_weights.buffers(), *self.structure_weights.buffers()]
-        total = torch.stack([of_layer.double().sum() for of_layer in weights]).sum()
-        return torch.stack(terms).sum(dim=0) / total
+        image = seen.image if isinstance(seen, Remembered) else seen
+        of_image = _term(image, y, self.image_weights.values)
+        terms = [of_image, *self.table.readings(seen, y).values]
+        return torch.stack(terms).sum(dim=0) / self.total
 
     def _judged(self, images: Tensor) -> Tensor:
         parameter = next(self.extractor.network.parameters())
@@ -159,7 +154,26 @@ def _shrunk(images: Tensor) -> Tensor:
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def _calibration(path: str | Path | None, channels: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _term(reference: Tensor, distorted: Tensor, weights: Tensor) -> Tensor:
+    """Return a layer's weighted part of DISTS, ``[N]``.
+
+    ``weights``, ``[2, C]``, are those of texture (alpha) and of structure (beta).
+    """
+    texture, structure = texture_and_structure(reference, distorted)
+    return (torch.stack([texture, structure]) * weights[:, None]).sum(dim=(0, 2))
+
+
+_TERM = Readout(
+    name="dists_term",
+    function=_term,
+    summary="a layer's weighted texture and structure",
+    source="Ding et al., TPAMI 2022, arXiv:2004.07728",
+    weighted=True,
+)
+
+
+def _calibration(path: str | Path | None, channels: Sequence[int]) -> list[Tensor]:
+    """Return alpha and beta of the image and each layer, ``[2, C]`` each."""
     file = CALIBRATION.verified() if path is None else Path(path)
     state = read_state_dict(file)
     count = sum(channels)
@@ -169,9 +183,5 @@ def _calibration(path: str | Path | None, channels: Sequence[int]) -> tuple[Tens
             f"{file} is no calibration of DISTS: expected alpha and beta, each of {count} values "
             "of at least 0 that are not all 0"
         )
-    return state["alpha"].flatten(), state["beta"].flatten()
-
-
-def _by_layer(weights: Tensor, layers: Sequence[backbones.Layer]) -> dict[str, Tensor]:
-    parts = torch.split(weights, [layer.channels for layer in layers])
-    return {layer.name: part for layer, part in zip(layers, parts, strict=True)}
+    both = torch.stack([state["alpha"].flatten(), state["beta"].flatten()]).float()
+    return list(torch.split(both, list(channels), dim=1))

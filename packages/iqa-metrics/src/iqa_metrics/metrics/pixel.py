@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iqa_metrics.metrics.contract import Check, Metric, at_least_float32
+from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.metrics.contract import Metric, at_least_float32
 from iqa_metrics.metrics.windows import Windows
 
 _K1, _K2 = 0.01, 0.03

@@ -8,19 +8,32 @@ hold: values up to 1e18, and lengths that are 0 or above 1e-18.
 """
 
 from iqa_metrics.readouts.blocks import sharing
-from iqa_metrics.readouts.catalogue import READOUTS, Readout, readout
-from iqa_metrics.readouts.concatenation import CONCATENATIONS, Concatenation, weighted_sum
-from iqa_metrics.readouts.differences import channel_squares
-from iqa_metrics.readouts.numerics import elements
+from iqa_metrics.readouts.catalogue import READOUTS, Readout, all_readouts, readout
+from iqa_metrics.readouts.concatenation import (
+    CONCATENATIONS,
+    Concatenation,
+    mean_over_elements,
+    root_of_mean_squares,
+    root_of_squares,
+    weighted_sum,
+)
+from iqa_metrics.readouts.numerics import elements, root
+from iqa_metrics.readouts.quantities import CHANNEL_SQUARES, ELEMENTS
 
 __all__ = [
+    "CHANNEL_SQUARES",
     "CONCATENATIONS",
+    "ELEMENTS",
     "READOUTS",
     "Concatenation",
     "Readout",
-    "channel_squares",
+    "all_readouts",
     "elements",
+    "mean_over_elements",
     "readout",
+    "root",
+    "root_of_mean_squares",
+    "root_of_squares",
     "sharing",
     "weighted_sum",
 ]

@@ -13,7 +13,7 @@ from iqa_metrics.report.tables import Study
 from iqa_metrics.study.rows import Compared
 
 FACTORS = ("goal", "data", "architecture", "depth", "environment", "recipe")
-READOUTS = ("layer", "readout", "descriptors", "concatenation", "relevance")
+READOUTS = ("layer", "readout", "descriptors", "concatenation", "channel_weights")
 VERDICTS = {
     "first": "the first agrees better",
     "second": "the second agrees better",

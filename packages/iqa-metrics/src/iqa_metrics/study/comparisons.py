@@ -21,13 +21,13 @@ from iqa_metrics.statistics import Bootstrap
 from iqa_metrics.study.concatenated import JOIN
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.models import Best, best_of
-from iqa_metrics.study.plan import RELEVANCE
+from iqa_metrics.study.plan import WEIGHTED
 from iqa_metrics.study.rows import FIRST, SAME, SECOND, UNDECIDED, Compared
 from iqa_metrics.study.scopes import Scope
 
 QUESTIONS = (
     *("baseline", *FACTORS),
-    *("layer", "readout", "descriptors", "concatenation", "relevance"),
+    *("layer", "readout", "descriptors", "concatenation", "channel_weights"),
 )
 
 
@@ -86,7 +86,7 @@ def compared(comparer: Comparer) -> list[Compared]:
         "readout": _readouts,
         "descriptors": _descriptors,
         "concatenation": _concatenations,
-        "relevance": _relevance,
+        "channel_weights": _channel_weights,
     }
     scope = comparer.scope
     for question in QUESTIONS:
@@ -172,7 +172,7 @@ def _descriptors(comparer: Comparer) -> Iterator[_Asked]:
 
 def _readouts(comparer: Comparer) -> Iterator[_Asked]:
     names = comparer.scope.description.readouts
-    left = {comparer.plain, RELEVANCE, *descriptors(names, comparer.plain)}
+    left = {comparer.plain, WEIGHTED, *descriptors(names, comparer.plain)}
     return _of_readouts(comparer, [name for name in names if name not in left])
 
 
@@ -203,13 +203,13 @@ def _concatenations(comparer: Comparer) -> Iterator[_Asked]:
             yield network.name, name, "best single layer", best.corrected - single.corrected
 
 
-def _relevance(comparer: Comparer) -> Iterator[_Asked]:
+def _channel_weights(comparer: Comparer) -> Iterator[_Asked]:
     """Compare learned weights, held out, with equal ones, layer by layer."""
-    if RELEVANCE not in comparer.scope.description.readouts or comparer.plain != "euclidean":
+    if WEIGHTED not in comparer.scope.description.readouts or comparer.plain != "euclidean":
         return
     for network in comparer.scope.networks:
         plain = {one.layer: one for one in comparer.scope.layers(network.name, comparer.plain)}
-        for one in comparer.scope.layers(network.name, RELEVANCE):
+        for one in comparer.scope.layers(network.name, WEIGHTED):
             if one.layer in plain:
                 both = comparer.scope.of([one, plain[one.layer]])
                 learned = f"learned weights, {one.layer}"

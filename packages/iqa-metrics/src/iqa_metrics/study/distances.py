@@ -1,7 +1,8 @@
-"""``distances.parquet``: a row for each pair, network, layer and readout, as measured.
+"""``distances.parquet``: one row per pair, backbone, layer and readout, as measured.
 
-Metrics that are no layer of a network stand there by their name, as ``backbone``, with empty
-``layer`` and ``readout``. A pair that failed has no value, and its reason in ``error``.
+Baseline metrics stand there by their name, as ``backbone``, with empty ``layer`` and ``readout``. A
+distance that could not be measured has no value, and the reason in ``error``; the other layers of
+the pair keep theirs.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +35,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
-_NO_NUMBER = "not_finite: the value is no number (NaN); the network does not bear such an image"
+_NO_NUMBER = "not_finite: the value is not a number (NaN) for this image"
 _NEEDED = ("database", "reference", "distorted", "opinion", "backbone", "layer", "readout", "value")
 
 
@@ -129,10 +130,10 @@ class DistancesWriter:
         pairs: Pairs,
         series: Sequence[Series],
         values: Floats,
-        errors: Sequence[str],
+        errors: NDArray[np.str_],
         elements: Floats | None = None,
     ) -> dict[int, str]:
-        """Write values ``[series, pairs]``, with why pairs failed, ``[pairs]``.
+        """Write values ``[series, pairs]``, with why each failed, in the same shape.
 
         A value that is no number has failed, too. Returns which pairs failed somewhere, and why.
         """
@@ -140,7 +141,7 @@ class DistancesWriter:
         cells = values.reshape(-1)
         reasons = [
             error or (_NO_NUMBER if none else "")
-            for error, none in zip(list(errors) * count, np.isnan(cells), strict=True)
+            for error, none in zip(errors.reshape(-1).tolist(), np.isnan(cells), strict=True)
         ]
         failed = np.array([bool(reason) for reason in reasons])
         if elements is None:

@@ -11,20 +11,25 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from iqa_metrics.compute.pair_module import PairModule
 from iqa_metrics.datasets.opinions import OpinionDatabase, OpinionPair
 from iqa_metrics.io.readahead import WINDOW, cores, read_ahead
 from iqa_metrics.io.tables import Pair
-from iqa_metrics.metrics import create_metric, resolve
-from iqa_metrics.metrics.contract import PairModule
+from iqa_metrics.metrics import Column, LayerTable, create_metric, resolve
+from iqa_metrics.metrics.catalogue import REGISTRY as METRICS
+from iqa_metrics.readouts import CHANNEL_SQUARES, ELEMENTS
+from iqa_metrics.readouts.catalogue import REGISTRY as READOUTS
+from iqa_metrics.registry import Registry
 from iqa_metrics.scoring.batches import BatchScorer, Outcome
 from iqa_metrics.study.content import code_digest, network_digest
 from iqa_metrics.study.distances import Pairs
-from iqa_metrics.study.plan import RELEVANCE, Network, Plan
-from iqa_metrics.study.readings import ELEMENTS, SQUARES, Readings, squares_of
+from iqa_metrics.study.plan import WEIGHTED, Network, Plan
 from iqa_metrics.study.store import Block, Store, joined, key_of
 from iqa_metrics.weights.files import sha256_of
 
-_FORMAT = 1
+_FORMAT = 2
+_Row = tuple[list[Outcome], int]
+"""What modules give for a pair, and the shorter side of its images, in pixels."""
 
 
 class Progress(Protocol):
@@ -52,54 +57,93 @@ class Keys:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a reading lies in what a module gives.
+
+    Attributes
+    ----------
+    module
+        Name of the module.
+    columns
+        Its columns.
+    least
+        Of each column, or of all, the least height and width, in pixels, that it needs.
+    """
+
+    module: str
+    columns: tuple[int, ...]
+    least: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Gauge:
-    """A module that measures pairs, and where in its table each reading lies.
+    """What measures pairs, and where each reading lies in it.
 
     Attributes
     ----------
     name
         What progress calls it.
     content
-        SHA-256 of what the network computes; empty of baselines.
+        SHA-256 of what the network computes; empty for baselines.
     modules
-        Names to modules: one network's readings, or each baseline.
-    columns
-        Names of readings to the module and its columns, in order.
+        Names to modules: a backbone's table, or each baseline.
+    places
+        Names of readings to where they lie.
     facts
-        Names of readings to what decides their values, but for the images and the code.
+        Names of readings to what decides their values, besides the images and the code.
     """
 
     name: str
     content: str
     modules: Mapping[str, PairModule]
-    columns: Mapping[str, tuple[str, list[int]]]
+    places: Mapping[str, Place]
     facts: Mapping[str, Mapping[str, Any]]
 
 
+def squares_of(layer: str) -> str:
+    """Return the name of the reading with the channel squares of a layer.
+
+    Squares are many, and are asked for layer by layer.
+    """
+    return f"{CHANNEL_SQUARES.name}:{layer}"
+
+
 def gauge_of(network: Network, plan: Plan, device: torch.device) -> Gauge:
-    """Build a network and what reads it."""
+    """Build a backbone and the table of all that is read from it."""
     record = network.record
     built = record.network()
     content = network_digest(built)
-    wanted = [ELEMENTS, *(r.name for r in plan.measured)]
-    wanted += [SQUARES] if RELEVANCE in plan.readouts else []
-    readings = Readings(record, network.layers, wanted, built).to(device)
-    layers = [record.layer(name) for name in readings.layers]
+    layers = [record.layer(name) for name in record.in_order(network.layers)]
+    wanted = [ELEMENTS, *plan.measured, *([CHANNEL_SQUARES] if WEIGHTED in plan.readouts else [])]
+    columns = [Column(layer.name, one) for one in wanted for layer in layers]
+    # What was decoded is in [0, 1]; a layer that a small image does not reach fails by itself.
+    table = LayerTable(record, columns, network=built, unreached="nan", check="off")
+    spans = dict(zip(((c.layer, c.readout.name) for c in table.columns), table.spans, strict=True))
+    places = {}
+    for one in wanted:
+        if one.per_channel:
+            for layer in layers:
+                span = tuple(range(*spans[layer.name, one.name]))
+                places[squares_of(layer.name)] = Place(record.name, span, (layer.smallest_input,))
+        else:
+            firsts = tuple(spans[layer.name, one.name][0] for layer in layers)
+            least = tuple(layer.smallest_input for layer in layers)
+            places[one.name] = Place(record.name, firsts, least)
     common = {
         "network": content,
         "scaling": repr(record.scaling),
         "layers": [[one.name, one.module, repr(one.form)] for one in layers],
         "device": device.type,
     }
-    columns: dict[str, tuple[str, list[int]]] = {}
-    for column in readings.columns:
-        # Squares are many, and are asked for layer by layer.
-        squares = column.reading == SQUARES
-        name = squares_of(column.layer) if squares else column.reading
-        _, places = columns.setdefault(name, (record.name, []))
-        places += range(column.first, column.last)
-    facts = {name: {**common, "reading": name} for name in columns}
-    return Gauge(record.name, content, {record.name: readings}, columns, facts)
+    facts = {name: {**common, "reading": name, **_plugin_code(READOUTS, name)} for name in places}
+    modules = {record.name: table.to(device)}
+    return Gauge(record.name, content, modules, places, facts)
+
+
+def _plugin_code(registry: Registry[Any], name: str) -> dict[str, str]:
+    """Return what decides a value that another package's code computes: that code."""
+    provider = registry.provider(name)
+    return {} if provider is None else {"plugin_code": provider.code_digest()}
 
 
 def gauge_of_baselines(plan: Plan, device: torch.device) -> Gauge:
@@ -110,10 +154,12 @@ def gauge_of_baselines(plan: Plan, device: torch.device) -> Gauge:
             "metric": str(resolve(spec)),
             "network": network_digest(metric),
             "device": device.type,
+            **_plugin_code(METRICS, spec),
         }
         for spec, metric in modules.items()
     }
-    return Gauge("baselines", "", modules, {spec: (spec, [0]) for spec in modules}, facts)
+    places = {spec: Place(spec, (0,), (0,)) for spec in modules}
+    return Gauge("baselines", "", modules, places, facts)
 
 
 class Measuring:
@@ -174,14 +220,12 @@ class Measuring:
                     rows.append(next(outcomes))
                     self._advance(what, 1)
                 for reading in left:
-                    block = _block(rows, list(gauge.modules), *gauge.columns[reading])
+                    block = _block(rows, list(gauge.modules), gauge.places[reading])
                     self._store.write(keys[reading][number], block)
         return Keys(keys)
 
-    def _outcomes(
-        self, pairs: Sequence[OpinionPair], gauge: Gauge
-    ) -> Generator[list[Outcome], None, None]:
-        """Yield what each module gives, pair by pair."""
+    def _outcomes(self, pairs: Sequence[OpinionPair], gauge: Gauge) -> Generator[_Row, None, None]:
+        """Yield what each module gives, and the image's shorter side, pair by pair."""
         if not pairs:
             return
         parts = read_ahead(
@@ -192,7 +236,8 @@ class Measuring:
         )
         with closing(BatchScorer(gauge.modules)) as scorer, closing(parts):
             for part in parts:
-                yield from scorer.outcomes(part)
+                sides = [0 if row.images is None else _side(row.images[0]) for row in part.rows]
+                yield from zip(scorer.outcomes(part), sides, strict=True)
 
     def _key(self, name: str, window: Sequence[OpinionPair], facts: Mapping[str, Any]) -> str:
         images = self.images[name]
@@ -233,19 +278,28 @@ def pairs_of(name: str, database: OpinionDatabase, images: Mapping[Path, str]) -
     )
 
 
-def _block(
-    rows: Sequence[Sequence[Outcome]], names: Sequence[str], module: str, columns: list[int]
-) -> Block:
-    """Take a reading's columns out of what modules gave for pairs."""
-    at = names.index(module)
-    values = np.full((len(rows), len(columns)), np.nan)
-    errors = []
-    for number, row in enumerate(rows):
-        value, error = row[at]
-        errors.append(error)
-        if not error:
-            values[number] = np.atleast_1d(np.asarray(value, dtype=np.float64))[columns]
-    return Block(values, tuple(errors))
+def _block(rows: Sequence[_Row], names: Sequence[str], place: Place) -> Block:
+    """Take a reading's columns from what modules gave for pairs, each error where it belongs."""
+    at = names.index(place.module)
+    values = np.full((len(rows), len(place.columns)), np.nan)
+    errors = np.full((len(rows), len(place.least)), "", dtype=object)
+    for number, (outcomes, side) in enumerate(rows):
+        value, error = outcomes[at]
+        if error:
+            errors[number] = error
+            continue
+        values[number] = np.atleast_1d(np.asarray(value, dtype=np.float64))[list(place.columns)]
+        errors[number] = [
+            f"too_small: the shorter side has {side} pixels; this layer needs at least {least}"
+            if side < least
+            else ""
+            for least in place.least
+        ]
+    return Block(values, errors.astype(str))
+
+
+def _side(image: torch.Tensor) -> int:
+    return min(image.shape[-2:])
 
 
 def _digests(database: OpinionDatabase, workers: int) -> dict[Path, str]:

@@ -15,7 +15,7 @@ from iqa_metrics.study.settings import PlanError, Statistics
 from iqa_metrics.weights.files import WeightsError
 
 NAMED, ALL = "named", "all"
-RELEVANCE = "weighted_euclidean"
+WEIGHTED = "weighted_euclidean"
 """The one weighted readout that a study knows: its weights are learned from the study's opinions,
 and each pair is measured by weights that were learned without its reference."""
 CONCATENATED = ("cumulative:joint", "cumulative:sum", "pairs:joint", "pairs:sum")
@@ -110,21 +110,21 @@ class Plan:
         for name in self.concatenations:
             lookup("concatenation", name, dict.fromkeys(CONCATENATED))
         for chosen in map(readout, self.readouts):
-            if chosen.weighted and chosen.name != RELEVANCE:
+            if chosen.weighted and chosen.name != WEIGHTED:
                 raise PlanError(
                     f"readouts: {chosen.name} needs weights of channels; of weighted readouts a "
-                    f"study knows {RELEVANCE} alone, and learns its weights"
+                    f"study knows {WEIGHTED} alone, and learns its weights"
                 )
-        if self.readouts and self.readouts[0] == RELEVANCE:
+        if self.readouts and self.readouts[0] == WEIGHTED:
             raise PlanError(
-                f"readouts: the first is what others are compared with, so it can't be {RELEVANCE}"
+                f"readouts: the first is what others are compared with, so it can't be {WEIGHTED}"
             )
 
-        if RELEVANCE in self.readouts:
+        if WEIGHTED in self.readouts:
             others = [n for n, one in self.databases.items() if one.facts.asked != "score"]
             if others:
                 raise PlanError(
-                    f"readouts: {RELEVANCE} learns from opinion scores, and {', '.join(others)} "
+                    f"readouts: {WEIGHTED} learns from opinion scores, and {', '.join(others)} "
                     "has 2AFC or JND judgements instead; put it in a plan of its own"
                 )
 

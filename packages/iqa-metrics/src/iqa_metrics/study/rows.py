@@ -105,7 +105,7 @@ class Compared:
     question
         ``baseline`` (a network and a metric to compare with), one of the factors in which networks
         differ, or of the readout: ``layer`` (the best and the last), ``descriptors``, ``readout``
-        (other readouts), ``concatenation``, ``relevance``.
+        (other readouts), ``concatenation``, ``channel_weights``.
     database
         Or ``pooled``.
     backbone

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from iqa_metrics.compute.devices import pick_device
 from iqa_metrics.io.atomic import is_unfinished
 from iqa_metrics.metrics import Metric
+from iqa_metrics.readouts import ELEMENTS
 from iqa_metrics.study.analysis import Analysis, analyse
 from iqa_metrics.study.description import (
     DESCRIPTION,
@@ -31,7 +32,6 @@ from iqa_metrics.study.facts import (
     described_network,
     made_with,
 )
-from iqa_metrics.study.held_out import held_out
 from iqa_metrics.study.measuring import (
     Keys,
     Measuring,
@@ -40,10 +40,10 @@ from iqa_metrics.study.measuring import (
     gauge_of_baselines,
     pairs_of,
 )
-from iqa_metrics.study.plan import RELEVANCE, Network, Plan
-from iqa_metrics.study.readings import ELEMENTS
+from iqa_metrics.study.plan import WEIGHTED, Network, Plan
 from iqa_metrics.study.settings import PlanError
 from iqa_metrics.study.store import Block, Store
+from iqa_metrics.study.weighted import weighted_distances
 
 PARTS = "parts"
 _LOCK = ".lock"
@@ -209,10 +209,10 @@ class _Study:
         record = network.record
         layers = [record.layer(one) for one in record.in_order(network.layers)]
         keys, pairs = self._keys[record.name][name], self._pairs[name]
-        elements = keys.block(self._store, ELEMENTS).values
+        elements = keys.block(self._store, ELEMENTS.name).values
         for readout in self._plan.readouts:
-            if readout == RELEVANCE:
-                block = held_out(
+            if readout == WEIGHTED:
+                block = weighted_distances(
                     self._store,
                     keys,
                     pairs,
@@ -220,7 +220,7 @@ class _Study:
                     [layer.name for layer in layers],
                     self._plan.statistics.seed,
                     lambda at: self._measuring.say(
-                        f"weights of channels: {record.name}, {layers[at].name}"
+                        f"channel weights: {record.name}, {layers[at].name}"
                     ),
                 )
             else:
@@ -237,7 +237,7 @@ class _Study:
         elements: np.ndarray | None,
     ) -> None:
         sizes = None if elements is None else elements.T
-        reasons = writer.add(pairs, series, block.values.T, block.errors, sizes)
+        reasons = writer.add(pairs, series, block.values.T, block.errors.T, sizes)
         for at, reason in reasons.items():
             self._failed[pairs.database][at] = True
             self._reasons.setdefault(reason)

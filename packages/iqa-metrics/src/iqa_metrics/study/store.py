@@ -29,11 +29,16 @@ class Block:
     values
         Float64 ``[pairs, K]``; NaN where a pair failed.
     errors
-        Why it failed, a text a pair; empty where it did not.
+        Why it failed, ``[pairs, K]``, or ``[pairs, 1]`` where all columns are of one layer; empty
+        texts where it did not.
     """
 
     values: NDArray[np.float64]
-    errors: tuple[str, ...]
+    errors: NDArray[np.str_]
+
+    def failed(self) -> NDArray[np.bool_]:
+        """Return which values failed, ``[pairs, K]``."""
+        return np.broadcast_to(self.errors != "", self.values.shape)
 
 
 def joined(blocks: Iterable[Block]) -> Block:
@@ -41,7 +46,7 @@ def joined(blocks: Iterable[Block]) -> Block:
     parts = list(blocks)
     return Block(
         np.concatenate([part.values for part in parts]),
-        tuple(error for part in parts for error in part.errors),
+        np.concatenate([part.errors for part in parts]),
     )
 
 
@@ -64,16 +69,14 @@ class Store:
         not count: the next run tries again.
         """
         try:
-            errors = pq.read_table(self._path(key), columns=["error"])["error"].to_pylist()
+            errors = _table_in(pq.read_table(self._path(key), columns=["errors"])["errors"])
         except (OSError, pa.ArrowException):
             return False
-        return not any(error.startswith("failed:") for error in errors)
+        return not np.char.startswith(errors.astype(str), "failed:").any()
 
     def write(self, key: str, block: Block) -> None:
         """Keep a block: at once, so that a file that is there is whole."""
-        width = block.values.shape[1]
-        values = pa.FixedSizeListArray.from_arrays(pa.array(block.values.reshape(-1)), width)
-        table = pa.table({"values": values, "error": pa.array(block.errors, pa.string())})
+        table = pa.table({"values": _column_of(block.values), "errors": _column_of(block.errors)})
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_at_once(path) as file:
@@ -82,14 +85,24 @@ class Store:
     def read(self, key: str) -> Block:
         """Return a block that is there."""
         table = pq.read_table(self._path(key), memory_map=False)
-        column = table["values"].combine_chunks()
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        return Block(
-            flat.reshape(len(column), column.type.list_size), tuple(table["error"].to_pylist())
-        )
+        return Block(_table_in(table["values"]), _table_in(table["errors"]).astype(str))
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key}.parquet"
+
+
+def _column_of(table: NDArray[Any]) -> pa.Array:
+    """Return ``[pairs, K]`` as a column of lists."""
+    flat = table.reshape(-1)
+    cells = pa.array(flat.tolist() if flat.dtype.kind == "U" else flat)
+    return pa.FixedSizeListArray.from_arrays(cells, table.shape[1])
+
+
+def _table_in(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a column of lists as ``[pairs, K]``."""
+    whole = column.combine_chunks()
+    flat = whole.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat).reshape(len(whole), whole.type.list_size)
 
 
 def key_of(facts: Mapping[str, Any]) -> str:

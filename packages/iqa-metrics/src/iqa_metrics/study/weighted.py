@@ -1,4 +1,4 @@
-"""The weighted Euclidean distance in a study: weights learned from the study's own opinions.
+"""The weighted Euclidean distance in a study: channel weights learned from the study's opinions.
 
 Each pair is measured by weights that were learned without its reference image, so that what is
 reported is what the weights are worth on images they have not seen.
@@ -7,21 +7,22 @@ reported is what the weights are worth on images they have not seen.
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from iqa_metrics.channel_weights.fitting import calibrate
+from iqa_metrics.channel_weights.held_out import learn_weights
 from iqa_metrics.datasets.opinions import HigherIs
 from iqa_metrics.study.content import code_digest
 from iqa_metrics.study.distances import Pairs
-from iqa_metrics.study.measuring import Keys
-from iqa_metrics.study.plan import RELEVANCE
-from iqa_metrics.study.readings import squares_of
+from iqa_metrics.study.measuring import Keys, squares_of
+from iqa_metrics.study.plan import WEIGHTED
 from iqa_metrics.study.store import Block, Store, key_of
 
 FOLDS = 5
 _FEWEST = 3
+_NOT_FINITE = "not_finite: a channel's squared difference is not a finite number for this image"
 
 
-def held_out(
+def weighted_distances(
     store: Store,
     keys: Keys,
     pairs: Pairs,
@@ -32,7 +33,7 @@ def held_out(
 ) -> Block:
     """Return held-out weighted distances of each layer, ``[pairs, layers]``.
 
-    They are kept like what is measured: learned anew only if squares or opinions are others.
+    They are kept like what is measured: learned again only if squares or opinions have changed.
 
     Parameters
     ----------
@@ -45,11 +46,11 @@ def held_out(
     seed
         Of the folds.
     learning
-        Is told which layer comes next.
+        Called with the number of the layer that comes next.
     """
     key = key_of(
         {
-            "reading": RELEVANCE,
+            "reading": WEIGHTED,
             "code": code_digest("channel_weights/", "statistics/"),
             "squares": [list(keys.of[squares_of(layer)]) for layer in layers],
             "opinion": [repr(value) for value in pairs.opinion.tolist()],
@@ -62,25 +63,26 @@ def held_out(
     if store.has(key):
         return store.read(key)
     sign = 1.0 if higher_is == "worse" else -1.0
-    columns, errors = [], [""] * len(pairs)
+    columns: list[NDArray[np.float64]] = []
+    errors: list[NDArray[np.str_]] = []
     for number, layer in enumerate(layers):
         if learning is not None:
             learning(number)
         block = keys.block(store, squares_of(layer))
-        squares, failed = block.values, block.errors
-        fine = np.isfinite(squares).all(axis=1)
-        good = np.array([not error for error in failed]) & fine
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(block.values).all(axis=1))
+        good: NDArray[np.bool_] = np.asarray(finite & ~block.failed().any(axis=1))
         values = np.full(len(pairs), np.nan)
+        reasons = np.where(finite | (block.errors[:, 0] != ""), block.errors[:, 0], _NOT_FINITE)
         references = [r for r, there in zip(pairs.references, good, strict=True) if there]
-        reason = ""
         if len(set(references)) < _FEWEST:
-            reason = (
+            too_few = (
                 f"too_few_references: weights are learned on some, chosen on others and judged on "
                 f"others again; expected at least {_FEWEST}, got {len(set(references))}"
             )
+            reasons = np.where(reasons == "", too_few, reasons)
         else:
-            found = calibrate(
-                squares[good],
+            found = learn_weights(
+                block.values[good],
                 sign * pairs.opinion[good],
                 references,
                 folds=FOLDS,
@@ -88,8 +90,8 @@ def held_out(
                 seed=seed,
             )
             values[good] = found.held_out
-        errors = [error or reason for error in failed]
         columns.append(values)
-    block = Block(np.stack(columns, axis=1), tuple(errors))
+        errors.append(reasons)
+    block = Block(np.stack(columns, axis=1), np.stack(errors, axis=1).astype(str))
     store.write(key, block)
     return block

@@ -1,10 +1,11 @@
-"""Channel relevance from opinion: what it finds, and what it does not find."""
+"""Channel weights fitted to opinion: what is found, and what is not."""
 
 import numpy as np
 import pytest
 import scipy.optimize
 
-from iqa_metrics.channel_weights.fitting import by_layer, calibrate, fit_weights
+from iqa_metrics.channel_weights.fitting import fit_weights
+from iqa_metrics.channel_weights.held_out import by_layer, learn_weights
 from iqa_metrics.statistics import srocc
 
 
@@ -24,7 +25,7 @@ def test_known_weights_are_recovered():
     found = fit_weights(squares, opinion, 1e-6)
     np.testing.assert_allclose(found, weights / weights.mean(), rtol=0.01, atol=0.01)
     noisy, opinion, references, weights = synthetic(noise=0.3, references=60)
-    learned = calibrate(noisy, opinion, references, draws=300)
+    learned = learn_weights(noisy, opinion, references, draws=300)
     assert np.corrcoef(learned.weights, weights)[0, 1] > 0.95
     assert learned.weights.mean() == pytest.approx(1)
     assert (learned.weights >= 0).all()
@@ -39,7 +40,7 @@ def test_known_weights_are_recovered():
 def test_shuffled_opinion_gains_nothing(seed):
     squares, opinion, references, _ = synthetic(seed=seed)
     shuffled = np.random.default_rng(seed).permutation(opinion)
-    learned = calibrate(squares, shuffled, references, draws=300)
+    learned = learn_weights(squares, shuffled, references, draws=300)
     # Not distinguishable from nothing, of four tries together at one in a hundred.
     assert learned.gain.p > 0.01 / 4 or learned.gain.value < 0
 
@@ -99,7 +100,7 @@ def test_opinion_the_wrong_way_round_teaches_nothing():
     squares, _, references, _ = synthetic()
     opinion = -squares.sum(1)
     np.testing.assert_array_equal(fit_weights(squares, opinion, 0.1), 1)
-    learned = calibrate(squares, opinion, references, draws=20)
+    learned = learn_weights(squares, opinion, references, draws=20)
     assert (learned.weights == 1).all()
     np.testing.assert_allclose(learned.held_out, learned.uniform)
 
@@ -112,12 +113,12 @@ def test_no_reference_is_on_both_sides():
     squares[np.arange(240), np.repeat(np.arange(8), 30)] = stream.gamma(1, 1, 240)
     # Each reference moves a channel of its own, which counts by a number of its own.
     opinion = squares @ stream.uniform(0, 5, 8)
-    learned = calibrate(squares, opinion, references, draws=50, folds=8)
+    learned = learn_weights(squares, opinion, references, draws=50, folds=8)
     assert len(learned.strengths) == 8
     seen = np.sqrt(squares @ fit_weights(squares, opinion, 1e-6))
     assert srocc(seen, opinion) > 0.99
     assert srocc(learned.held_out, opinion) < 0.9
-    again = calibrate(squares, opinion, references, draws=50, folds=8)
+    again = learn_weights(squares, opinion, references, draws=50, folds=8)
     np.testing.assert_array_equal(again.held_out, learned.held_out)
 
 
@@ -129,7 +130,7 @@ def test_folds_are_brought_to_one_scale():
     mixing = stream.gamma(0.3, 1, (3, 40)) * stream.lognormal(0, 2, 40)
     squares = factors @ mixing * stream.gamma(4, 0.25, (90, 40))
     opinion = factors @ np.array([3.0, 1.0, 0.2]) + 0.3 * stream.normal(size=90)
-    learned = calibrate(squares, opinion, references, draws=50)
+    learned = learn_weights(squares, opinion, references, draws=50)
     gains = [
         srocc(learned.held_out[part], opinion[part]) - srocc(learned.uniform[part], opinion[part])
         for part in (references == name for name in np.unique(references))
@@ -165,8 +166,8 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="strength"):
         fit_weights(squares, opinion, 0)
     with pytest.raises(ValueError, match="at least 3 references, got 2"):
-        calibrate(squares, opinion, np.where(np.arange(len(opinion)) < 9, "a", "b"))
+        learn_weights(squares, opinion, np.where(np.arange(len(opinion)) < 9, "a", "b"))
     with pytest.raises(ValueError, match="expected one a pair"):
-        calibrate(squares, opinion, references[1:])
+        learn_weights(squares, opinion, references[1:])
     with pytest.raises(ValueError, match="folds"):
-        calibrate(squares, opinion, references, folds=1)
+        learn_weights(squares, opinion, references, folds=1)
