@@ -138,7 +138,7 @@ def test_a_finished_table_is_left_alone(folder, finished, tmp_path, monkeypatch)
     monkeypatch.setattr("iqa_metrics.scoring.whole_tables.create_metric", None)
     result = resume(folder / "pairs.csv", out)
     assert result.exit_code == 1
-    assert "failed; column 'error' says why" in result.stderr
+    assert "failed; see the column 'error'" in result.stderr
     assert (out.read_bytes(), out.stat().st_mtime_ns) == (finished, before)
 
 

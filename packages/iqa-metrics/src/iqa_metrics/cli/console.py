@@ -45,7 +45,7 @@ def print_json(data: object) -> None:
 
 
 def registered_by(kind: "Kind", name: str) -> str | None:
-    """Return the distribution and version, or the module, that registered a name; else None."""
+    """Return the package and version, or the module, that registered a name; None if built in."""
     from iqa_metrics.plugins import provider_of
 
     provider = provider_of(kind, name)
@@ -66,14 +66,14 @@ def where(files: Collection["WeightsFile"]) -> str:
 
 @contextlib.contextmanager
 def row_progress() -> Iterator[Callable[[int, int], None]]:
-    """Give a function that shows how many rows are written, and of how many, once it is called."""
-    # Rows come in parts, which may take minutes, so the speed is that of many of them.
+    """Yield a function ``(rows written, total)`` that shows a progress bar once it is called."""
+    # Rows are computed in parts, which may take minutes, so the speed is averaged over many.
     bar = counter(TimeRemainingColumn(), speed_estimate_period=600)
     task = bar.add_task("scores", total=None)
 
     def progress(done: int, total: int) -> None:
         bar.update(task, completed=done, total=total)
-        bar.start()  # does nothing the second time
+        bar.start()  # does nothing if it was started
 
     try:
         yield progress
@@ -83,17 +83,17 @@ def row_progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def stopped(out: str) -> NoReturn:
-    """Say that Ctrl-C stopped a table of scores, and exit."""
+    """Print that Ctrl-C stopped a table of scores, and exit."""
     rest = f" {out} keeps its rows; resume it with --resume" if out else ""
     err.print(f"[red]stopped[/red]{escape(rest)}", soft_wrap=True)
     raise typer.Exit(EXIT_STOPPED) from None
 
 
 def finish(rows: int, failed: int, out: str) -> None:
-    """Say how many scores of a table were written, and exit if some failed."""
+    """Print how many scores of a table were written, and exit if some failed."""
     err.print(f"{rows - failed} of {rows} scores written to {out}", soft_wrap=True)
     if failed:
-        err.print(f"[red]{failed} failed[/red]; column 'error' says why")
+        err.print(f"[red]{failed} failed[/red]; see the column 'error' for the reasons")
         raise typer.Exit(EXIT_FAILED)
 
 

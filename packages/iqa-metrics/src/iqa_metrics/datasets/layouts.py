@@ -1,4 +1,4 @@
-"""How each database is laid out: its files, and the opinions in them."""
+"""The published layout of each database: where its images and opinions are."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ TID2013_TYPES = (
 
 
 def tid(types: tuple[str, ...], levels: int) -> Callable[..., Iterator[OpinionPair]]:
-    """Return what reads TID2008 or TID2013, of so many types of distortion and levels."""
+    """Return the reader of TID2008 or TID2013, which differ in distortion types and levels."""
 
     def read(
         folder: Folder, facts: DatabaseFacts, problems: list[Problem]

@@ -1,4 +1,4 @@
-"""The databases that can be read, and how they are read."""
+"""The readable databases, and the functions that read them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -42,19 +42,19 @@ _RESEARCH = "free for research; not to be redistributed"
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseReader:
-    """A database that can be read.
+    """A database, and how to read it.
 
     Attributes
     ----------
     facts
-        What is known of it; ``facts.name`` is what commands call it.
+        What is known about the database; ``facts.name`` is its name in commands.
     markers
-        Files and folders (with ``/`` at the end) of which its folder holds one at least: so it is
-        found below the folder that the user names, in any letter case.
+        Files, and folders ending in ``/``, at least one of which is in the database's folder. By
+        these the folder is found below the one that the user passes, in any letter case.
     read
-        ``(folder, facts, problems) -> pairs``: yields the pairs that are there, in the database's
-        own order, and appends to ``problems`` what is not as it was published. What
-        :meth:`Folder.find` does not find it notes by itself.
+        ``(folder, facts, problems) -> pairs``: a function that yields the pairs in the database's
+        own order, and appends to ``problems`` whatever differs from the published database. Files
+        that :meth:`Folder.find` does not find are recorded automatically.
     """
 
     facts: DatabaseFacts
@@ -63,7 +63,7 @@ class DatabaseReader:
 
     @property
     def name(self) -> str:
-        """What commands call it."""
+        """The database's name in commands."""
         return self.facts.name
 
 
@@ -192,7 +192,7 @@ READERS: tuple[DatabaseReader, ...] = (
         read=pairs_jnd,
     ),
 )
-"""The databases that can be read without a plug-in; :func:`all_databases` has all."""
+"""The built-in databases; :func:`all_databases` also has registered ones."""
 
 
 def _check(reader: DatabaseReader) -> None:
@@ -203,7 +203,7 @@ def _check(reader: DatabaseReader) -> None:
     expect(facts.asked in get_args(Asked), f"{what}: asked", "score, 2afc or jnd", facts.asked)
     fine = isinstance(facts.range, tuple) and len(facts.range) == 2
     fine = fine and all(isinstance(bound, int | float) for bound in facts.range)
-    expect(fine, f"{what}: range", "(least, greatest), two numbers", facts.range)
+    expect(fine, f"{what}: range", "(lowest, highest), two numbers", facts.range)
     for name in ("references", "pairs"):
         count = getattr(facts, name)
         expect(
@@ -214,7 +214,7 @@ def _check(reader: DatabaseReader) -> None:
         expect(isinstance(text, str) and bool(text), f"{what}: {name}", "text", text)
     fine = isinstance(reader.markers, tuple) and bool(reader.markers)
     fine = fine and all(isinstance(marker, str) and marker for marker in reader.markers)
-    expect(fine, f"{what}: markers", "a tuple of paths, one at least", reader.markers)
+    expect(fine, f"{what}: markers", "a tuple of at least one path", reader.markers)
     expect(callable(reader.read), f"{what}: read", "a function", reader.read)
 
 
@@ -231,36 +231,37 @@ REGISTRY: Registry[DatabaseReader] = Registry(
     READERS,
     name=_name,
     check=_check,
-    # The set that is made here, and what a study calls all its databases together.
+    # The built-in ladder, and the name of all databases together in a study.
     reserved=("ladder", "pooled"),
 )
 
 
 def all_databases() -> tuple[DatabaseReader, ...]:
-    """Return :data:`READERS` and what other packages and the user have registered."""
+    """Return :data:`READERS` and the databases registered by plug-ins and by the user."""
     return REGISTRY.all()
 
 
 def read_database(name: str, folder: str | Path, *, complete: bool = True) -> OpinionDatabase:
-    """Read a database of opinions from the folder that its owners publish.
+    """Read an opinion database from the folder that its owners publish.
 
     Parameters
     ----------
     name
         ``tid2008``, ``tid2013``, ``kadid10k``, ``csiq``, ``live``, ``pipal``, ``bapps_2afc``,
-        ``bapps_jnd``, or one that was registered; see :func:`all_databases`.
+        ``bapps_jnd``, or a registered name; see :func:`all_databases`.
     folder
-        The folder as downloaded and unpacked, in whatever letter case.
+        The folder as downloaded and unpacked, with names in any letter case.
     complete
-        Refuse a database that is not whole; False takes what is there, and says what is not in
-        ``problems``.
+        Whether to refuse an incomplete database. If False, what is there is read, and ``problems``
+        lists what is missing.
 
     Raises
     ------
     UnknownNameError
         If there is no such database.
     DatasetError
-        If it can't be read, or is not whole; ``problems`` names all that is missing or wrong.
+        If the database can't be read, or is incomplete; ``problems`` lists everything that is
+        missing or wrong.
     """
     reader = REGISTRY.get(name)
     files = Folder(Path(folder), reader.markers)

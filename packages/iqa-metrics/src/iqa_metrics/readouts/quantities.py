@@ -1,4 +1,4 @@
-"""Quantities of layers that no metric reports, and that others are computed from."""
+"""Quantities of layers from which other values are computed, but which are no metrics."""
 
 import torch
 from torch import Tensor
@@ -9,20 +9,20 @@ from iqa_metrics.readouts.numerics import elements as _elements
 
 
 def elements(reference: Tensor, distorted: Tensor) -> Tensor:
-    """Return the number of elements of one image's feature map, float64 ``[N]``."""
+    """Return the number of elements of one image's feature maps, float64 ``[N]``."""
     return distorted.new_full((len(distorted),), _elements(distorted), dtype=torch.float64)
 
 
 ELEMENTS = Readout(
     name="elements",
     function=elements,
-    summary="number of elements of the feature map",
-    source="joint concatenations need it",
+    summary="number of elements of the feature maps",
+    source="needed for joint concatenations",
 )
 CHANNEL_SQUARES = Readout(
     name="channel_squares",
     function=channel_squares,
     summary="squared differences of each channel, summed over positions",
-    source="channel weights are learned from it",
+    source="needed for learning channel weights",
     per_channel=True,
 )

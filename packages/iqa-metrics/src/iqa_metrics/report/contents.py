@@ -58,7 +58,8 @@ def drawn(study: Study, metric: str | None, published_path: Path | None) -> list
         found: list[Picture | None] = []
         for name in compared:
             found += differences.draw(study, name, questions, id_)
-        absent = f"There are no comparisons by {wording.listed(questions, 'or')}."
+        by = wording.listed([question.replace("_", " ") for question in questions], "or")
+        absent = f"There are no comparisons by {by}."
         sections.append(_section(id_, heading, found, absent))
     sections += [
         _section(

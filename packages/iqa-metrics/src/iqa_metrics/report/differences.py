@@ -76,7 +76,7 @@ def listing(rows: Sequence[Compared], caption: str) -> Table:
         columns,
         [
             (
-                *(documents.text(row.question), documents.text(row.backbone)),
+                *(documents.text(_plain(row.question)), documents.text(row.backbone)),
                 *(documents.text(row.first), documents.text(row.second)),
                 *(documents.count(row.n), documents.difference(row.difference)),
                 documents.interval(row.low, row.high, sign=True),
@@ -111,7 +111,7 @@ def _picture(
     place = 0.0
     for question, rows in shown:
         axes.text(
-            *(0, place), wording.capital(question), transform=axes.get_yaxis_transform(),
+            *(0, place), wording.capital(_plain(question)), transform=axes.get_yaxis_transform(),
             weight="bold", va="center",
         )  # fmt: skip
         place += 1
@@ -133,7 +133,7 @@ def _picture(
         f"{words} in {len([row for row in everything if row.verdict == verdict])}"
         for verdict, words in VERDICTS.items()
     ]
-    about = wording.listed([question for question, _ in asked])
+    about = wording.listed([_plain(question) for question, _ in asked])
     widest = max(drawn, key=lambda row: abs(row.difference))
     return Picture(
         f"{name}-{study.file_name(database)}",
@@ -210,6 +210,10 @@ def _legend(axes: Axes, height: float, margin: float, verdicts: Sequence[str]) -
         borderpad=0.0,
         handletextpad=0.4,
     )
+
+
+def _plain(question: str) -> str:
+    return question.replace("_", " ")
 
 
 def _known(value: float) -> float | None:
