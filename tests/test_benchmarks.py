@@ -162,9 +162,9 @@ def test_what_is_missed_absent_or_broken_is_said():
     missed, absent = rows.findings(case, [contest(3, {"a": 4}, absent={"b": "no such"})])
     assert missed.met is False
     assert report.cells(missed)[7] == "5.0e-07, over 1e-07"
-    assert absent.notes == ["not here: no such"]
+    assert absent.notes == ["not available: no such"]
     (alone,) = rows.findings(case, [contest(3, {})])
-    assert (alone.met, alone.peer) == (None, "no peer here")
+    assert (alone.met, alone.peer) == (None, "no peer available")
     (broken,) = rows.findings(case, [{"side": "all", "error": "exit status 1: oh"}])
     assert "exit status 1: oh" in report.cells(broken)[-1]
     text = report.table([missed, absent, alone, broken])
