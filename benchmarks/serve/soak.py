@@ -1,4 +1,4 @@
-"""A soak test: twenty thousand requests, 2 % of them bad; replies must be right, memory constant."""
+"""A soak test of 20,000 requests, 2 % of them bad: replies must be right, and memory constant."""
 
 import itertools
 import json

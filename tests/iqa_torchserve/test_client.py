@@ -224,7 +224,7 @@ def test_a_token_that_is_no_token_is_refused(token):
 
 @pytest.mark.parametrize("options", [{"retries": -1}, {"backoff": 0}, {"timeout": (0, 1)}])
 def test_options_are_checked(options):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="expected retries"):
         Client("http://127.0.0.1:9", "token", **options)
 
 
