@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,28 @@ def test_the_command_answers_without_torch():
     )
     assert answer.stdout.strip().endswith("False")
     assert "pretrained networks" in answer.stdout
+
+
+@pytest.mark.parametrize("command", ["iqa_metrics", "iqa_metrics.cli", "iqa_torchserve.cli"])
+def test_versions_are_told_without_torch(command):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['x', '--version']\ntry: runpy.run_module({command!r}, run_name='__main__')\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    lines = answer.stdout.splitlines()
+    expected = [f"{name} {version(name)}" for name in ("iqa-metrics", "iqa-torchserve", "torch")]
+    assert lines[:3] == expected, answer.stderr
+    assert lines[-1] == "0 False"
+
+
+def test_the_module_is_the_command():
+    run = [sys.executable, "-m", "iqa_metrics"]
+    answer = subprocess.run([*run, "list", "--help"], capture_output=True, text=True, check=True)
+    assert "Usage: iqa list" in answer.stdout
+    answer = subprocess.run([*run, "scroe"], capture_output=True, text=True)
+    assert (answer.returncode, "No such command" in answer.stderr) == (2, True)
 
 
 @pytest.fixture

@@ -156,5 +156,6 @@ def check_made(record: MetricRecord, made: Metric) -> Metric:
     """Return what a record's ``make`` gave, or raise PluginError if it can't be used."""
     what = f"metric {record.name!r}: make"
     expect(isinstance(made, Metric), what, "a function that returns a Metric", made)
-    expect(_is_text(getattr(made, "name", None)), what, "a Metric with a name", made)
+    name = getattr(made, "name", None)
+    expect(_is_text(name), f"{what}: {type(made).__name__}.name", "the metric's spec", name)
     return made
