@@ -47,7 +47,7 @@ def written(path, table, header=HEADER):
     return path
 
 
-def test_correlations_are_scipys_and_intervals_those_of_the_statistics(scores):
+def test_correlations_agree_with_scipy_and_intervals_with_the_statistics(scores):
     read = read_scored(scores, "dmos")
     found = {(row.metric, row.distortion): row for row in agreements(read, draws=200)}
     assert set(found) == {
@@ -71,7 +71,7 @@ def test_correlations_are_scipys_and_intervals_those_of_the_statistics(scores):
     assert (found["flaky", ""].failed, found["flaky", ""].n) == (12, 36)
 
 
-def test_differences_are_of_the_pairs_that_both_have(scores):
+def test_differences_use_the_pairs_that_both_have(scores):
     read = read_scored(scores, "dmos")
     found = {(row.first, row.second): row for row in differences(read, draws=200)}
     assert set(found) == {("good", "similar"), ("good", "flaky"), ("similar", "flaky")}

@@ -55,7 +55,7 @@ def test_a_reference_passes_once_through_all_windows(folder):
     assert [row.value for row in rows[10:20]] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_reference_is_let_go_when_another_comes(folder, monkeypatch):
+def test_a_reference_is_freed_when_another_comes(folder, monkeypatch):
     alive, most = set(), 0
     opened, closed = Metric.reference, type(create_metric("mse").reference(torch.zeros(1, 3, 8, 8)))
     close = closed.close
@@ -79,7 +79,7 @@ def test_a_reference_is_let_go_when_another_comes(folder, monkeypatch):
     assert (most, len(alive)) == (1, 0)
 
 
-def test_pairs_of_one_size_go_together_and_no_others(folder):
+def test_only_pairs_of_the_same_size_share_a_batch(folder):
     metric = Counting()
     pairs = [Pair(f"{n}.png", f"{n}.jpg", folder) for n in range(30)]
     # Two share a reference, and stay out of the batches.
@@ -106,7 +106,7 @@ def test_networks_give_the_values_of_single_pairs(folder):
     assert [row.value for row in rows] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_run_from_a_later_window_gives_the_same_to_the_bit(folder, monkeypatch):
+def test_a_run_from_a_later_window_gives_the_same_bits(folder, monkeypatch):
     window, count = 16, 48
     monkeypatch.setattr(readahead, "WINDOW", window)
     # Each window begins with a reference that goes on from the one before it.
@@ -129,7 +129,7 @@ class Moody(MSE):
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_of_a_batch_that_fails_each_pair_has_its_own_reason(shared):
+def test_each_pair_of_a_failed_batch_has_its_own_reason(shared):
     dark, bright = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
     rows = [
         LoadedPair(Pair("r", str(n)), "r" if shared else str(n), (dark, bright if n == 2 else dark))
@@ -175,7 +175,7 @@ def test_grad_mode_is_the_callers_own(folder):
     rows.close()
 
 
-def test_networks_that_remember_free_it(folder, photographs):
+def test_caches_of_networks_are_freed(folder, photographs):
     metric = create_metric("default")
     assert isinstance(metric, DeepDistance)
     image = tensor(photographs["cat"])

@@ -61,7 +61,7 @@ def weighted(weights):
     )
 
 
-def test_squares_by_channel_are_those_of_the_responses(opinions):
+def test_squares_per_channel_are_those_of_the_feature_maps(opinions):
     table = LayerTable("efficientnet_lite0", [Column(n, CHANNEL_SQUARES) for n in LAYERS])
     told = []
     found = channel_squares(table, opinions, progress=lambda *state: told.append(state))
@@ -98,7 +98,7 @@ def test_a_metric_is_learned_saved_and_read_again(opinions, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
-def test_where_higher_is_better_opinion_is_turned_around(folder, opinions):
+def test_opinions_are_reversed_where_higher_is_better(folder, opinions):
     from dataclasses import replace
 
     turned = replace(
@@ -131,7 +131,7 @@ def test_weights_of_another_network_are_refused(opinions, tmp_path):
         read_channel_weights(path)
 
 
-def test_networks_of_ones_own_can_be_learned_in_and_read(opinions, tmp_path):
+def test_channel_weights_of_ones_own_networks_can_be_learned_and_read(opinions, tmp_path):
     from torch import nn
 
     from iqa_metrics import Backbone

@@ -63,7 +63,7 @@ def test_the_fit_is_the_minimum():
 
 @pytest.mark.parametrize(("pairs", "channels"), [(60, 8), (30, 80), (120, 200)])
 @pytest.mark.parametrize("strength", [1e-4, 1e-2, 1.0, 1e2])
-def test_weights_are_the_solution_with_more_channels_than_pairs_too(pairs, channels, strength):
+def test_weights_are_the_solution_even_with_more_channels_than_pairs(pairs, channels, strength):
     random = np.random.default_rng(pairs)
     squares = random.gamma(1, 1, (pairs, channels)) * random.gamma(1, 1, (pairs, 1))
     opinion = np.sqrt(squares @ random.random(channels)) + random.normal(0, 1, pairs)
@@ -82,7 +82,7 @@ def test_weights_are_the_solution_with_more_channels_than_pairs_too(pairs, chann
     assert slope[weights == 0].min(initial=0.0) > -1e-7 * np.abs(target).max()
 
 
-def test_strong_penalties_mean_equal_weights_and_weak_ones_do_not():
+def test_strong_penalties_give_equal_weights_and_weak_ones_do_not():
     squares, opinion, _, _ = synthetic()
     np.testing.assert_allclose(fit_weights(squares, opinion, 1e9), 1, rtol=1e-6)
     assert np.ptp(fit_weights(squares, opinion, 1e-6)) > 1
@@ -96,7 +96,7 @@ def test_units_of_opinion_and_of_differences_do_not_matter(scale, shift):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_opinion_the_wrong_way_round_teaches_nothing():
+def test_reversed_opinions_teach_nothing():
     squares, _, references, _ = synthetic()
     opinion = -squares.sum(1)
     np.testing.assert_array_equal(fit_weights(squares, opinion, 0.1), 1)
@@ -122,7 +122,7 @@ def test_no_reference_is_on_both_sides():
     np.testing.assert_array_equal(again.held_out, learned.held_out)
 
 
-def test_folds_are_brought_to_one_scale():
+def test_folds_are_scaled_to_each_other():
     """Channels of very different energy: weights of unlike folds have unlike scales."""
     stream = np.random.default_rng(20)
     references = np.repeat([f"r{i}" for i in range(6)], 15)

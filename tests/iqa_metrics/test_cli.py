@@ -69,7 +69,7 @@ def test_a_table(files, tmp_path):
     assert "reference,distorted,metric,value,error" in result.stdout
 
 
-def test_how_it_computes_is_handed_on(files, tmp_path, monkeypatch):
+def test_computing_options_are_passed_on(files, tmp_path, monkeypatch):
     made, create = [], create_metric
 
     def recorded(spec, **options):
@@ -133,7 +133,7 @@ def test_a_background(tmp_path):
         (["weights", "fetch", "vgg166"], 2, "did you mean 'vgg16'"),
     ],
 )
-def test_bad_use_is_one_line(files, tmp_path, arguments, status, words):
+def test_errors_of_usage_are_one_line(files, tmp_path, arguments, status, words):
     text, pairs = tmp_path / "text.csv", tmp_path / "pairs.csv"
     text.write_text("hello\n")
     pairs.write_text("reference,distorted\n")
@@ -163,7 +163,7 @@ def test_lists():
     assert "layer4.2" in result.stdout
 
 
-def test_what_needs_no_weights_or_can_not_be_fetched():
+def test_metrics_without_weights_and_weights_that_can_not_be_fetched():
     result = iqa("weights", "fetch", "psnr")
     assert result.exit_code == 0
     assert "psnr needs no weights" in result.stderr
@@ -174,7 +174,7 @@ def test_what_needs_no_weights_or_can_not_be_fetched():
     assert "hand" in next(row for row in rows if row[:1] == ["perceptnet"])
 
 
-def test_two_spellings_of_a_metric_are_one(files, tmp_path):
+def test_two_spellings_of_a_metric_are_the_same_metric(files, tmp_path):
     reference, distorted = files[:2]
     pairs = tmp_path / "pairs.csv"
     pairs.write_text(f"reference,distorted\n{reference},{distorted}\n")

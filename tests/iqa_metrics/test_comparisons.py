@@ -55,7 +55,7 @@ def test_strict_comparisons_agree_in_training_too():
 
 @pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize("strict", [False, True])
-def test_what_is_compared_agrees_in_all_else(factor, strict):
+def test_comparisons_agree_in_all_other_factors(factor, strict):
     for comparison in comparisons(factor, strict=strict):
         assert len(comparison.sets) > 1
         for value, records in comparison.sets.items():
@@ -81,7 +81,7 @@ def test_comparisons_do_not_depend_on_the_order_of_records(shuffled):
     assert as_sets(comparisons("goal", among=shuffled)) == as_sets(comparisons("goal"))
 
 
-def test_a_new_record_joins_by_itself():
+def test_a_new_record_joins_automatically():
     from dataclasses import replace
 
     record = next(r for r in BACKBONES if r.name == "resnet50")

@@ -219,7 +219,7 @@ class TestContract:
     "name", [r.name for r in METRICS if all(file.package for file in r.needs.files)]
 )
 @pytest.mark.parametrize("photograph", ["astronaut", "coffee", "cat"])
-def test_more_noise_is_worse(name, photograph, metrics, photographs):
+def test_more_noise_gives_a_worse_value(name, photograph, metrics, photographs):
     """Of the metrics that need nothing fetched; a network of random weights promises nothing."""
     from material import tensor
 
@@ -233,7 +233,7 @@ def test_more_noise_is_worse(name, photograph, metrics, photographs):
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if needs(n).backbone])
-def test_lower_precision_stays_near(name, make, metrics, images):
+def test_lower_precision_gives_similar_values(name, make, metrics, images):
     """What docs/metrics.md states of half-precision networks."""
     images = [image[..., :64, :64] for image in images]
     single = metrics[name](*images)

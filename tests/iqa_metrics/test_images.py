@@ -334,7 +334,7 @@ def test_damaged_files_raise_nothing_but_image_errors(data):
     assert bool(((image >= 0) & (image <= 1)).all())
 
 
-def test_a_pair_of_unlike_sizes_names_both():
+def test_different_sizes_are_both_named():
     with pytest.raises(ImageError, match="reference is 5x6 and distorted is 7x6") as caught:
         check_pair(torch.zeros(1, 3, 6, 5), torch.zeros(1, 3, 6, 7))
     assert caught.value.code == "size_mismatch"

@@ -44,7 +44,7 @@ def table():
     )
 
 
-def test_columns_stand_as_they_were_given_out_of_one_pass(table, pair):
+def test_one_pass_gives_the_columns_in_the_given_order(table, pair):
     passes = []
     stem = table.extractor.network.get_submodule("stem")
     handle = stem.register_forward_hook(lambda _, x, __: x[0].is_meta or passes.append(len(x[0])))
@@ -162,12 +162,12 @@ class TestWhatIsRefused:
     ]
 
     @pytest.mark.parametrize(("columns", "kind", "words"), cases)
-    def test_it_says_what_was_expected(self, columns, kind, words):
+    def test_the_error_says_what_was_expected(self, columns, kind, words):
         with pytest.raises(kind, match=words):
             LayerTable("efficientnet_lite0", columns)
 
 
-def test_readouts_of_ones_own_are_read_by_all_that_reads_layers(pair):
+def test_readouts_of_ones_own_work_wherever_layers_are_read(pair):
     metric = DeepDistance("efficientnet_lite0", "block3", LARGEST)
     x, y = (metric.extractor.responses(image, ["block3"])["block3"] for image in pair)
     expected = float((x - y).abs().max())

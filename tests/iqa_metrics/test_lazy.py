@@ -20,7 +20,7 @@ print(iqa_metrics.weights.fetching.fetch, iqa_metrics.scoring.scores.score is iq
 """
 
 
-def test_what_the_pages_speak_of_is_there_after_one_import():
+def test_names_in_the_documentation_exist_after_one_import():
     answer = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     light, heavy, below = answer.stdout.splitlines()

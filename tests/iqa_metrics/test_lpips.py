@@ -67,7 +67,7 @@ def test_values_and_maps_are_the_authors(net, calibrated, trunks, images, monkey
     assert torch.allclose(found, values, rtol=1e-9, atol=0)
 
 
-def test_a_real_network_agrees_too(edge_network, images, monkeypatch):
+def test_a_real_network_agrees_as_well(edge_network, images, monkeypatch):
     """VGG-16 fine-tuned to edges, since the original can't be downloaded here."""
     theirs = official("vgg", edge_network, monkeypatch)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_a_real_network_agrees_too(edge_network, images, monkeypatch):
     assert torch.allclose(found.double(), expected, rtol=1e-5, atol=0)
 
 
-def test_gradients_are_the_authors(trunks, images, monkeypatch):
+def test_gradients_equal_the_authors(trunks, images, monkeypatch):
     theirs = official("alex", trunks["alex"], monkeypatch)
     ours = LPIPS("alex", trunk=trunks["alex"])
     reference, distorted = images

@@ -66,7 +66,7 @@ def test_a_seeded_network(tmp_path, photographs):
     check(network.state_dict(), from_file, photographs)
 
 
-def test_more_noise_is_worse(real, photographs):
+def test_more_noise_gives_a_worse_value(real, photographs):
     metric = PerceptNet(weights=real)
     for photograph in photographs.values():
         reference = tensor(photograph)

@@ -145,7 +145,7 @@ class TestAgainstThePlainFormula:
         assert found.dtype == torch.float32
         assert torch.allclose(found.double(), plain(x.double(), y.double()), rtol=1e-6)
 
-    def test_images_laid_out_otherwise(self, metric, plain):
+    def test_other_memory_layouts(self, metric, plain):
         x, y = random_pair((170, 541))
         expected = metric(x, y)
         for layout in (
@@ -166,7 +166,7 @@ class TestAgainstThePlainFormula:
         assert torch.equal(values.detach(), expected)
         assert bool(torch.isfinite(y.grad).all())
 
-    def test_one_image_alone_gives_what_it_gives_in_a_batch(self, metric, plain):
+    def test_an_image_gives_the_same_value_alone_and_in_a_batch(self, metric, plain):
         x, y = random_pair((170, 541), count=3)
         singles = torch.cat([metric(x[i : i + 1], y[i : i + 1]) for i in range(3)])
         assert torch.equal(metric(x, y), singles)

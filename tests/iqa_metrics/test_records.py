@@ -94,7 +94,7 @@ def test_every_real_network_loads_by_its_record(records, real_weights, pair):
 
 
 @pytest.mark.filterwarnings("ignore::iqa_metrics.FirstSightWarning")
-def test_a_record_loads_what_its_file_holds(records, real_weights):
+def test_a_record_loads_the_weights_of_its_file(records, real_weights):
     """Half precision becomes single, the classifier may be absent, and colours are turned."""
     record = backbone("vgg16.hed")
     state = read_state_dict(real_weights / "vgg16-hed-edges.safetensors")
@@ -118,7 +118,7 @@ def test_the_pruned_network_names_what_it_sees(records, real_weights):
     assert names_what_it_sees(whole, record.scaling)
 
 
-def test_factors_find_the_users_own(records):
+def test_factors_find_the_users_own_records(records):
     assert [record.name for record in select(goal="edge detection")] == ["vgg16.hed"]
     result = CliRunner().invoke(app, ["list", "backbones", "--where", "goal=text detection"])
     assert "vgg16_bn.craft" in result.stdout
@@ -132,7 +132,7 @@ def test_factors_find_the_users_own(records):
         backbone("vgg16.head")
 
 
-def test_a_file_is_read_anew_when_it_changes(records):
+def test_a_file_is_read_again_when_it_changes(records):
     import os
 
     assert backbone("vgg16.hed").data == "BSDS500"
@@ -183,7 +183,7 @@ def test_files_that_are_not_there_or_clash_are_refused(tmp_path, monkeypatch):
         select(goal="edge detection")
 
 
-def test_a_prefix_is_taken_off_and_the_hash_checked(tmp_path, monkeypatch):
+def test_a_prefix_is_removed_and_the_hash_checked(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     torch.manual_seed(0)
     whole = backbone("squeezenet1_1").build()
@@ -253,7 +253,7 @@ def test_timms_transformers_have_grids(name):
     assert last.stride == (16 if "vit" in name else 32)
 
 
-def test_what_timm_lacks_is_said(monkeypatch):
+def test_unknown_timm_networks_are_named(monkeypatch):
     pytest.importorskip("timm")
     with pytest.raises(UnknownNameError, match=r"no network 'resnet8'; did you mean 'resnet"):
         backbone("timm:resnet8")
@@ -289,11 +289,11 @@ def test_what_timm_lacks_is_said(monkeypatch):
         ("resnet18", "", ("", "", "")),
     ],
 )
-def test_names_and_tags_of_timm_say_goal_and_data(name, tag, factors):
+def test_goal_and_data_follow_from_timms_names_and_tags(name, tag, factors):
     assert _factors(name, tag) == factors
 
 
-def test_what_no_file_holds_is_computed(tmp_path, monkeypatch):
+def test_buffers_missing_from_files_are_computed(tmp_path, monkeypatch):
     """Tables of positions that networks make themselves, and leave out of their files."""
     timm = pytest.importorskip("timm")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))

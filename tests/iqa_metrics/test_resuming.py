@@ -79,7 +79,7 @@ def finished(folder):
     return (folder / "finished.csv").read_bytes()
 
 
-def test_a_first_run_may_say_resume_too(folder, finished, tmp_path):
+def test_resume_is_allowed_in_a_first_run(folder, finished, tmp_path):
     read = list(csv.reader(finished.decode().splitlines(keepends=True)))
     assert len(read) == 1 + ROWS * len(METRICS)
     plain = iqa("score", "--pairs", folder / "pairs.csv", "--out", tmp_path / "x.csv", "-m", "psnr")
@@ -114,7 +114,7 @@ def test_a_table_cut_at_each_byte_is_completed_to_the_byte(folder, finished, tmp
         check_cut(folder, finished, tmp_path / "scores.csv", size)
 
 
-def test_rows_are_kept_in_whole_windows(folder, finished, tmp_path):
+def test_rows_are_kept_in_complete_windows(folder, finished, tmp_path):
     table = PairTable.open(folder / "pairs.csv")
     out = tmp_path / "scores.csv"
     assert written(out, table, METRICS, 4) == Written()
@@ -142,7 +142,7 @@ def test_a_finished_table_is_left_alone(folder, finished, tmp_path, monkeypatch)
     assert (out.read_bytes(), out.stat().st_mtime_ns) == (finished, before)
 
 
-def test_of_an_empty_table_only_the_header_is_written(folder, tmp_path):
+def test_an_empty_table_gives_only_a_header(folder, tmp_path):
     pairs, out = tmp_path / "pairs.csv", tmp_path / "scores.csv"
     write_pairs(pairs, [])
     for _ in range(2):
@@ -217,7 +217,7 @@ def with_value(finished, text):
         lambda finished: finished[:150] + b"\xff\xfe\n" + finished[150:],
     ],
 )
-def test_what_no_run_wrote_is_refused(folder, finished, tmp_path, change):
+def test_rows_that_no_run_wrote_are_refused(folder, finished, tmp_path, change):
     out = tmp_path / "scores.csv"
     content = change(finished)
     out.write_bytes(content)
@@ -227,7 +227,7 @@ def test_what_no_run_wrote_is_refused(folder, finished, tmp_path, change):
     assert out.read_bytes() == content
 
 
-def test_what_is_no_regular_file_is_refused(folder):
+def test_other_than_regular_files_are_refused(folder):
     result = resume(folder / "pairs.csv", "/dev/null")
     assert (result.exit_code, "not a regular file" in result.stderr) == (2, True)
     table = PairTable.open(folder / "pairs.csv")
@@ -235,7 +235,7 @@ def test_what_is_no_regular_file_is_refused(folder):
         written(folder, table, METRICS, 4)
 
 
-def test_a_full_disk_costs_no_row_that_was_whole(folder, finished, tmp_path):
+def test_a_full_disk_costs_no_complete_row(folder, finished, tmp_path):
     out = tmp_path / "scores.csv"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(finished) // 2, hard))
@@ -285,7 +285,7 @@ class Run:
         return process.returncode, message
 
 
-def test_a_run_that_is_killed_goes_on_to_the_byte(tmp_path):
+def test_a_killed_run_is_resumed_to_the_same_bytes(tmp_path):
     run = Run(tmp_path, 300, 48)
     finished = run.whole()
     status, message = run.go_on(signal.SIGINT, len(finished) // 4)
@@ -302,7 +302,7 @@ def test_a_run_that_is_killed_goes_on_to_the_byte(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_many_times_goes_on_to_the_byte(tmp_path):
+def test_a_run_killed_many_times_is_resumed_to_the_same_bytes(tmp_path):
     run = Run(tmp_path, 1500, 32)
     finished = run.whole()
     moments = np.random.default_rng(0).uniform(0, 0.98, 12)
@@ -318,7 +318,7 @@ def test_a_run_that_is_killed_many_times_goes_on_to_the_byte(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads /proc")  # noqa: PTH110
-def test_memory_stays_flat_over_a_long_table(tmp_path):
+def test_memory_is_constant_over_a_long_table(tmp_path):
     count = 20_000
     random_pixels = np.random.default_rng(0)
     for number in range(200):

@@ -123,7 +123,7 @@ def test_some_match_the_state_of_the_art(noise, verdict):
 
 
 @pytest.mark.parametrize(("noise", "verdict"), [(GOOD, "supported"), (BAD, "contradicted")])
-def test_goals_beside_lpips(noise, verdict):
+def test_goals_compared_with_lpips(noise, verdict):
     networks = [
         (described("n"), flat(noise)),
         (described("j", goal="self-supervised", method="jigsaw"), flat(noise)),
@@ -134,7 +134,7 @@ def test_goals_beside_lpips(noise, verdict):
         assert found[claim].evidence.endswith("lpips_vgg")
 
 
-def test_simple_networks_beside_very_deep_ones():
+def test_simple_networks_compared_with_very_deep_ones():
     simple, deep = described("s", weighted_layers=16), described("d", weighted_layers=101)
     between = described("b", weighted_layers=34)
     networks = [(simple, flat(GOOD)), (deep, flat(BAD)), (between, flat(0.1))]
@@ -190,7 +190,7 @@ def test_environments_are_compared_for_each_goal_and_data():
     assert "ImageNet-1k" in row.evidence
 
 
-def test_no_contradiction_comes_of_asking_often():
+def test_many_tests_give_no_false_contradiction():
     """Descriptors that are as good as the plain readout, with noise of their own.
 
     Of so many, one lies beyond the margin by its own interval now and then.
@@ -216,7 +216,7 @@ def test_a_best_layer_that_is_the_last_is_no_worse_than_itself():
     assert (row.difference, row.low, row.high, row.verdict) == (0.0, 0.0, 0.0, "same")
 
 
-def test_scores_that_do_not_vary_say_nothing():
+def test_constant_scores_decide_nothing():
     networks = [
         (described(f"n{i}", score=70.0, score_of="top-1"), flat(noise))
         for i, noise in enumerate(np.linspace(0.3, 2.0, 6))
@@ -258,7 +258,7 @@ def test_better_classifiers(better, verdict):
     assert abs(row.effect) > 0.9
 
 
-def test_what_was_not_measured_is_undecided_and_says_why():
+def test_claims_that_were_not_measured_are_undecided_with_a_reason():
     found = verdicts(scope_of([(described("n", layers=2), {"euclidean": [GOOD] * 2})]))
     assert set(found) == set(CLAIMS)
     for row in found.values():
@@ -309,7 +309,7 @@ def test_a_series_that_mostly_failed_is_left_out_and_others_keep_their_pairs():
     assert [one.name for one in found.left_out] == ["n:l1:euclidean"]
 
 
-def test_series_that_fail_here_and_there_do_not_take_all_pairs_with_them():
+def test_series_that_fail_on_few_pairs_do_not_remove_all_pairs():
     n = REFERENCES * EACH
     series = tuple(Series("n", f"l{i}", "euclidean", (i + 1) / 3) for i in range(3))
     measured = Measured(

@@ -75,7 +75,7 @@ def test_values_are_those_of_the_metrics(finished):
         assert measured.values[row] == pytest.approx(expected, rel=1e-5), series.name
 
 
-def test_each_image_passes_each_network_once_whatever_is_read_out(tmp_path, monkeypatch):
+def test_each_image_passes_each_network_once_for_any_readouts(tmp_path, monkeypatch):
     seen = []
     visit = FeatureExtractor._visit
 
@@ -99,7 +99,7 @@ def test_a_second_run_measures_nothing_and_gives_the_same_bytes(finished, monkey
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 5, 15])
-def test_a_run_that_is_cut_off_goes_on_to_the_same_bytes(finished, blocks, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_resumed_to_the_same_bytes(finished, blocks, tmp_path, monkeypatch):
     plan, whole = finished
     write, left = Store.write, [blocks]
 
@@ -119,7 +119,7 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_bytes(finished, blocks, tmp_p
     assert contents(tmp_path) == contents(whole.folder)
 
 
-def test_a_full_disk_is_told_and_loses_nothing(finished, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_loses_nothing(finished, tmp_path, monkeypatch):
     plan, whole = finished
     write, left = Store.write, [5]
 
@@ -216,7 +216,7 @@ class Gain(nn.Module):
         lambda: (Gain(1.0, 1.0),),
     ],
 )
-def test_networks_of_equal_values_and_other_structure_are_others(other, tmp_path):
+def test_networks_with_equal_values_but_another_structure_are_different(other, tmp_path):
     """Each has the same parameters as the first one of its kind."""
 
     def record(make):
@@ -265,7 +265,7 @@ std = [0.5, 0.5, 0.5]
     assert (values[0] != values[1]).any()
 
 
-def test_a_value_that_is_no_number_is_a_failure_with_its_reason(tmp_path):
+def test_nan_is_a_failure_with_its_reason(tmp_path):
     class NaNs(nn.Module):
         def forward(self, x):
             return torch.where(x.mean(dim=(1, 2, 3), keepdim=True) > 0.45, x, torch.nan)
@@ -298,7 +298,7 @@ def test_copies_of_a_photograph_are_one_reference(tmp_path):
     assert len(set(measured.pairs.references)) == 3
 
 
-def test_files_of_a_run_that_was_killed_while_writing_go(finished, tmp_path):
+def test_files_of_a_killed_run_are_removed(finished, tmp_path):
     plan, whole = finished
     shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)
     block = next((tmp_path / "parts").rglob("*.parquet"))
@@ -331,7 +331,7 @@ def test_a_failed_pair_is_a_row_with_its_reason(tmp_path):
     assert len(found.reasons) == 2
 
 
-def test_what_failed_for_want_of_memory_is_tried_again(tmp_path, monkeypatch):
+def test_pairs_that_ran_out_of_memory_are_tried_again(tmp_path, monkeypatch):
     plan = small_plan(tmp_path, baselines=())
     visit = FeatureExtractor._visit
 
@@ -418,7 +418,7 @@ class Fragile(torch.nn.Module):
 
 
 @pytest.mark.parametrize("order", [("fine", "breaks"), ("breaks", "fine")])
-def test_a_layer_that_fails_takes_no_distance_of_another_layer_along(tmp_path, order):
+def test_a_failing_layer_costs_no_distance_of_another_layer(tmp_path, order):
     table = write_pairs(tmp_path / "six", references=6)
     record = Backbone.from_module(Fragile(), {name: name for name in order}, goal="g", data="d")
     readouts = ("euclidean", "weighted_euclidean")

@@ -43,7 +43,7 @@ def test_the_same_input_gives_the_same_bytes(archive, tmp_path):
     assert other.read_bytes() != archive.read_bytes()
 
 
-def test_it_holds_all_that_scoring_needs(archive, unpacked, pair, monkeypatch):
+def test_it_contains_everything_that_scoring_needs(archive, unpacked, pair, monkeypatch):
     contents = check_archive(archive)
     assert contents == read_contents(unpacked)
     assert contents.metrics == ("default", "psnr", "ssim")
@@ -152,7 +152,7 @@ def test_a_missing_file_is_named(unpacked, name):
         read_contents(unpacked)
 
 
-def test_what_is_no_archive_is_refused(tmp_path):
+def test_other_files_than_archives_are_refused(tmp_path):
     with pytest.raises(ArchiveError, match="'iqa-serve build' makes it"):
         check_archive(tmp_path / "gone.mar")
     (tmp_path / "text.mar").write_text("hello")
@@ -164,7 +164,7 @@ def test_what_is_no_archive_is_refused(tmp_path):
         check_archive(tmp_path / "other.mar")
 
 
-def test_bad_recipes_are_refused_and_write_nothing(tmp_path):
+def test_bad_options_are_refused_and_write_nothing(tmp_path):
     store = tmp_path / "store"
     with pytest.raises(ArchiveError, match="letters, digits"):
         build_archive(store, name="../iqa")

@@ -21,7 +21,7 @@ def test_what_is_packed_comes_back(images, metrics, maps):
 
 
 @given(images, metrics, st.data())
-def test_a_body_that_is_cut_off_or_goes_on_is_refused(images, metrics, data):
+def test_a_truncated_or_longer_body_is_refused(images, metrics, data):
     body = pack(images, metrics)
     cut = data.draw(st.integers(0, len(body) - 1))
     with pytest.raises(ContainerError, match="cut off"):
@@ -58,7 +58,7 @@ def test_what_is_wrong_is_said(change, words):
         opened(body)
 
 
-def test_counts_are_not_believed():
+def test_counts_in_the_body_are_not_trusted():
     body = bytearray(pack([b"a", b"b"]))
     body[8:12] = b"\xff\xff\xff\x7f"
     with pytest.raises(TooManyError, match="at most 5 and 4"):

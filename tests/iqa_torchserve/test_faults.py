@@ -100,7 +100,7 @@ def wait_until(condition, seconds=60):
         time.sleep(0.01)
 
 
-def test_a_worker_that_is_killed_at_work_comes_back(archive, started, answers_right):
+def test_a_killed_worker_comes_back(archive, started, answers_right):
     server = started(archive)
     answers_right(server)
     with ThreadPoolExecutor(1) as pool:
@@ -329,7 +329,7 @@ def test_clients_that_retry_do_not_notice_a_restart(archive, started, answers_ri
     answers_right(again)
 
 
-def test_a_stop_finishes_what_is_at_work_and_refuses_the_rest(archive, started):
+def test_a_stop_finishes_requests_in_progress_and_refuses_others(archive, started):
     server = started(archive)
     state, family = server.state, [server.process(), *server.process().children(recursive=True)]
     with ThreadPoolExecutor(2) as pool:
@@ -352,7 +352,7 @@ def test_a_stop_finishes_what_is_at_work_and_refuses_the_rest(archive, started):
 
 
 @pytest.mark.slow
-def test_a_stop_waits_for_a_long_time_only(archive, started):
+def test_a_stop_waits_only_for_its_time(archive, started):
     server = started(archive, drain_seconds=0.1)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(posted, server, slow_request())
@@ -364,7 +364,7 @@ def test_a_stop_waits_for_a_long_time_only(archive, started):
 
 
 @pytest.mark.slow
-def test_a_stop_that_is_interrupted_leaves_nothing_either(archive, started):
+def test_an_interrupted_stop_leaves_nothing_behind(archive, started):
     server = started(archive)
     family = [server.process(), *server.process().children(recursive=True)]
     with ThreadPoolExecutor(1) as pool:
@@ -427,7 +427,7 @@ def test_a_full_disk_for_logs_costs_no_answer(archive, tmp_path, started, answer
 
 
 @pytest.mark.slow
-def test_two_instances_at_once_do_not_know_of_each_other(archive, started, tmp_path, answers_right):
+def test_two_instances_are_independent(archive, started, tmp_path, answers_right):
     other = build_archive(tmp_path / "store", name="other", version="2.0", metrics=["psnr"])
     first, second = started(archive), started(other)
     with Client(second.inference_url, second.token, model="other") as client:

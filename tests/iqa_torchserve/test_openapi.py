@@ -64,7 +64,7 @@ def test_the_document_is_valid():
     assert DOCUMENT["info"]["license"]["name"] == "Apache-2.0"
 
 
-def test_its_version_is_the_packages():
+def test_its_version_is_that_of_the_package():
     assert DOCUMENT["info"]["version"] == __version__
 
 
@@ -128,7 +128,7 @@ def reply_examples():
 
 
 @pytest.mark.parametrize(("place", "value"), list(reply_examples()))
-def test_examples_of_replies_are_of_their_schemas(place, value):
+def test_examples_of_replies_match_their_schemas(place, value):
     check(value, *place)
 
 
@@ -228,7 +228,7 @@ def as_json(body):
         ({}, 400),
     ],
 )
-def test_replies_are_of_their_schemas(data, status):
+def test_replies_match_their_schemas(data, status):
     (reply,) = replies(data)
     assert reply.status == status
     check_reply(str(status), as_json(reply.body))
@@ -241,7 +241,7 @@ class Fails(PSNR):
         raise RuntimeError("secret detail")
 
 
-def test_replies_of_failures_are_of_their_schemas(tmp_path):
+def test_replies_of_failures_match_their_schemas(tmp_path):
     failing = Scorer({"psnr": Fails(), "ssim": create_metric("ssim")})
     body = pack([GOOD, OTHER, b"broken"], ["psnr"])
     (reply,) = failing.answer([{"body": body}])
@@ -273,7 +273,7 @@ def test_a_reply_that_drifts_from_its_schema_is_noticed():
     assert not validator("components", "schemas", "Refused").is_valid(refused)
 
 
-def test_the_description_is_of_its_schema():
+def test_the_description_matches_its_schema():
     described = as_json(scorer().describe())
     check(described, "components", "schemas", "Description")
     assert not validator("components", "schemas", "Description").is_valid({**described, "more": 1})
@@ -409,7 +409,7 @@ def check_seen(seen):
 
 
 @pytest.mark.server
-def test_a_server_keeps_to_the_document(server):
+def test_a_server_follows_the_document(server):
     pytest.importorskip("ts")
     seen = check_generated(server, 20, derandomize=True)
     check_seen(seen)
@@ -418,7 +418,7 @@ def test_a_server_keeps_to_the_document(server):
 
 @pytest.mark.slow
 @pytest.mark.server
-def test_a_server_keeps_to_the_document_for_long(server):
+def test_a_server_follows_the_document_in_a_long_run(server):
     pytest.importorskip("ts")
     seen = check_generated(server, 150, derandomize=False)
     check_seen(seen)
@@ -458,7 +458,7 @@ def test_a_server_takes_the_examples(server, media, value):
 
 
 @pytest.mark.server
-def test_what_torchserve_answers_by_itself_is_documented(server):
+def test_torchserves_own_replies_are_documented(server):
     pytest.importorskip("ts")
 
     def post(model="iqa", data=b"", **headers):

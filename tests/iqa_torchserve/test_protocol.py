@@ -110,7 +110,7 @@ def test_more_than_a_limit_is_too_large(data):
     assert caught.value.code == "too_large"
 
 
-def test_a_form_field_that_came_twice_is_noticed():
+def test_a_repeated_form_field_is_noticed():
     # TorchServe hands over the last one alone.
     image = bytes(5000)
     form = {"reference": image, "distorted": image}
@@ -147,7 +147,7 @@ def test_a_reply_has_a_code_where_nothing_was_scored():
     assert set(whole["versions"]) == {"iqa_metrics", "iqa_torchserve", "torch"}
 
 
-def test_what_json_has_no_number_for_is_text():
+def test_values_without_a_json_number_are_text():
     said = score_body(
         metric="psnr", resolved="psnr", value=float("inf"), higher_is_better=True, weights={}
     )

@@ -51,7 +51,7 @@ def written(pairs, server, *, resume=False):
     return list(csv.DictReader(out.read_text().splitlines())), scored
 
 
-def test_neighbours_that_share_a_reference_share_requests(pairs):
+def test_consecutive_pairs_with_the_same_reference_share_requests(pairs):
     server = Server()
     rows, table = written(pairs, server)
     assert sorted(len(distorted) for _, distorted in server.seen) == [1, 1, 3, TOGETHER]
@@ -60,7 +60,7 @@ def test_neighbours_that_share_a_reference_share_requests(pairs):
     assert table == ScoredTable(rows=26, failed=0)
 
 
-def test_what_is_an_answer_becomes_a_row(pairs):
+def test_answers_become_rows(pairs):
     bad = [error("bad_image"), None, *[None] * 5, error("internal", 500)]
     rows, table = written(pairs, Server(bad))
     assert [row["error"].split(":")[0] for row in rows[:16:2]] == [
@@ -74,7 +74,7 @@ def test_what_is_an_answer_becomes_a_row(pairs):
     [("unreachable", None, 1), ("unauthorised", 401, 1), ("busy", 503, 1), ("timeout", 504, 1),
      ("not_found", 404, 1), ("failed", 500, 3)],
 )  # fmt: skip
-def test_what_is_none_stops_the_run_which_goes_on_later(pairs, code, status, tries):
+def test_other_failures_stop_the_run_which_can_be_resumed(pairs, code, status, tries):
     server = Server(*[error(code, status)] * 20)
     with pytest.raises(ServeError) as caught:
         written(pairs, server)
@@ -84,14 +84,14 @@ def test_what_is_none_stops_the_run_which_goes_on_later(pairs, code, status, tri
     assert [float(row["value"]) for row in rows[::2]] == [*range(1, 12), 13, 14]
 
 
-def test_what_may_be_the_fault_of_others_is_asked_for_again(pairs):
+def test_failures_that_others_may_have_caused_are_requested_again(pairs):
     late = [None] * 7 + [error("overloaded", 503)]
     rows, table = written(pairs, Server(late))
     assert table.failed == 0
     assert [float(row["value"]) for row in rows[::2]] == [*range(1, 12), 13, 14]
 
 
-def test_what_is_too_large_together_goes_alone(pairs):
+def test_pairs_too_large_together_are_sent_alone(pairs):
     server = Server(error("too_large", 413))
     rows, _ = written(pairs, server)
     assert [float(row["value"]) for row in rows[::2]] == [*range(1, 12), 13, 14]

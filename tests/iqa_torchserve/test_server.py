@@ -41,7 +41,7 @@ pytest.importorskip("ts")
 pytestmark = pytest.mark.server
 
 
-def test_it_is_closed_where_it_can_be(server):
+def test_a_server_is_closed_by_default(server):
     key_file = server.state / "key_file.json"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(server.state.stat().st_mode) == 0o700
@@ -66,7 +66,7 @@ def test_it_is_closed_where_it_can_be(server):
     assert register.status_code == 405
 
 
-def test_describe_says_what_it_offers(server):
+def test_describe_lists_metrics_and_limits(server):
     answer = requests.get(
         f"{server.management_url}/models/iqa?customized=true",
         headers={"Authorization": f"Bearer {server.token('management')}"},
@@ -126,7 +126,7 @@ def run_serve(*arguments, state):
         (signal.SIGTERM, "server.json"),
     ],
 )
-def test_an_interrupted_start_leaves_nothing(archive, tmp_path, sent, moment):
+def test_an_interrupted_start_leaves_nothing_behind(archive, tmp_path, sent, moment):
     state = tmp_path / "state"
     starting = run_serve("start", archive, "--port", free_port(PORTS), state=state)
     while not (state / moment).exists():
@@ -143,7 +143,7 @@ def test_an_interrupted_start_leaves_nothing(archive, tmp_path, sent, moment):
     assert RunningServer.described(state) is None
 
 
-def test_of_two_starts_at_once_one_is_refused(archive, tmp_path):
+def test_one_of_two_simultaneous_starts_is_refused(archive, tmp_path):
     state, port = tmp_path / "state", free_port(2 * PORTS)
     both = [run_serve("start", archive, "--port", port + PORTS * i, state=state) for i in range(2)]
     said = [process.communicate(timeout=180)[0] for process in both]
@@ -158,7 +158,7 @@ def test_of_two_starts_at_once_one_is_refused(archive, tmp_path):
     assert java_of(state) == []
 
 
-def test_what_a_killed_server_left_is_removed(archive, tmp_path, monkeypatch):
+def test_the_remains_of_a_killed_server_are_removed(archive, tmp_path, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # would swallow what asks it
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -185,7 +185,7 @@ def test_what_a_killed_server_left_is_removed(archive, tmp_path, monkeypatch):
         ({"drain_seconds": -1}, "drain_seconds: expected 0 or more"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(archive, options, words):
+def test_invalid_settings_are_refused(archive, options, words):
     with pytest.raises(ValueError, match=words):
         ServerConfig(archive, **options).check_tls()
 
@@ -196,7 +196,7 @@ def test_settings_survive_json(archive, tmp_path):
 
 
 @pytest.mark.parametrize("host", ["::1", "http://127.0.0.1"])
-def test_a_host_that_is_none_is_refused(archive, host):
+def test_an_invalid_host_is_refused(archive, host):
     with pytest.raises(ValueError, match="a name or an IPv4 address"):
         ServerConfig(archive, host=host)
 
@@ -244,7 +244,7 @@ def with_another_metric(archive, path, spec):
     return path
 
 
-def test_a_worker_that_can_not_load_shows_its_error_and_leaves_nothing(archive, tmp_path):
+def test_a_worker_that_can_not_load_shows_its_error_and_leaves_nothing_behind(archive, tmp_path):
     broken = with_another_metric(archive, tmp_path / "broken.mar", "mobilenet_v2:head:rmse")
     state = tmp_path / "state"
     before = {p.pid for p in psutil.process_iter()}
@@ -308,7 +308,7 @@ def test_the_command_line_from_build_to_stop(tmp_path, monkeypatch, photographs)
 
 
 @pytest.mark.slow
-def test_tls_with_a_self_made_certificate(archive, tmp_path, photographs):
+def test_tls_with_a_self_signed_certificate(archive, tmp_path, photographs):
     authority = trustme.CA(key_type=trustme.KeyType.RSA)
     made = authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA)
     key, certificate, trusted = (tmp_path / f"{n}.pem" for n in ("key", "certificate", "trusted"))
@@ -358,7 +358,7 @@ def test_tls_with_a_self_made_certificate(archive, tmp_path, photographs):
         server.stop()
 
 
-def test_renewed_tokens_take_the_place_of_the_old_ones(archive, tmp_path, photographs):
+def test_renewed_tokens_replace_the_old_ones(archive, tmp_path, photographs):
     image = encoded(photographs["cat"])
     server = start(ServerConfig(archive, state=tmp_path / "state", port=free_port(PORTS)))
     try:
@@ -382,7 +382,7 @@ def test_renewed_tokens_take_the_place_of_the_old_ones(archive, tmp_path, photog
 
 
 @pytest.mark.slow
-def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, monkeypatch):
+def test_upgrade_failed_upgrade_and_rollback(archive, tmp_path, photographs, monkeypatch):
     image = encoded(photographs["cat"])
     store = tmp_path / "store"
     shutil.copytree(archive.parent, store)
@@ -429,7 +429,7 @@ def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, mo
         restart(tmp_path / "nowhere")
 
 
-def test_in_the_foreground_it_stays_until_it_is_told_to_go(archive, tmp_path, photographs):
+def test_in_the_foreground_it_waits_for_a_signal(archive, tmp_path, photographs):
     state, port = tmp_path / "state", free_port(PORTS)
     staying = run_serve(
         "start", archive, "--port", port, "--foreground", "--no-tokens", state=state
