@@ -1,4 +1,4 @@
-"""Catalogues that a test may add to, and packages with plug-ins that are not installed."""
+"""Catalogues that a test may add to, and plug-in packages that are not installed."""
 
 import contextlib
 import sys
@@ -16,7 +16,7 @@ REGISTRIES = [room.REGISTRY for room in (of_metrics, of_readouts, of_backbones, 
 
 @contextlib.contextmanager
 def own_catalogues():
-    """Take back afterwards what was registered; plug-ins are looked for again inside."""
+    """Undo registrations afterwards; inside, plug-ins are looked for again."""
     before = [dict(one._registered) for one in REGISTRIES]
     fresh = Plugins()
     with (

@@ -1,4 +1,4 @@
-"""The serving benchmark runs, and the server answers all that it sends."""
+"""The serving benchmark runs, and the server answers all of its requests."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""The benchmark's own logic; none of what it measures."""
+"""The logic of the benchmark, without its measurements."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from iqa_metrics import LPIPS, backbone
 
 
 def contest(ours, theirs, floor=None, **more):
-    """What a process reports, with one time each."""
+    """Return the report of a process, with one time each."""
     return {
         "side": "all",
         "ours": {"float32": {"ms": ours}},

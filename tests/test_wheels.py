@@ -1,4 +1,4 @@
-"""Both wheels, built and installed into an environment of their own, score a pair."""
+"""Both wheels, built and installed into a separate environment, score a pair."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The dashboard and the autoscaler's rule ask for metrics and labels that the server has."""
+"""The dashboard and the autoscaler's rule use metrics and labels that the server has."""
 
 import json
 import re
@@ -40,7 +40,7 @@ FUNCTIONS = {"sum", "rate", "histogram_quantile", "clamp_min"}
 
 
 def wrong(expression):
-    """What an expression says that no metric of the server answers; empty if nothing."""
+    """Return the parts of an expression that no metric of the server matches; empty if none."""
     problems = []
     groupings = [
         {label.strip() for label in labels.split(",")}

@@ -1,4 +1,4 @@
-"""The Dockerfile: closed, pinned, and with all that its build needs."""
+"""The Dockerfile: closed, pinned, and complete."""
 
 import json
 import re
@@ -9,7 +9,7 @@ DEPLOY = REPOSITORY / "deploy"
 
 
 def instructions():
-    """The instructions as (word, arguments), comments and continued lines resolved."""
+    """The instructions as (word, arguments), without comments and continued lines."""
     text = (DEPLOY / "Dockerfile").read_text()
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
@@ -30,7 +30,7 @@ def arguments_of(word, among=None):
 
 
 def copied():
-    """What is copied from the repository."""
+    """The paths that are copied from the repository."""
     return [said.split()[:-1] for said in arguments_of("COPY") if not said.startswith("--from")]
 
 

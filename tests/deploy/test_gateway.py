@@ -1,4 +1,4 @@
-"""The gateway, run by a real nginx before a stand-in for TorchServe: what passes, what does not."""
+"""The gateway in a real nginx, with a stand-in for TorchServe: what passes, and what does not."""
 
 import contextlib
 import http.client
@@ -36,7 +36,7 @@ NOBODY = 65534 if os.getuid() == 0 else None
 
 
 class StandIn(BaseHTTPRequestHandler):
-    """Takes down what comes, and answers what the request says; else its own body."""
+    """Records requests, and replies with what the request says or with the request's own body."""
 
     protocol_version = "HTTP/1.1"
 
@@ -63,7 +63,7 @@ class StandIn(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def endpoint():
-    """A stand-in for TorchServe: ``came`` are the requests, ``release`` ends the slow ones."""
+    """A stand-in for TorchServe: ``came`` has the requests, ``release`` ends slow ones."""
     with ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
         server.came, server.release = [], threading.Event()
         thread = threading.Thread(target=server.serve_forever)
@@ -88,14 +88,14 @@ def free_ports(count):
 
 
 def rendered(values):
-    """The template as envsubst fills it in where it is told the names."""
+    """Return the template as envsubst fills it in when the names are listed."""
     text = (REPOSITORY / "deploy" / "gateway" / "nginx.conf.template").read_text()
     return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda m: values.get(m[1] or m[2], m[0]), text)
 
 
 @contextlib.contextmanager
 def running(authority, containers, endpoint_port, **changed):
-    """Run nginx in a folder of its own, with the Deployment's values but for ports and folders."""
+    """Run nginx in its own folder, with the Deployment's values except for ports and folders."""
     port, metrics = free_ports(2)
     folder = Path(tempfile.mkdtemp(prefix="iqa-gateway-"))
     address = f"127.0.0.1:{endpoint_port}"
@@ -200,7 +200,7 @@ def ask(gateway, method="POST", path=MODEL, body=b"images", headers=None):
 
 
 def refused(answer, status, code):
-    """Check that a reply is one of the gateway's own."""
+    """Check that a reply comes from the gateway itself."""
     assert answer[0] == status
     assert answer[1]["Content-Type"] == "application/json"
     said = json.loads(answer[2])
@@ -386,7 +386,7 @@ def test_plain_http_is_refused(gateway):
 
 
 def raw(gateway, data):
-    """Send this, then nothing, and return what comes until the connection ends."""
+    """Send these bytes, then nothing, and return what arrives until the connection ends."""
     said = b""
     with (
         socket.create_connection(("127.0.0.1", gateway.port), 60) as plain,

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests keep to the schema, and agree with each other and with the server."""
+"""The Kubernetes manifests follow the schema, and agree with each other and with the server."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Batches: a reference passes once, sizes keep apart, and what fails fails alone."""
+"""Batches: a reference passes once, sizes are kept apart, and pairs fail independently."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def folder(tmp_path_factory, photographs):
 
 
 class Counting(MSE):
-    """Counts its passes, and what it remembers."""
+    """Counts its passes and its cached references."""
 
     def __init__(self):
         super().__init__()
@@ -120,7 +120,7 @@ def test_a_run_from_a_later_window_gives_the_same_bits(folder, monkeypatch):
 
 
 class Moody(MSE):
-    """Fails on bright images, and on any batch that holds one."""
+    """Fails on bright images, and on any batch that contains one."""
 
     def compare(self, reference, distorted):
         if bool((distorted.mean(dim=(1, 2, 3)) > 0.9).any()):

@@ -26,7 +26,7 @@ LAYERS = {"stem": 32, "block2": 24}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four photographs, each with noise and blur of three strengths; the worse, the higher."""
+    """Four photographs, each with noise and blur of three strengths; higher opinions are worse."""
     from PIL import Image, ImageFilter
 
     folder = tmp_path_factory.mktemp("opinions")

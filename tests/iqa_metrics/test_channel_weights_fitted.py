@@ -1,4 +1,4 @@
-"""Channel weights fitted to opinion: what is found, and what is not."""
+"""Channel weights fitted to opinions: what is found, and what is not."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from iqa_metrics.statistics import srocc
 
 
 def synthetic(channels=12, references=12, each=15, noise=0.2, seed=0):
-    """Squares of channels that vary apart, and opinion by weights that are known."""
+    """Squares of independent channels, and opinions made with known weights."""
     stream = np.random.default_rng(seed)
     n = references * each
     squares = stream.gamma(0.7, 1.0, (n, channels)) * stream.uniform(0.5, 2, channels)
@@ -46,7 +46,7 @@ def test_shuffled_opinion_gains_nothing(seed):
 
 
 def test_the_fit_is_the_minimum():
-    """Of the penalised least squares with weights of at least 0, as scipy finds it."""
+    """The penalised non-negative least squares have the minimum that scipy finds."""
     squares, opinion, _, _ = synthetic(channels=6)
     strength, count = 0.1, 6
     found = fit_weights(squares, opinion, strength)
@@ -106,7 +106,7 @@ def test_reversed_opinions_teach_nothing():
 
 
 def test_no_reference_is_on_both_sides():
-    """An opinion that only memory of a reference could tell is not told."""
+    """Opinions that could only be predicted by memorising references are not predicted."""
     stream = np.random.default_rng(0)
     references = np.repeat([f"r{i}" for i in range(8)], 30)
     squares = np.zeros((240, 8))
@@ -123,7 +123,7 @@ def test_no_reference_is_on_both_sides():
 
 
 def test_folds_are_scaled_to_each_other():
-    """Channels of very different energy: weights of unlike folds have unlike scales."""
+    """With channels of very different energy, the weights of folds have different scales."""
     stream = np.random.default_rng(20)
     references = np.repeat([f"r{i}" for i in range(6)], 15)
     factors = stream.gamma(1, 1, (90, 3))

@@ -221,7 +221,7 @@ def test_the_module_is_the_command():
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """A record whose weights a server on this machine has, and the server's folder."""
+    """A record whose weights are on a server on this machine, and the server's folder."""
     folder = tmp_path / "www"
     folder.mkdir()
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from iqa_metrics.backbones import FACTORS
 
 
 def values(factor, **agreed):
-    """The values in the one comparison that agrees in all that."""
+    """Return the values of the one comparison whose other factors are these."""
     found = [c for c in comparisons(factor) if agreed.items() <= c.agreed.items()]
     assert len(found) == 1, found
     return {value: {record.name for record in records} for value, records in found[0].sets.items()}

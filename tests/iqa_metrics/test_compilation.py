@@ -1,4 +1,4 @@
-"""Compiled comparisons give the uncompiled values, and are bounded."""
+"""Compiled comparisons give the uncompiled values, and their number is bounded."""
 
 import copy
 import logging
@@ -27,7 +27,7 @@ def images():
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    """Stand in for torch.compile where only the bookkeeping is looked at."""
+    """Replace torch.compile where only the bookkeeping is tested."""
     made = []
     monkeypatch.setattr(torch, "compile", lambda f, **_: made.append(f) or f)
     return made

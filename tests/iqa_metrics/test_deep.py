@@ -32,7 +32,7 @@ MOBILE = [layer.name for layer in backbone("mobilenet_v2").layers]
 
 
 class PlainHooks:
-    """A network as its own package makes it, with a hook on every stage: no code of ours."""
+    """A network made by its own package, with a hook on every stage and without our code."""
 
     def __init__(self, network, stages, prepare):
         self.network, self.prepare, self.seen = network.eval(), prepare, {}
@@ -134,7 +134,7 @@ MAPS = [record for record in READOUTS if record.map]
 
 @pytest.mark.parametrize("record", MAPS, ids=lambda r: r.name)
 def test_maps_are_enlarged_and_concatenated(record, pair):
-    """Of layers as large as the image nothing is enlarged, so that a map sums up to the value."""
+    """Layers as large as the image are not enlarged, so that their map sums up to the value."""
     images = [image[..., :48, :40] for image in pair]
     layers = ["conv1_1", "relu1_1", "relu1_2"]
     weights = {name: torch.rand(64) for name in layers} if record.weighted else None
@@ -277,7 +277,7 @@ class TestFeatureReadouts:
 
 
 def test_the_callers_own_network(pair, real_weights):
-    """A record tells a whole network from a trunk; the copy gives what the original gives."""
+    """A record tells a whole network from a trunk; the copy gives the values of the original."""
     from torchvision.models import mobilenet_v2
 
     network = mobilenet_v2(weights=None)

@@ -1,4 +1,4 @@
-"""DISTS against the authors' package, the same trunk in both."""
+"""DISTS against the authors' package, with the same trunk in both."""
 
 import copy
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def images(photographs):
 
 
 def official(network, monkeypatch):
-    """The authors' module in float64, over a trunk of ours instead of a downloaded one."""
+    """The authors' module in float64, with our trunk instead of a downloaded one."""
     models = SimpleNamespace(
         vgg16=lambda pretrained: SimpleNamespace(features=copy.deepcopy(network))
     )
@@ -47,7 +47,7 @@ def official(network, monkeypatch):
 
 
 def compare(network, images, monkeypatch):
-    """Our float32 and float64 values, and theirs in float64, which both must be."""
+    """Our float32 and float64 values, and the authors' in float64, which both must equal."""
     wide = [i.double() for i in images]
     theirs = official(network, monkeypatch)(*wide).detach()
     ours = DISTS(trunk=network)
@@ -90,7 +90,7 @@ def test_pooling_equals_the_authors(size):
 
 
 def test_resizing_equals_the_authors(network, photographs):
-    """They resize the file's 8-bit image; we the tensor, without rounding to 8 bits again."""
+    """The authors resize the 8-bit image; we resize the tensor, without rounding again."""
     reference = photographs["astronaut"][:, :300].repeat(2, 0).repeat(2, 1)
     distorted = reference[:, ::-1].copy()
     prepared = [DISTS_pt.prepare_image(Image.fromarray(i), True) for i in (reference, distorted)]
@@ -108,7 +108,7 @@ def test_the_trunk_keeps_its_own_pooling(network):
 
 
 def test_it_tolerates_another_patch_of_the_same_texture():
-    """What the metric is for: the statistics of one texture are alike, its pixels are not."""
+    """The purpose of the metric: patches of one texture have similar statistics, not pixels."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.rand(1, 3, 96, 96, generator=generator) for _ in range(2))
     coarse = torch.nn.functional.interpolate(y[..., :24, :24], scale_factor=4.0)

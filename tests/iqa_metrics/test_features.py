@@ -1,4 +1,4 @@
-"""The core: one pass, layer by layer, stopping early, leaving nothing behind."""
+"""The core: one pass, layer by layer, that stops early and leaves nothing behind."""
 
 import gc
 import threading
@@ -18,7 +18,7 @@ from iqa_metrics import (
 
 
 class InPlace(nn.Module):
-    """A network that writes into its own activations, by modules and by operators."""
+    """A network that overwrites its own activations, with modules and with operators."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Fetching weights from a server on this machine, whatever goes wrong on the way."""
+"""Fetching weights from a server on this machine, with everything that can go wrong."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ CONTENT = bytes(range(256)) * 4096
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT in the way that the path names, and keeps what it was asked."""
+    """Serves CONTENT in the way that the path names, and records the requests."""
 
     daemon_threads = False
 
@@ -111,7 +111,7 @@ def get(file, **options):
 
 
 def left_behind():
-    """What lies beside the fetched files, but for locks."""
+    """Return the names of files beside the fetched ones, except for locks."""
     folder = hub_folder()
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     return sorted(name for name in names if not name.endswith(".lock"))

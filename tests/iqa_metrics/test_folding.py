@@ -1,4 +1,4 @@
-"""Less work for the same convolutions: Winograd's way, and folded batch normalisation."""
+"""Less work for the same convolutions: Winograd convolution and folded batch normalisation."""
 
 import copy
 

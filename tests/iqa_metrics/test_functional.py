@@ -1,4 +1,4 @@
-"""Metrics as functions: the classes' own values, networks built once."""
+"""Metrics as functions: they return the classes' values, and build networks once."""
 
 import doctest
 import inspect
@@ -56,7 +56,7 @@ def nothing_kept():
 
 @pytest.fixture(scope="module")
 def seeded_weights(tmp_path_factory):
-    """Seeded networks in the place of published ones, for classes that look for these."""
+    """Seeded networks instead of published ones, for classes that look for these."""
     folder = tmp_path_factory.mktemp("trunks")
     return {
         trunk: save_trunk(trunk, folder)

@@ -1,4 +1,4 @@
-"""The table of layers: columns of layers and readouts, out of one pass."""
+"""The table of layers: columns of layers and readouts from one pass."""
 
 from typing import ClassVar
 

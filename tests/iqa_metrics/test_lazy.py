@@ -35,7 +35,7 @@ def test_names_in_the_documentation_exist_after_one_import():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Writes a package whose names are lazy; its modules are forgotten afterwards."""
+    """Return a function that writes a package with lazy names, which is removed afterwards."""
     monkeypatch.syspath_prepend(tmp_path)
     folder = tmp_path / "lazily"
     folder.mkdir()

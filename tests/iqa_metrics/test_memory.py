@@ -1,4 +1,4 @@
-"""Memory budgets, and batches in chunks: what fits, what is halved, what stays equal."""
+"""Memory budgets and batches in chunks: what fits, what is halved, and equal values."""
 
 import gc
 import weakref
@@ -213,7 +213,7 @@ def test_a_reference_is_checked(images):
 
 
 class FillsUp(nn.Module):
-    """A stem that runs out of memory where a batch is larger than it bears."""
+    """A stem that runs out of memory if a batch is too large."""
 
     def __init__(self, stem, most):
         super().__init__()

@@ -59,7 +59,7 @@ def test_the_real_network(real, photographs, monkeypatch):
 
 
 def test_a_seeded_network(tmp_path, photographs):
-    """Its divisive normalisation mixes channels, as that of the public weights hardly does."""
+    """Its divisive normalisation mixes channels, unlike that of the public weights."""
     network = trunk("perceptnet")
     check(network.state_dict(), PerceptNet(trunk=network), photographs)
     from_file = PerceptNet(weights=save_trunk("perceptnet", tmp_path))

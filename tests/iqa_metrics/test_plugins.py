@@ -1,4 +1,4 @@
-"""What is registered, by a call or by a package's entry point, is used like what is built in."""
+"""Objects registered by a call or by an entry point are used like built-in ones."""
 
 import dataclasses
 import importlib
@@ -55,7 +55,7 @@ from iqa_metrics.weights.files import WeightsFile
 
 @pytest.fixture(autouse=True)
 def loaded(tmp_path, monkeypatch):
-    """The plug-ins, of this test alone; packages are written into ``tmp_path``."""
+    """The plug-ins, only for this test; packages are written into ``tmp_path``."""
     monkeypatch.syspath_prepend(tmp_path)
     with own_catalogues() as fresh:
         yield fresh

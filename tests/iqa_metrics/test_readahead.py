@@ -1,4 +1,4 @@
-"""Reading ahead: in order, bounded, and each image once; the same parts whatever the timing."""
+"""Reading ahead: in order, bounded, each image once, and the same parts for any timing."""
 
 import os
 import random
@@ -32,7 +32,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The paths that are decoded, as they are."""
+    """The paths, recorded when they are decoded."""
     read, paths = readahead.read_image, []
 
     def counted(path, **options):

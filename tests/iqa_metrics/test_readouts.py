@@ -18,7 +18,7 @@ from iqa_metrics.readouts.statistics import distance_correlation, pooled
 
 
 def unit(x, axis, epsilon=1e-10):
-    """Of length one, but for the epsilon that LPIPS adds."""
+    """Return vectors of length one, except for the epsilon that LPIPS adds."""
     length = np.sqrt((x**2).sum(axis, keepdims=True)) + epsilon
     return x / np.where(length == 0, 1, length)
 
@@ -57,7 +57,7 @@ def kurtosis(rows):
 
 
 def of_varied(function, rows):
-    """Of each row's values; 0 for a row whose values are all the same."""
+    """Return a function of each row, and 0 for constant rows."""
     return np.array([function(row) if row.std() > 0 else 0 for row in rows])
 
 
@@ -202,7 +202,7 @@ def test_identity_symmetry_batch_and_scale(record, pair, factor):
 )
 @given(parts=st.lists(st.integers(1, 20), min_size=2, max_size=5), seed=st.integers(0, 2**31))
 def test_joint_layers_are_one_readout_of_all_layers(record, parts, seed):
-    """Layers of one channel each, laid end to end along the positions."""
+    """Layers of one channel each, concatenated along the positions."""
     generator = torch.Generator().manual_seed(seed)
     x, y = (torch.randn(2, 1, sum(parts), generator=generator) for _ in range(2))
     layers = list(zip(x.split(parts, 2), y.split(parts, 2), strict=True))
@@ -247,7 +247,7 @@ def test_gradients_are_finite_and_right(record, equal):
 
 @all_readouts
 def test_zeros_and_constants_give_numbers_and_gradients(record):
-    """What dead channels, black images and flat regions make of a response."""
+    """Feature maps of dead channels, black images and flat regions."""
     zeros, ones = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.1)
     some = torch.zeros(1, 3, 4, 4)
     some[0, 1, 1:3, 1:3] = 0.7
@@ -264,7 +264,7 @@ def test_zeros_and_constants_give_numbers_and_gradients(record):
 @all_readouts
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_nan_is_not_swallowed(record, value):
-    """As a network of too low a precision may make it."""
+    """NaN and infinity, as from a network in too low a precision, are not hidden."""
     x = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
     broken = x.clone()
     broken[1, 2, 3, 1] = value
@@ -330,7 +330,7 @@ def test_a_map_sums_up_to_the_value(record, pair):
 
 @all_readouts
 def test_feature_maps_without_positions(record):
-    """Such as those of a fully connected layer, [N, C]."""
+    """Feature maps such as those of a fully connected layer, [N, C]."""
     x, y = torch.rand(2, 6), torch.rand(2, 6)
     value = call(record, x, y)
     assert value.shape == (2,)
@@ -359,7 +359,7 @@ def test_unit_weights_change_nothing():
 
 
 def test_small_differences_keep_their_digits():
-    """Where one minus a cosine, or the difference of two statistics, would drown in rounding."""
+    """One minus a cosine, or a difference of statistics, would lose them to rounding."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, 8, 20, 20, generator=generator)
     y = x + 1e-4 * torch.rand(1, 8, 20, 20, generator=generator)

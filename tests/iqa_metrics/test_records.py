@@ -66,7 +66,7 @@ scaling = {order = "BGR", peak = 255, mean = [104, 117, 123], std = [1, 1, 1]}
 
 @pytest.fixture
 def records(tmp_path, monkeypatch, real_weights):
-    """Three records of real networks, found by their folder."""
+    """Three records of pretrained networks, found by their folder."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("IQA_WEIGHTS", str(real_weights))
     for name, text in (("hed", HED), ("craft", CRAFT), ("pruned", PRUNED)):
@@ -95,7 +95,7 @@ def test_every_real_network_loads_by_its_record(records, real_weights, pair):
 
 @pytest.mark.filterwarnings("ignore::iqa_metrics.FirstSightWarning")
 def test_a_record_loads_the_weights_of_its_file(records, real_weights):
-    """Half precision becomes single, the classifier may be absent, and colours are turned."""
+    """Half precision becomes single, the classifier may be absent, and colours are reordered."""
     record = backbone("vgg16.hed")
     state = read_state_dict(real_weights / "vgg16-hed-edges.safetensors")
     network = record.network()
@@ -294,7 +294,7 @@ def test_goal_and_data_follow_from_timms_names_and_tags(name, tag, factors):
 
 
 def test_buffers_missing_from_files_are_computed(tmp_path, monkeypatch):
-    """Tables of positions that networks make themselves, and leave out of their files."""
+    """Tables of positions that networks compute and leave out of their files."""
     timm = pytest.importorskip("timm")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("IQA_WEIGHTS", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Runs that are stopped anywhere and go on: the table comes out the same to the byte."""
+"""Runs that are stopped anywhere and resumed give the same table to the byte."""
 
 import csv
 import os
@@ -47,7 +47,7 @@ def write_pairs(path, rows, columns=()):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A table that holds whatever a table may hold, its scores, and a short window."""
+    """A table with everything that a table may contain, its scores, and a short window."""
     folder = tmp_path_factory.mktemp("table")
     write_images(folder, 6, 12)
     notes = [
@@ -251,7 +251,7 @@ def test_a_full_disk_costs_no_complete_row(folder, finished, tmp_path):
 
 
 class Run:
-    """A real ``iqa score`` of a table, of which others may be stopped."""
+    """A function that runs a real ``iqa score`` of a table, which may be stopped."""
 
     def __init__(self, folder, count, size):
         self.folder, self.out = folder, folder / "scores.csv"
@@ -273,7 +273,7 @@ class Run:
         return finished.read_bytes()
 
     def go_on(self, stop=None, size=0):
-        """Resume, and once the table has grown to a size stop it with a signal."""
+        """Resume, and stop with a signal once the table has reached a size."""
         command = [*self.command, "--out", str(self.out), "--resume"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             while stop and process.poll() is None:

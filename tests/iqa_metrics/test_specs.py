@@ -1,4 +1,4 @@
-"""Specs: parsing and printing round-trip; what is wrong is answered with near names."""
+"""Specs: parsing and printing round-trip, and errors suggest near names."""
 
 import pickle
 import re
@@ -54,7 +54,7 @@ positive = st.just(1.0) | st.floats(1e-30, 1e30)
 
 
 def number(weight):
-    """As Python writes it, but for a plus sign and a fraction of nothing."""
+    """As Python writes a number, but without a plus sign and a zero fraction."""
     return re.sub(r"\.0$", "", repr(weight).replace("+", ""))
 
 

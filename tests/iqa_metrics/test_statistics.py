@@ -1,4 +1,4 @@
-"""Statistics of agreement, beside scipy and beside plain loops."""
+"""Statistics of agreement, compared with scipy and with plain loops."""
 
 import warnings
 
@@ -182,7 +182,7 @@ def test_a_constant_distance_predicts_the_mean():
 
 
 def study(rows=3, references=8, each=12, seed=0):
-    """Distances that people agree with, more or less, a reference at a time."""
+    """Distances that agree with opinions to a degree that depends on the reference."""
     stream = np.random.default_rng(seed)
     names = np.repeat([f"r{i}" for i in range(references)], each)
     opinion = stream.normal(size=len(names)) + np.repeat(stream.normal(size=references), each)
@@ -191,7 +191,7 @@ def study(rows=3, references=8, each=12, seed=0):
 
 
 def resampled(x, y, names, counts):
-    """A draw, pair by pair."""
+    """A bootstrap replicate, pair by pair."""
     index = np.repeat(np.arange(len(names)), counts.astype(int))
     return by_scipy(srocc, x[index], y[index])
 
@@ -264,7 +264,7 @@ def test_a_table_is_compared_with_a_single_row():
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says():
-    """Of references drawn anew each time, at 80 %; binomial bounds of three deviations."""
+    """With new references each time, at 80 %; the bounds are three binomial deviations."""
     population = study(rows=1, references=400, each=6, seed=5)
     truth = srocc(population[0][0], population[1])
     stream = np.random.default_rng(6)

@@ -1,4 +1,4 @@
-"""Comparisons and claims on made-up agreements whose truth is known."""
+"""Comparisons and claims on made-up agreements with a known truth."""
 
 import csv
 import math
@@ -178,7 +178,7 @@ def test_the_environment():
 
 
 def test_environments_are_compared_for_each_goal_and_data():
-    """Two environments that differ on one data set, and not on another."""
+    """Two environments that differ on one data set, but not on another."""
     networks = []
     for data, noises in (("ImageNet-1k", (GOOD, BAD)), ("ImageNet-22k", (GOOD, GOOD))):
         for environment, noise in zip("xy", noises, strict=True):
@@ -191,7 +191,7 @@ def test_environments_are_compared_for_each_goal_and_data():
 
 
 def test_many_tests_give_no_false_contradiction():
-    """Descriptors that are as good as the plain readout, with noise of their own.
+    """Descriptors that are as good as the plain readout, with independent noise.
 
     Of so many, one lies beyond the margin by its own interval now and then.
     """

@@ -1,4 +1,4 @@
-"""A study of real networks on image pairs that people scored, against plain computations."""
+"""A study of pretrained networks on rated image pairs, against plain computations."""
 
 import csv
 
@@ -31,7 +31,7 @@ std = [1, 1, 1]
 
 @pytest.fixture(scope="module")
 def rows(live, real_weights, tmp_path_factory):
-    """The correlations of a study of every fourth pair, by the command line."""
+    """The correlations of a study of every fourth pair, from the command line."""
     folder = tmp_path_factory.mktemp("live")
     with (live / "pairs.csv").open(newline="") as file:
         pairs = list(csv.DictReader(file))[::4]

@@ -1,4 +1,4 @@
-"""A study from its plan to its tables: what is measured, kept, resumed, and never reused."""
+"""A study from its plan to its tables: what is measured, kept, resumed and never reused."""
 
 import dataclasses
 import os
@@ -194,7 +194,7 @@ def test_nothing_stale_is_reused(finished, changed, tmp_path, monkeypatch):
 
 
 class Gain(nn.Module):
-    """A network with a constant that is no parameter, and a table that no file keeps."""
+    """A network with a constant that is not a parameter, and a buffer that is in no file."""
 
     def __init__(self, gain, shift):
         super().__init__()
@@ -217,7 +217,7 @@ class Gain(nn.Module):
     ],
 )
 def test_networks_with_equal_values_but_another_structure_are_different(other, tmp_path):
-    """Each has the same parameters as the first one of its kind."""
+    """Each has the same parameters as the first network of its kind."""
 
     def record(make):
         with torch.random.fork_rng():
@@ -355,7 +355,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
 
 
 def test_weights_are_learned_without_the_reference_that_they_judge(tmp_path):
-    """One channel carries the opinion, others noise: learned weights find it, held out."""
+    """One channel has the opinion, the others noise: learned weights find it on held-out pairs."""
 
     class Channels(nn.Module):
         def forward(self, x):
@@ -404,7 +404,7 @@ def test_too_few_references_to_learn_weights_is_a_reason(tmp_path):
 
 
 class Fragile(torch.nn.Module):
-    """Its second layer gives NaN for images that are bright on average, as a log of a sum would."""
+    """Its second layer gives NaN for images that are bright on average."""
 
     def __init__(self):
         super().__init__()
@@ -471,7 +471,7 @@ def test_an_image_too_small_for_a_layer_is_measured_in_the_others(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
 def test_kill_9_at_any_moment_then_resume(tmp_path):
-    """The command itself, killed after so many blocks, and between the blocks and the tables."""
+    """The command itself, killed after some blocks, and between the blocks and the tables."""
     table = write_pairs(tmp_path / "images", references=5, levels=14, side=64)
     command = [
         *(sys.executable, "-m", "iqa_metrics.cli", "study", "run", "--pairs", str(table)),

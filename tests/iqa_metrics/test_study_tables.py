@@ -1,4 +1,4 @@
-"""The table of distances and what is computed from it, against independent computations."""
+"""The table of distances and its statistics, against independent computations."""
 
 import math
 
@@ -267,7 +267,7 @@ def test_without_a_joint_form_or_sizes_there_are_only_sums():
 
 
 def test_the_optimism_of_selection_is_estimated_well():
-    """Layers that are all alike: the best is better than the truth by what choosing gains."""
+    """With equally good layers, the best looks better than the truth by the optimism."""
     random = np.random.default_rng(0)
     truth, layers, spread = 0.6, 12, 0.05
     gained, estimated, alone = [], [], []
@@ -294,7 +294,7 @@ def scope_of(value, samples):
 
 
 def test_what_all_replicates_have_in_common_is_no_optimism():
-    """Of few references, draws correlate higher than all pairs do, whatever is chosen."""
+    """With few references, replicates have higher correlations than all pairs for any layer."""
     random = np.random.default_rng(0)
     one = 0.6 + 0.03 + random.normal(0, 0.05, 300)
     scope, series = scope_of(np.full(3, 0.6), np.stack([one] * 3, axis=1))
@@ -307,7 +307,7 @@ def test_what_all_replicates_have_in_common_is_no_optimism():
 
 @pytest.mark.parametrize("references", [4, 12])
 def test_student_intervals_cover_what_they_claim(references):
-    """The mean of few clusters, bootstrapped: percentiles cover too rarely, these do not."""
+    """For the mean of few clusters, percentile intervals cover too rarely; these do not."""
     random = np.random.default_rng(1)
     covered = {"student": 0, "percentile": 0}
     runs = 400

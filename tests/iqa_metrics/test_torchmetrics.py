@@ -54,7 +54,7 @@ def test_a_batch_can_be_a_loss(batches):
 
 
 def test_metrics_of_a_collection_stay_apart(batches):
-    """Even if the first batch gives both the same value, here 0 of identical images."""
+    """Even if the first batch gives both the same value, here 0 for identical images."""
     collection = MetricCollection({"mse": ImageQuality("mse"), "default": ImageQuality("default")})
     preds, target = batches[0]
     collection.update(target, target)
@@ -66,7 +66,7 @@ def test_metrics_of_a_collection_stay_apart(batches):
 
 
 def test_metrics_of_the_same_name_stay_apart_as_well(batches):
-    """Such as one readout with two relevances of the channels."""
+    """Such as one readout with two sets of channel weights."""
     single, double = (
         DeepDistance(
             *("efficientnet_lite0", "stem", "weighted_euclidean"),

@@ -1,4 +1,4 @@
-"""Where files of weights are looked for, and how they are checked."""
+"""Where weights files are found, and how they are checked."""
 
 import hashlib
 import os

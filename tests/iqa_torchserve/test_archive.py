@@ -57,7 +57,7 @@ def test_it_contains_everything_that_scoring_needs(archive, unpacked, pair, monk
 
 
 def test_calibrations_and_trunks_are_packed_once_each(tmp_path, pair, monkeypatch):
-    """Of networks that can't be fetched here: seeded ones stand in for the published files."""
+    """Networks that can't be fetched here are replaced by seeded ones."""
     with monkeypatch.context() as patch:
         patch.setattr(Backbone, "network", lambda self, weights=None: seeded.trunk(self.name))
         specs = ["lpips_alex", "lpips_alex_baseline", "alexnet:relu5:gram", "perceptnet", "dists"]
@@ -79,7 +79,7 @@ def test_calibrations_and_trunks_are_packed_once_each(tmp_path, pair, monkeypatc
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
-    """A file of channel weights, learned from a small table of opinions."""
+    """A file of channel weights that were learned from a small table of opinions."""
     folder = tmp_path_factory.mktemp("learned")
     table = write_pairs(folder / "images", references=3, levels=2, side=48)
     found = learn_channel_weights("efficientnet_lite0", ["block3"], read_opinions(table, "worse"))

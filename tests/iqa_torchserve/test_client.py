@@ -1,4 +1,4 @@
-"""The client, against a server that does what it is told: what is tried again, and what never."""
+"""The client, with a server that does what it is told: what is repeated, and what never is."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ def reply_to(body, **score):
 
 
 class Told(ThreadingHTTPServer):
-    """Answers each request with the next of its answers; the last one goes on."""
+    """Answers each request with the next of its answers, and then always with the last one."""
 
     daemon_threads = True
 
@@ -72,7 +72,7 @@ def told():
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The waits before retries, which are not waited."""
+    """The waits before retries, which are recorded instead."""
     longest = []
     monkeypatch.setattr(module.random, "uniform", lambda low, high: longest.append(high) or 0)
     return longest

@@ -1,4 +1,4 @@
-"""The raw body: what is packed comes back, and nothing else is taken for it."""
+"""The raw body: what is packed can be unpacked, and nothing else is accepted."""
 
 import pytest
 from hypothesis import given

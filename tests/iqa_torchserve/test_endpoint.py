@@ -1,4 +1,4 @@
-"""A real TorchServe answers right, and refuses clearly."""
+"""A real TorchServe returns right values and clear errors."""
 
 import base64
 import csv

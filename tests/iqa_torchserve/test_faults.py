@@ -1,4 +1,4 @@
-"""A real server under faults: after each, the next good request is answered right."""
+"""A real server under faults: after each of them, the next good request is answered correctly."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ def expected():
 
 @pytest.fixture
 def answers_right(expected):
-    """Has the next good request of a server answered right."""
+    """Check that a server answers the next good request correctly."""
 
     def check(server, **options):
         with Client(server.inference_url, server.token, **options) as client:
@@ -56,7 +56,7 @@ def answers_right(expected):
 
 @pytest.fixture
 def started(tmp_path):
-    """Starts servers of one's own, and stops them."""
+    """Return a function that starts a separate server, which is stopped afterwards."""
     states = []
 
     def start_one(archive, **options):
@@ -83,7 +83,7 @@ def posted(server, body, **options):
 
 
 def connection(server, content_length, content=b""):
-    """A socket that has sent a request's head, and so much of its body."""
+    """Return a socket that has sent a request's head and a part of its body."""
     peer = socket.create_connection(("127.0.0.1", server.config.port), timeout=60)
     head = (
         f"POST /predictions/iqa HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token()}\r\n"
@@ -185,7 +185,7 @@ def test_a_body_of_the_wrong_type_gets_a_code_or_its_answer(server, answers_righ
 
 
 def mutated(rng, image):
-    """A damaged image file, and how it was damaged."""
+    """Return a damaged image file, and how it was damaged."""
     content = bytearray(image)
     kind = rng.choice(["flip", "cut", "insert", "zero", "repeat", "swap", "head", "length"])
     at = rng.randrange(len(content))
@@ -230,7 +230,7 @@ IMAGE_CODES = {
 
 
 def check_answers(client, reference, images):
-    """Each damaged image has a code of its own, or is one that the library reads, too."""
+    """Each damaged image has its own code, or the library can read it as well."""
     outcomes = client.compare(reference, images)
     for image, (outcome,) in zip(images, outcomes, strict=True):
         if isinstance(outcome, ServeError):

@@ -9,7 +9,7 @@ from iqa_torchserve import java
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """Makes Java homes that answer with a version, and hides the real ones."""
+    """Return a function that makes Java homes with a version; the real ones are hidden."""
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     monkeypatch.setattr(java.importlib.util, "find_spec", lambda name: None)

@@ -1,4 +1,4 @@
-"""Limits: one typed record, read from a command line and from an archive alike."""
+"""Limits: one typed record, read from the command line and from an archive."""
 
 import pytest
 

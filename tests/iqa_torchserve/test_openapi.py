@@ -1,4 +1,4 @@
-"""docs/openapi.yaml says what the endpoint takes and answers, and a real server keeps to it."""
+"""docs/openapi.yaml describes requests and replies, and a real server follows it."""
 
 import base64
 import copy
@@ -93,7 +93,7 @@ REQUEST_EXAMPLES = [
 
 
 def as_handed_over(media, value):
-    """An example of a body as TorchServe hands it to the handler."""
+    """Return an example of a body as TorchServe passes it to the handler."""
     if media == CONTENT_TYPE:
         return {"body": bytes.fromhex(value)}
     if media == "application/json":
@@ -324,7 +324,7 @@ def authorised(server, kind="inference"):
 
 
 def check_generated(server, examples, derandomize):
-    """Send generated requests, good and bad, and check what comes back."""
+    """Send generated requests, good and bad, and check the replies."""
     pytest.importorskip("schemathesis")
     from schemathesis import GenerationMode, checks
     from schemathesis.specs.openapi import checks as of_openapi
@@ -381,12 +381,12 @@ def check_generated(server, examples, derandomize):
 
 
 def of_text(body):
-    """Whether a form's fields are text or bytes before they are made so."""
+    """Return whether all fields of a form are text or bytes before they are encoded."""
     return isinstance(body, dict) and all(isinstance(v, (str, bytes)) for v in body.values())
 
 
 def torchserve_can_not_read(case, response):
-    """Whether it is the 500 that the document tells of: a form that TorchServe can't take apart."""
+    """Return whether a reply is the documented 500 for a form that TorchServe can't parse."""
     if case.media_type != FORM or response.status_code != 500:
         return False
     return response.json().get("type") == "ErrorDataDecoderException"

@@ -1,4 +1,4 @@
-"""Requests: all forms parse alike; what is wrong is said. Replies say what became of each image."""
+"""Requests of all forms are parsed alike, errors say what is wrong, replies have all results."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The scorer: a batch's requests do not disturb each other."""
+"""The scorer: the requests of a batch do not affect each other."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ def requests_(photographs):
 
 
 def values(replies):
-    """The values of replies to single pairs by one metric."""
+    """Return the values in replies to single pairs with one metric."""
     return [reply.body["results"][0]["scores"][0]["value"] for reply in replies]
 
 
@@ -126,7 +126,7 @@ def test_maps_that_make_a_reply_too_large_are_refused(scorer, photographs):
 
 
 class Counting(PSNR):
-    """Notes how many references and distorted images each comparison has."""
+    """Records how many references and distorted images each comparison has."""
 
     def __init__(self):
         super().__init__()
@@ -376,7 +376,7 @@ def test_a_known_metric_that_is_not_packed_is_named(scorer, requests_):
     ],
 )
 def test_every_error_of_a_spec_has_the_same_code_in_replies(scorer, requests_, spec):
-    """In Python the codes are finer; clients are promised this one."""
+    """Python has more specific codes, but clients are promised this one."""
     (reply,) = scorer.answer([{**requests_[0], "metric": spec}])
     assert (reply.status, reply.body["code"]) == (400, "unknown_metric")
     (reply,) = scorer.answer([{**requests_[0], "metric": f"psnr,{spec}"}])

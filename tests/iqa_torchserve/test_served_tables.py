@@ -1,4 +1,4 @@
-"""Tables scored by a server: what is an answer becomes a row, what is none stops the run."""
+"""Tables scored by a server: answers become rows, and other failures stop the run."""
 
 import csv
 
@@ -10,7 +10,7 @@ from iqa_torchserve.served_tables import TOGETHER, ServedScorer
 
 
 class Server:
-    """Stands in for a client: answers with what it is told, then with values."""
+    """A stand-in for a client: returns the given answers first, then values."""
 
     def __init__(self, *told):
         self.told, self.seen = list(told), []

@@ -94,7 +94,7 @@ def test_a_folder_of_something_else_is_left_alone(archive, tmp_path):
 
 
 def java_of(state):
-    """The Java processes whose configuration lies in a state folder."""
+    """Return the Java processes whose configuration is in a state folder."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -234,7 +234,7 @@ def test_what_is_missing_is_named(archive, tmp_path, monkeypatch):
 
 
 def with_another_metric(archive, path, spec):
-    """An archive that fits its hashes, but names a metric whose weights are not there."""
+    """An archive with the right hashes, but with a metric whose weights are missing."""
     with zipfile.ZipFile(archive) as good, zipfile.ZipFile(path, "w") as bad:
         for name in good.namelist():
             content = good.read(name)

@@ -1,4 +1,4 @@
-"""A server's folder: logs of the run before, and the archives that were served, are kept."""
+"""A server's folder keeps the logs of the previous run and the served archives."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a worker does around scoring: it drains, counts and logs, and none of it costs an answer."""
+"""What a worker does besides scoring: it drains, counts and logs, without losing replies."""
 
 import fcntl
 import json
@@ -23,7 +23,7 @@ class Metric:
 
 
 class Cache:
-    """Stands in for TorchServe's metrics, as far as a worker uses them."""
+    """A stand-in for the part of TorchServe's metrics that a worker uses."""
 
     def __init__(self):
         self.told = []
@@ -50,7 +50,7 @@ def good(photographs):
 
 @pytest.fixture
 def log():
-    """What the log of requests says."""
+    """The lines in the log of requests."""
     lines = []
     handler = logging.Handler()
     formatter = request_log().handlers[0].formatter
