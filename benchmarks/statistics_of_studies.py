@@ -58,11 +58,11 @@ def write_table(folder: Path, networks: int) -> None:
         opinion,
         level.astype(np.float64),
     )
-    errors = [""] * n
     with written_distances(folder / "distances.parquet") as table:
         for name in ("ssim", "psnr"):
             values = opinion + random.normal(0, 2, n)
-            table.add(pairs, [Series(name, "", "", np.nan)], values[None], errors)
+            series = [Series(name, "", "", np.nan)]
+            table.add(pairs, series, values[None], np.full((1, n), ""))
         for number in range(networks):
             noise = random.normal(0, 1 + number / 30, (LAYERS, n))
             values = np.exp(-(opinion + noise) / 3)
@@ -70,7 +70,7 @@ def write_table(folder: Path, networks: int) -> None:
                 Series(f"network{number}", f"l{i}", "euclidean", (i + 1) / LAYERS)
                 for i in range(LAYERS)
             ]
-            table.add(pairs, series, values, errors)
+            table.add(pairs, series, values, np.full(values.shape, ""))
 
 
 def intervals(draws: int) -> tuple[Callable[[], object], Callable[[], object]]:

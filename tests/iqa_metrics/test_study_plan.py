@@ -50,7 +50,7 @@ def test_a_whole_plan(plan):
     assert len(names) == 3
 
 
-def test_the_defaults_of_a_plan(plan):
+def test_what_a_plan_does_not_say(plan):
     found = plan(DATABASE + NETWORK)
     assert (found.title, found.readouts, found.concatenations) == ("plan", ("euclidean",), ())
     assert found.baselines == ("psnr", "ssim", "ms_ssim")
@@ -83,7 +83,7 @@ def test_networks_without_weights_are_refused_with_their_names_or_skipped(plan):
         assert [one.record.name for one in found.networks] == ["efficientnet_lite0"]
 
 
-def test_the_built_in_ladder_has_no_human_ratings(plan):
+def test_the_built_in_ladder_is_no_opinion(plan):
     found = plan(f'[[databases]]\nname = "ladder"\n{NETWORK}')
     facts = found.databases["ladder"].facts
     assert (len(found.databases["ladder"].pairs), facts.opinion) == (160, False)
@@ -137,14 +137,14 @@ def test_what_can_not_be_carried_out_is_refused(plan, text, error, reason):
     assert isinstance(raised.value, ValueError | WeightsError)
 
 
-def test_a_plan_in_python_is_checked_in_the_same_way(tmp_path):
+def test_a_plan_in_python_is_checked_alike(tmp_path):
     with pytest.raises(PlanError, match="mine is named twice"):
         small_plan(tmp_path, networks=[network(small_network()), network(small_network())])
     with pytest.raises(PlanError, match="ssim is named twice"):
         small_plan(tmp_path, networks=[Network(small_network("ssim"), ("pool",))])
 
 
-def test_a_repeated_pair_is_refused_before_anything_is_measured(images, tmp_path):
+def test_a_pair_that_comes_twice_is_refused_before_anything_is_measured(images, tmp_path):
     table = images / "images" / "pairs.csv"
     lines = table.read_text().splitlines()
     for again in (lines[2], lines[2].replace("r0_", "../images/r0_")):
@@ -156,7 +156,7 @@ def test_a_repeated_pair_is_refused_before_anything_is_measured(images, tmp_path
             )
 
 
-def test_each_architecture_has_one_control():
+def test_a_control_an_architecture():
     named = ("efficientnet_lite0", "squeezenet1_0", "squeezenet1_0.untrained")
     found = with_controls([network(backbone(name)) for name in named])
     assert [one.record.name for one in found] == [*named, "efficientnet_lite0.untrained"]
