@@ -12,13 +12,13 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from iqa_metrics import READOUTS, UnknownNameError
-from iqa_metrics.readouts import readout, weighted_sum
+from iqa_metrics.readouts import mean_over_elements, readout, weighted_sum
 from iqa_metrics.readouts.differences import euclidean, rmse
 from iqa_metrics.readouts.statistics import distance_correlation, pooled
 
 
 def unit(x, axis, epsilon=1e-10):
-    """Of length one, but for the epsilon that LPIPS adds."""
+    """Return vectors of length one, except for the epsilon that LPIPS adds."""
     length = np.sqrt((x**2).sum(axis, keepdims=True)) + epsilon
     return x / np.where(length == 0, 1, length)
 
@@ -57,7 +57,7 @@ def kurtosis(rows):
 
 
 def of_varied(function, rows):
-    """Of each row's values; 0 for a row whose values are all the same."""
+    """Return a function of each row, and 0 for constant rows."""
     return np.array([function(row) if row.std() > 0 else 0 for row in rows])
 
 
@@ -133,20 +133,6 @@ EXPECTED = {
     "wasserstein": wasserstein,
     "distance_correlation": correlation,
 }
-# A response times k gives the value times k to this power; None where a constant breaks the law.
-DEGREE = dict.fromkeys(EXPECTED, 1) | {
-    "gram": 2,
-    "dists_texture": None,
-    "dists_structure": None,
-    **dict.fromkeys(
-        [
-            *("cosine", "position_cosine", "lpips", "weighted_lpips"),
-            *("channel_skewness", "channel_kurtosis", "channel_skewness_kurtosis"),
-            "distance_correlation",
-        ],
-        0,
-    ),
-}
 
 all_readouts = pytest.mark.parametrize("record", READOUTS, ids=lambda r: r.name)
 shapes = st.sampled_from([(1, 5, 3, 3), (2, 3, 4, 6), (3, 2, 5, 7), (2, 16, 17, 9)])
@@ -196,26 +182,27 @@ def test_identity_symmetry_batch_and_scale(record, pair, factor):
     x, y = pair
     value = call(record, x, y)
     assert torch.equal(call(record, x, x), torch.zeros(len(x)))
-    assert torch.allclose(call(record, y, x), value, rtol=1e-6)
+    assert torch.allclose(call(record, y, x), value, rtol=1e-6) == record.symmetric
     one = call(record, x[:1], y)
     assert torch.allclose(one, call(record, x[:1].expand_as(y), y), rtol=1e-6)
     single = torch.cat([call(record, x[i : i + 1], y[i : i + 1]) for i in range(len(x))])
     assert torch.allclose(single, value, rtol=1e-6)
     order = torch.arange(len(x) - 1, -1, -1)
     assert torch.allclose(call(record, x[order], y[order]), value[order], rtol=1e-6)
-    if DEGREE[record.name] is not None:
-        if "lpips" in record.name:  # its epsilon counts where a length is nearly as small
+    if record.degree is not None:
+        if record.degree == 0:  # LPIPS's epsilon counts where a length is nearly as small
             x, y = (torch.where(r.abs() < 1e-3, 0.0, r) for r in (x, y))
             value = call(record, x, y)
         scaled = call(record, factor * x, factor * y)
-        assert torch.allclose(scaled, value * factor ** DEGREE[record.name], rtol=1e-5)
+        assert torch.allclose(scaled, value * factor**record.degree, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["euclidean", "rmse", "mean_absolute", "weighted_euclidean"])
+@pytest.mark.parametrize(
+    "record", [r for r in READOUTS if r.joint and not r.descriptor], ids=lambda r: r.name
+)
 @given(parts=st.lists(st.integers(1, 20), min_size=2, max_size=5), seed=st.integers(0, 2**31))
-def test_joint_layers_are_one_readout_of_all_of_them(name, parts, seed):
-    """Layers of one channel each, laid end to end along the positions."""
-    record = readout(name)
+def test_joint_layers_are_one_readout_of_all_layers(record, parts, seed):
+    """Layers of one channel each, concatenated along the positions."""
     generator = torch.Generator().manual_seed(seed)
     x, y = (torch.randn(2, 1, sum(parts), generator=generator) for _ in range(2))
     layers = list(zip(x.split(parts, 2), y.split(parts, 2), strict=True))
@@ -226,15 +213,14 @@ def test_joint_layers_are_one_readout_of_all_of_them(name, parts, seed):
 
 
 @pytest.mark.parametrize(
-    "name", ["gram", "pooled", *(r.name for r in READOUTS if r.name.startswith("channel_"))]
+    "record", [r for r in READOUTS if r.joint and r.descriptor], ids=lambda r: r.name
 )
-def test_joint_descriptors_are_one_vector(name):
-    record = readout(name)
+def test_joint_descriptors_are_one_vector(record):
     x, y = (torch.randn(2, 3, 5, 5) for _ in range(2))
     values = [record.function(x[:, c : c + 1], y[:, c : c + 1]) for c in range(3)]
     joined = record.joint(values, [25] * 3)
     assert torch.allclose(joined, torch.stack(values).square().sum(0).sqrt(), rtol=1e-6)
-    if name != "gram":  # its products between the channels are of one layer alone
+    if record.name != "gram":  # its products between the channels are of one layer alone
         assert torch.allclose(joined, record.function(x, y), rtol=1e-5)
 
 
@@ -261,7 +247,7 @@ def test_gradients_are_finite_and_right(record, equal):
 
 @all_readouts
 def test_zeros_and_constants_give_numbers_and_gradients(record):
-    """What dead channels, black images and flat regions make of a response."""
+    """Feature maps of dead channels, black images and flat regions."""
     zeros, ones = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.1)
     some = torch.zeros(1, 3, 4, 4)
     some[0, 1, 1:3, 1:3] = 0.7
@@ -278,7 +264,7 @@ def test_zeros_and_constants_give_numbers_and_gradients(record):
 @all_readouts
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_nan_is_not_swallowed(record, value):
-    """As a network of too low a precision may make it."""
+    """NaN and infinity, as from a network in too low a precision, are not hidden."""
     x = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
     broken = x.clone()
     broken[1, 2, 3, 1] = value
@@ -307,14 +293,14 @@ def test_distance_correlation_of_channels_with_a_common_pattern(offset, noise):
 
 
 @all_readouts
-def test_the_wider_precision_of_two_counts(record):
+def test_the_wider_of_two_precisions_is_used(record):
     x = torch.rand(1, 3, 5, 4)
     for pair in ((x.double(), x.flip(3)), (x, x.flip(3).double())):
         assert call(record, *pair).dtype == torch.float64
 
 
 @all_readouts
-def test_half_precision_is_computed_in_single(record):
+def test_half_precision_is_computed_in_single_precision(record):
     generator = torch.Generator().manual_seed(2)
     x, y = (torch.randn(2, 3, 8, 8, generator=generator).bfloat16() for _ in range(2))
     found = call(record, x, y)
@@ -336,19 +322,15 @@ def test_a_map_sums_up_to_the_value(record, pair):
     layer_map = rough_map(record, *pair)
     x = pair[1]
     assert layer_map.shape == (len(x), 1, *x.shape[2:])
-    flat, value = layer_map.flatten(1), call(record, *pair)
-    if "euclidean" in record.name:
-        total = flat.square().sum(1).sqrt()
-    elif record.name == "rmse":
-        total = flat.square().mean(1).sqrt()
-    else:
-        total = flat.mean(1)
-    assert torch.allclose(total, value, rtol=1e-5)
+    positions, value = layer_map.flatten(1).unbind(1), call(record, *pair)
+    # Positions join as layers do; without a way to, the value is their mean.
+    join = record.joint or mean_over_elements
+    assert torch.allclose(join(positions, [1] * len(positions)), value, rtol=1e-5)
 
 
 @all_readouts
-def test_responses_without_positions(record):
-    """Such as those of a fully connected layer, [N, C]."""
+def test_feature_maps_without_positions(record):
+    """Feature maps such as those of a fully connected layer, [N, C]."""
     x, y = torch.rand(2, 6), torch.rand(2, 6)
     value = call(record, x, y)
     assert value.shape == (2,)
@@ -361,20 +343,23 @@ def test_the_grid_of_one_cell_is_the_mean():
     assert torch.allclose(pooled(x, y, grid=1), mean_only, rtol=1e-6)
 
 
-def test_distance_correlation_forgives_shift_and_scale_of_all_channels():
+def test_distance_correlation_ignores_shift_and_scale_of_all_channels():
     x = torch.rand(1, 5, 4, 4)
     assert float(distance_correlation(x, 3 * x + 0.5)) == pytest.approx(0, abs=1e-9)
 
 
-def test_unit_weights_weigh_nothing():
+def test_unit_weights_change_nothing():
     x, y = torch.rand(2, 3, 5, 4), torch.rand(2, 3, 5, 4)
-    for plain, weighted in (("euclidean", "weighted_euclidean"), ("lpips", "weighted_lpips")):
-        found = readout(weighted).function(x, y, torch.ones(3))
-        assert torch.equal(found, readout(plain).function(x, y))
+    weighted = [record for record in READOUTS if record.weighted]
+    plain = {record.function: record for record in READOUTS if not record.weighted}
+    assert len(weighted) == 2
+    for record in weighted:
+        found = record.function(x, y, torch.ones(3))
+        assert torch.equal(found, plain[record.function].function(x, y))
 
 
 def test_small_differences_keep_their_digits():
-    """Where one minus a cosine, or the difference of two statistics, would drown in rounding."""
+    """One minus a cosine, or a difference of statistics, would lose them to rounding."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, 8, 20, 20, generator=generator)
     y = x + 1e-4 * torch.rand(1, 8, 20, 20, generator=generator)
@@ -384,5 +369,6 @@ def test_small_differences_keep_their_digits():
 
 
 def test_an_unknown_readout_is_answered_with_near_ones():
-    with pytest.raises(UnknownNameError, match="did you mean 'euclidean'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'euclidean'") as caught:
         readout("euclidian")
+    assert caught.value.code == "unknown_readout"

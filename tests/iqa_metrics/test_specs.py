@@ -1,5 +1,6 @@
-"""Specs: parsing and printing round-trip; what is wrong is answered with near names."""
+"""Specs: parsing and printing round-trip, and errors suggest near names."""
 
+import pickle
 import re
 
 import numpy as np
@@ -53,7 +54,7 @@ positive = st.just(1.0) | st.floats(1e-30, 1e30)
 
 
 def number(weight):
-    """As Python writes it, but for a plus sign and a fraction of nothing."""
+    """As Python writes a number, but without a plus sign and a zero fraction."""
     return re.sub(r"\.0$", "", repr(weight).replace("+", ""))
 
 
@@ -105,7 +106,7 @@ def test_a_spec_of_an_unknown_metric_is_answered_with_near_ones():
             use(NamedSpec("psnrr"))
 
 
-def test_specs_put_together_by_hand_are_checked_too():
+def test_specs_made_by_hand_are_checked_as_well():
     spec = DeepSpec("efficientnet_lite0", ("block3", "stem"), "euclidean")
     assert str(resolve(spec)) == "efficientnet_lite0:stem+block3:euclidean:joint"
     assert create_metric(spec).name == str(resolve(spec))
@@ -119,7 +120,7 @@ def test_specs_put_together_by_hand_are_checked_too():
 
 
 @pytest.mark.parametrize("weights", [[], [1], [1, 1, 1]])
-def test_as_many_weights_as_layers(weights):
+def test_there_must_be_as_many_weights_as_layers(weights):
     with pytest.raises(ValueError, match="for 2 layers"):
         DeepDistance(
             "efficientnet_lite0", ["stem", "head"], concatenation="sum", layer_weights=weights
@@ -131,8 +132,9 @@ def test_as_many_weights_as_layers(weights):
     [
         ("", "known names: default, mse, psnr"),
         ("defualt", "did you mean 'default'"),
-        ("SSIM", "BACKBONE:LAYER"),
-        ("efficientnet_lite0", "BACKBONE:LAYER"),
+        ("SSIM", "did you mean 'ssim'"),
+        ("psnrr", "BACKBONE:LAYER"),
+        ("efficientnet_lite0", "is a backbone and no metric; expected BACKBONE:LAYER"),
         ("efficientnet_lite0:block12", "2 parts"),
         ("efficientnet_lite0:block12:euclidean:x", "unknown concatenation 'x'"),
         ("efficientnet_lite0:block12:euclidean:sum:x", "5 parts"),
@@ -161,4 +163,26 @@ def test_what_is_wrong_is_said(text, words):
     with pytest.raises(UnknownNameError) as caught:
         parse_spec(text)
     assert words in str(caught.value)
-    assert caught.value.code == "unknown_metric"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("ssmi", "unknown_metric"),
+        ("efficientnet_lite0", "unknown_metric"),
+        ("efficientnet_lite9:block12:euclidean", "unknown_backbone"),
+        ("efficientnet_lite0:block99:euclidean", "unknown_layer"),
+        ("efficientnet_lite0:block12:euclid", "unknown_readout"),
+        ("efficientnet_lite0:stem+head:euclidean:sun", "unknown_concatenation"),
+        ("efficientnet_lite0:block12", "bad_spec"),
+        ("efficientnet_lite0:two*stem:rmse:sum", "bad_spec"),
+        ("efficientnet_lite0:head:cosine:joint", "bad_spec"),
+        (None, "bad_spec"),
+    ],
+)
+def test_the_code_says_which_kind_of_name_is_unknown(text, code):
+    with pytest.raises(UnknownNameError) as caught:
+        parse_spec(text)
+    assert caught.value.code == code
+    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - what was pickled here
+    assert (again.code, str(again)) == (code, str(caught.value))

@@ -1,19 +1,39 @@
 """Look a name up in a catalogue, and say which names come near when it is not there."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
 
+_SHOWN = 12
+
 
 class UnknownNameError(ValueError):
-    """A name that no catalogue holds, or a metric spec that does not parse."""
+    """A name that no catalogue holds, or a metric spec that does not parse.
 
-    code = "unknown_metric"
+    Parameters
+    ----------
+    message
+        What was expected, what came, and the nearest names.
+    code
+        Which kind it is.
+
+    Attributes
+    ----------
+    code
+        ``unknown_metric``, ``unknown_backbone``, ``unknown_layer``, ``unknown_readout``,
+        ``unknown_concatenation``, ``unknown_database``, ``unknown_factor``..., ``bad_spec`` for a
+        spec that does not parse, or ``unknown_name``.
+    """
+
+    def __init__(self, message: str, code: str = "unknown_name") -> None:
+        super().__init__(message)
+        self.code = code
 
 
-def lookup(kind: str, name: str, catalogue: Mapping[str, T]) -> T:
+def lookup(kind: str, name: str, catalogue: Mapping[str, T], *, code: str | None = None) -> T:
     """Return ``catalogue[name]``.
 
     Parameters
@@ -24,6 +44,8 @@ def lookup(kind: str, name: str, catalogue: Mapping[str, T]) -> T:
         The name that was asked for.
     catalogue
         Names to entries.
+    code
+        Code of the error; by default ``unknown_`` and the kind, where that is one word.
 
     Raises
     ------
@@ -33,13 +55,30 @@ def lookup(kind: str, name: str, catalogue: Mapping[str, T]) -> T:
     try:
         return catalogue[name]
     except KeyError:
-        raise UnknownNameError(f"unknown {kind} {name!r}; {nearest(name, catalogue)}") from None
+        raise unknown(kind, name, catalogue, code=code) from None
+
+
+def unknown(
+    kind: str, name: str, names: Iterable[str], *, code: str | None = None
+) -> UnknownNameError:
+    """Return the error that :func:`lookup` raises for a name that is not among ``names``."""
+    if code is None:
+        code = f"unknown_{kind}" if re.fullmatch(r"[a-z]+", kind) else "unknown_name"
+    return UnknownNameError(f"unknown {kind} {name!r}; {nearest(name, names)}", code)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a clause naming up to three names like ``name``, or all names when none is like it."""
-    known = list(names)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    """Return a clause with up to three names like ``name``, or else with the first known names.
+
+    Upper and lower case count as the same.
+    """
+    known = list(dict.fromkeys(names))
+    by_case: dict[str, list[str]] = {}
+    for one in known:
+        by_case.setdefault(one.casefold(), []).append(one)
+    close = difflib.get_close_matches(str(name).casefold(), by_case, n=3, cutoff=0.5)
     if close:
-        return "did you mean " + " or ".join(repr(n) for n in close) + "?"
-    return "known names: " + ", ".join(known)
+        found = [one for folded in close for one in by_case[folded]][:3]
+        return "did you mean " + " or ".join(repr(one) for one in found) + "?"
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"known names: {', '.join(known[:_SHOWN])}{more}"

@@ -1,6 +1,5 @@
 """Every network that has a name: this package's, timm's, and records in the user's own files."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from iqa_metrics.backbones.efficientnet_lite import efficientnet_lites
@@ -8,11 +7,11 @@ from iqa_metrics.backbones.finding import blocks
 from iqa_metrics.backbones.perceptnet import perceptnet
 from iqa_metrics.backbones.record import Backbone, itself
 from iqa_metrics.backbones.record_files import record_in, user_backbones
-from iqa_metrics.backbones.scaling import AS_IT_IS
+from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
 from iqa_metrics.backbones.timm_models import PREFIX, timm_backbone
 from iqa_metrics.backbones.torchvision_models import torchvision_backbones
 from iqa_metrics.backbones.zoos import zoo_backbones
-from iqa_metrics.names import lookup
+from iqa_metrics.registry import Registry, expect
 from iqa_metrics.weights.files import WeightsFile
 
 _PERCEPTNET = Backbone(
@@ -46,13 +45,37 @@ BACKBONES: tuple[Backbone, ...] = (
     *torchvision_backbones(),
     *zoo_backbones(),
 )
-"""What this package knows by itself; the first is the embedded one."""
+"""What this package knows by itself; the first is the embedded one. :func:`all_backbones` has
+those that are registered, too."""
 
-_BY_NAME: Mapping[str, Backbone] = {backbone.name: backbone for backbone in BACKBONES}
+
+def _check(record: Backbone) -> None:
+    """Raise PluginError unless a record can be used."""
+    what = f"backbone {record.name!r}"
+    for name in ("build", "trunk", "names"):
+        value = getattr(record, name)
+        expect(callable(value), f"{what}: {name}", "a function", value)
+    expect(
+        isinstance(record.scaling, InputScaling),
+        f"{what}: scaling",
+        "an InputScaling",
+        record.scaling,
+    )
+    expect(
+        record.weights is None or isinstance(record.weights, WeightsFile),
+        f"{what}: weights",
+        "a WeightsFile or None",
+        record.weights,
+    )
+
+
+REGISTRY: Registry[Backbone] = Registry(
+    "backbone", Backbone, BACKBONES, name=lambda record: record.name, check=_check
+)
 
 
 def all_backbones() -> tuple[Backbone, ...]:
-    """Return :data:`BACKBONES` and the user's own records.
+    """Return :data:`BACKBONES`, what is registered, and the records in the user's own files.
 
     Raises
     ------
@@ -61,16 +84,22 @@ def all_backbones() -> tuple[Backbone, ...]:
     """
     own = user_backbones(_base)
     for record in own:
-        if record.name in _BY_NAME:
-            raise ValueError(f"the record {record.name!r} takes the name of a catalogued backbone")
-    return (*BACKBONES, *own)
+        if REGISTRY.find(record.name) is not None:
+            taken = REGISTRY.provider(record.name)
+            raise ValueError(
+                f"the record {record.name!r} takes the name of "
+                f"{f'a backbone that {taken} has registered' if taken else 'a built-in backbone'}; "
+                "give it another one"
+            )
+    return (*REGISTRY.all(), *own)
 
 
 def backbone(name: str) -> Backbone:
     """Return the backbone of that name.
 
-    ``timm:NAME`` is any network of timm's. Names of the user's own are those of the TOML records in
-    the files and folders that the environment variable ``IQA_BACKBONES`` lists.
+    ``timm:NAME`` is any network of timm's. Names of the user's own are those that were registered,
+    and those of the TOML records in the files and folders that the environment variable
+    ``IQA_BACKBONES`` lists.
 
     Raises
     ------
@@ -79,11 +108,15 @@ def backbone(name: str) -> Backbone:
     ValueError
         If a file of the user's is no record.
     """
-    if name in _BY_NAME:
-        return _BY_NAME[name]
     if name.startswith(PREFIX):
         return timm_backbone(name)
-    return lookup("backbone", name, {record.name: record for record in all_backbones()})
+    found = REGISTRY.find(name)
+    if found is not None:
+        return found
+    own = {record.name: record for record in all_backbones()}
+    if name in own:
+        return own[name]
+    raise REGISTRY.unknown(name, others=own)
 
 
 def read_record(file: str | Path) -> Backbone:
@@ -98,4 +131,4 @@ def read_record(file: str | Path) -> Backbone:
 
 
 def _base(name: str) -> Backbone:
-    return timm_backbone(name) if name.startswith(PREFIX) else lookup("network", name, _BY_NAME)
+    return timm_backbone(name) if name.startswith(PREFIX) else REGISTRY.get(name)

@@ -8,7 +8,6 @@ there, over how many have run at the end of its last layer. So curves over the l
 networks share an axis.
 """
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from iqa_metrics.backbones.forms import (
     layout_of_two,
 )
 from iqa_metrics.backbones.probing import Shape, passed
-from iqa_metrics.names import UnknownNameError
+from iqa_metrics.names import nearest
 
 _SIDES = (256, 192)
 SURELY_ENOUGH = max(_SIDES)
@@ -37,8 +36,6 @@ _LARGER_REAL_SIDES = (512, 384)
 _FIXED_SIDES = (224, 384, 512, 299, 518, 336, 448, 256, 192, 160, 128, 96, 64, 32, 28)
 """Sides to try where a network takes one size alone."""
 _LARGEST = 1024
-_SHOWN = 16
-"""Most names that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +149,7 @@ def measured(
         others = measured(network, every_module, channels, real).layers
         raise ValueError(
             f"module {path!r} of {type(network).__name__} {reason}; "
-            f"{suggested(path, [layer.name for layer in others])}"
+            f"{nearest(path, [layer.name for layer in others])}"
         )
     total = max((seen.ran for seen, _ in found.values()), default=1)
     limits = _Limits(view, tuple(found))
@@ -401,16 +398,6 @@ def _side(size: object) -> int | None:
 
 def _shown(shape: Shape) -> str:
     return f"[{', '.join('N' if i == 0 and n == BATCH else str(n) for i, n in enumerate(shape))}]"
-
-
-def suggested(name: str, names: Iterable[str]) -> str:
-    """Return a clause with up to three names like ``name``, or with the first of all names."""
-    known = list(names)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(map(repr, close))}?"
-    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return f"what can be named: {', '.join(known[:_SHOWN])}{more}"
 
 
 def only_size(layers: Iterable[Layer]) -> int | None:

@@ -14,10 +14,10 @@ from torch import nn
 
 from iqa_metrics.backbones.factors import UNTRAINED, Factors
 from iqa_metrics.backbones.finding import Names, Stated, blocks, every_module
-from iqa_metrics.backbones.layers import Layer, Measured, measured, suggested
+from iqa_metrics.backbones.layers import Layer, Measured, measured
 from iqa_metrics.backbones.probing import copied, without_values
 from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
-from iqa_metrics.names import UnknownNameError
+from iqa_metrics.names import UnknownNameError, nearest, unknown
 from iqa_metrics.weights.checkpoints import State, Unfilled, load
 from iqa_metrics.weights.files import WeightsFile
 
@@ -149,7 +149,7 @@ class Backbone(Factors):
         if not found:
             raise ValueError(
                 f"{self.name}: no layers were found in {self.architecture}; name some by their "
-                f"paths. {suggested('', [layer.name for layer in self.modules]).capitalize()}"
+                f"paths ({nearest('', [layer.name for layer in self.modules])})"
             )
         return found
 
@@ -288,11 +288,12 @@ class Backbone(Factors):
         reason = self._every_module.refused.get(name)
         if reason is not None:
             raise UnknownNameError(
-                f"module {name!r} of {self.name} {reason}; {suggested(name, others)}"
+                f"module {name!r} of {self.name} {reason}; {nearest(name, others)}",
+                "unknown_layer",
             )
         # Modules too, where the name looks like a path.
         near = [*known, *others] if "." in name else list(known or others)
-        raise UnknownNameError(f"unknown layer of {self.name} {name!r}; {suggested(name, near)}")
+        raise unknown(f"layer of {self.name}", name, near, code="unknown_layer")
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return known layer names from input to output, each once."""
@@ -322,6 +323,7 @@ def _paths(layers: Mapping[str, str] | Sequence[str], network: nn.Module) -> dic
         if path not in known:
             raise UnknownNameError(
                 f"{type(network).__name__} has no module {path!r}; "
-                f"{suggested(path, every_module(network))}"
+                f"{nearest(path, every_module(network))}",
+                "unknown_layer",
             )
     return paths

@@ -54,18 +54,22 @@ def timm_backbone(name: str) -> Backbone:
         import timm
     except ImportError as error:
         raise UnknownNameError(
-            f"{name!r} needs timm: pip install 'iqa-metrics[timm]' ({error})"
+            f"{name!r} needs timm: pip install 'iqa-metrics[timm]' ({error})",
+            "unknown_backbone",
         ) from error
 
     network = name.removeprefix(PREFIX)
     architecture, _, tag = network.partition(".")
     if not timm.is_model(architecture):
         raise UnknownNameError(
-            f"timm has no network {network!r}; {nearest(architecture, timm.list_models())}"
+            f"timm has no network {network!r}; {nearest(architecture, timm.list_models())}",
+            "unknown_backbone",
         )
     tags = [n for n in timm.list_pretrained(architecture) if n.split(".")[0] == architecture]
     if tag and network not in tags:
-        raise UnknownNameError(f"timm has no weights {network!r}; {nearest(network, tags)}")
+        raise UnknownNameError(
+            f"timm has no weights {network!r}; {nearest(network, tags)}", "unknown_backbone"
+        )
     published: Any = timm.get_pretrained_cfg(network)
     goal, method, data = _factors(architecture, published.tag or "")
     return Backbone(

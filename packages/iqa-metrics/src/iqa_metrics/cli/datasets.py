@@ -13,6 +13,7 @@ from iqa_metrics.cli.console import (
     out,
     print_json,
     refusals,
+    registered_by,
     table,
 )
 
@@ -24,11 +25,16 @@ _SHOWN = 40
 @datasets_app.command("list")
 def list_datasets(as_json: JsonOption = False) -> None:
     """List the databases that can be read, and which way their opinions point."""
-    from iqa_metrics.datasets import READERS
+    from iqa_metrics.datasets import all_databases
 
-    facts = [reader.facts for reader in READERS.values()]
+    facts = [reader.facts for reader in all_databases()]
     if as_json:
-        print_json([{**vars(f), "range": list(f.range)} for f in facts])
+        print_json(
+            [
+                {**vars(f), "range": list(f.range), "plugin": registered_by("database", f.name)}
+                for f in facts
+            ]
+        )
         return
     listing = table(
         "name", "database", "references", "pairs", "higher is", "files", folded=("files",)

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.markup import escape
 
-from iqa_metrics.cli.console import JsonOption, out, print_json, refusals, table, where
+from iqa_metrics.cli.console import (
+    JsonOption,
+    out,
+    print_json,
+    refusals,
+    registered_by,
+    table,
+    where,
+)
 
 if TYPE_CHECKING:
     from iqa_metrics.backbones import Backbone
@@ -16,9 +24,10 @@ list_app = typer.Typer(help="List what there is.", no_args_is_help=True)
 @list_app.command("metrics")
 def list_metrics(as_json: JsonOption = False) -> None:
     """List the metrics that have names, and how to spell any other."""
-    from iqa_metrics.metrics import METRICS
+    from iqa_metrics.metrics import all_metrics
     from iqa_metrics.scoring.scores import json_number
 
+    records = all_metrics()
     rows = [
         {
             "name": record.name,
@@ -26,22 +35,26 @@ def list_metrics(as_json: JsonOption = False) -> None:
             "better": "higher" if record.metric.higher_is_better else "lower",
             "range": [json_number(bound) for bound in record.metric.range],
             "differentiable": record.metric.differentiable,
+            "map": record.has_map,
+            "symmetric": record.symmetric,
+            "identity": json_number(record.identity),
+            "smallest_input": record.smallest_input,
             "here": all(file.find() is not None for file in record.needs.files),
             "summary": record.summary,
             "source": record.metric.source,
+            "plugin": registered_by("metric", record.name),
         }
-        for record in METRICS
+        for record in records
     ]
     if as_json:
         print_json(rows)
         return
     shown = table("metric", "better", "range", "weights", "what it is")
-    for row, record in zip(rows, METRICS, strict=True):
+    for row, record in zip(rows, records, strict=True):
         low, high = record.metric.range
         weights = where(record.needs.files)
-        shown.add_row(
-            record.name, str(row["better"]), f"{low:g} to {high:g}", weights, record.summary
-        )
+        summary = _with_plugin(record.summary, row["plugin"])
+        shown.add_row(record.name, str(row["better"]), f"{low:g} to {high:g}", weights, summary)
     out.print(shown)
     out.print(
         "Any other: BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION]; see 'iqa list backbones', "
@@ -56,27 +69,30 @@ def list_metrics(as_json: JsonOption = False) -> None:
 @list_app.command("readouts")
 def list_readouts(as_json: JsonOption = False) -> None:
     """List what can be read out of a layer, and how layers concatenate."""
-    from iqa_metrics.readouts import CONCATENATIONS, READOUTS
+    from iqa_metrics.readouts import CONCATENATIONS, all_readouts
 
+    records = all_readouts()
     rows = [
         {
             "name": r.name,
             "concatenations": [c for c in CONCATENATIONS if c != "joint" or r.joint],
             "map": r.map is not None,
             "channel_weights": r.weighted,
+            "descriptor": r.descriptor,
             "summary": r.summary,
             "source": r.source,
+            "plugin": registered_by("readout", r.name),
         }
-        for r in READOUTS
+        for r in records
     ]
     if as_json:
         print_json(rows)
         return
     shown = table("readout", "joint", "map", "what it is")
-    for record in READOUTS:
+    for record, row in zip(records, rows, strict=True):
         marks = ("yes" if has else "no" for has in (record.joint, record.map))
         summary = record.summary + (" (in Python only)" if record.weighted else "")
-        shown.add_row(record.name, *marks, summary)
+        shown.add_row(record.name, *marks, _with_plugin(summary, row["plugin"]))
     out.print(shown)
     out.print("Several layers: append :joint (where there is one), :sum or :sum_per_element.")
 
@@ -235,6 +251,10 @@ def list_comparisons(
     out.print(f"{len(found)} comparisons.")
 
 
+def _with_plugin(summary: str, plugin: object) -> str:
+    return f"{summary} ({plugin})" if plugin else summary
+
+
 def factors(queries: list[str] | None) -> dict[str, str]:
     """Return what ``--where FACTOR=VALUE``, given several times, asks for."""
     found: dict[str, str] = {}
@@ -273,4 +293,5 @@ def _as_dict(record: "Backbone") -> dict[str, object]:
         "megabytes": weights and weights.megabytes,
         "licence": weights and weights.licence,
         "url": weights and weights.url,
+        "plugin": registered_by("backbone", record.name),
     }

@@ -1,28 +1,31 @@
-"""How each database is laid out, and read."""
+"""The readable databases, and the functions that read them."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from iqa_metrics.datasets.bapps import (
-    CHOICE_COUNT,
-    CHOICES_BELOW,
-    SAMENESSES_BELOW,
-    choice_pairs,
-    sameness_pairs,
+    COUNT_2AFC,
+    FOLDER_2AFC,
+    FOLDER_JND,
+    pairs_2afc,
+    pairs_jnd,
 )
-from iqa_metrics.datasets.files import (
-    lines_of,
-    matrices_of,
-    number_in,
-    rows_of,
-    sheet_of,
-    text_in,
-)
+from iqa_metrics.datasets.files import number_in
 from iqa_metrics.datasets.folders import Folder
+from iqa_metrics.datasets.layouts import (
+    TID2008_TYPES,
+    TID2013_TYPES,
+    csiq,
+    kadid,
+    live,
+    pipal,
+    tid,
+)
 from iqa_metrics.datasets.opinions import (
     HIGHER_IS,
+    Asked,
     DatabaseFacts,
     DatasetError,
     HigherIs,
@@ -30,317 +33,237 @@ from iqa_metrics.datasets.opinions import (
     OpinionPair,
     Problem,
 )
+from iqa_metrics.registry import Registry, expect
 
 _BAPPS = "Zhang et al., CVPR 2018, arXiv:1801.03924"
-_BAPPS_LICENCE = "see the authors' repository; not to be passed on"
-_TID_LICENCE = "free for research; not to be passed on"
+_BAPPS_LICENCE = "see the authors' repository; not to be redistributed"
+_RESEARCH = "free for research; not to be redistributed"
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """A database's facts, what marks its folder, and the function that reads it."""
+@dataclass(frozen=True, kw_only=True)
+class DatabaseReader:
+    """A database, and how to read it.
+
+    Attributes
+    ----------
+    facts
+        What is known about the database; ``facts.name`` is its name in commands.
+    markers
+        Files, and folders ending in ``/``, at least one of which is in the database's folder. By
+        these the folder is found below the one that the user passes, in any letter case.
+    read
+        ``(folder, facts, problems) -> pairs``: a function that yields the pairs in the database's
+        own order, and appends to ``problems`` whatever differs from the published database. Files
+        that :meth:`Folder.find` does not find are recorded automatically.
+    """
 
     facts: DatabaseFacts
     markers: tuple[str, ...]
-    read: Callable[[Folder, DatabaseFacts, list[Problem]], Iterator[OpinionPair]]
+    read: Callable[[Folder, DatabaseFacts, list[Problem]], Iterable[OpinionPair]]
+
+    @property
+    def name(self) -> str:
+        """The database's name in commands."""
+        return self.facts.name
 
 
-# TID2008, TID2013 ---------------------------------------------------------------------------------
-
-_TID2008_TYPES = (
-    *("additive noise", "colour noise", "correlated noise", "masked noise"),
-    *("high frequency noise", "impulse noise", "quantisation", "blur", "denoising", "jpeg"),
-    *("jpeg2000", "jpeg transmission", "jpeg2000 transmission", "non-eccentricity"),
-    *("local blocks", "mean shift", "contrast"),
+READERS: tuple[DatabaseReader, ...] = (
+    DatabaseReader(
+        facts=DatabaseFacts(
+            name="tid2008",
+            title="TID2008",
+            higher_is="better",
+            range=(0.0, 9.0),
+            references=25,
+            pairs=1700,
+            source="Ponomarenko et al., Advances of Modern Radioelectronics 10, 2009",
+            licence=_RESEARCH,
+            layout="mos_with_names.txt, reference_images/, distorted_images/",
+        ),
+        markers=("mos_with_names.txt",),
+        read=tid(TID2008_TYPES, levels=4),
+    ),
+    DatabaseReader(
+        facts=DatabaseFacts(
+            name="tid2013",
+            title="TID2013",
+            higher_is="better",
+            range=(0.0, 9.0),
+            references=25,
+            pairs=3000,
+            source="Ponomarenko et al., Signal Processing: Image Communication 30, 2015",
+            licence=_RESEARCH,
+            layout="mos_with_names.txt, reference_images/, distorted_images/",
+        ),
+        markers=("mos_with_names.txt",),
+        read=tid(TID2013_TYPES, levels=5),
+    ),
+    DatabaseReader(
+        facts=DatabaseFacts(
+            name="kadid10k",
+            title="KADID-10k",
+            higher_is="better",  # its column is called dmos, and yet 5 is best
+            range=(1.0, 5.0),
+            references=81,
+            pairs=10125,
+            source="Lin, Hosu and Saupe, QoMEX 2019",
+            licence=_RESEARCH,
+            layout="dmos.csv, images/",
+        ),
+        markers=("dmos.csv",),
+        read=kadid,
+    ),
+    DatabaseReader(
+        facts=DatabaseFacts(
+            name="csiq",
+            title="CSIQ",
+            higher_is="worse",
+            range=(0.0, 1.0),
+            references=30,
+            pairs=866,
+            source="Larson and Chandler, Journal of Electronic Imaging 19(1), 2010",
+            licence=_RESEARCH,
+            layout="csiq.DMOS.xlsx, src_imgs/, dst_imgs/",
+        ),
+        markers=("csiq.DMOS.xlsx",),
+        read=csiq,
+    ),
+    DatabaseReader(
+        facts=DatabaseFacts(
+            name="live",
+            title="LIVE Release 2",
+            higher_is="worse",
+            range=(0.0, 100.0),
+            references=29,
+            pairs=779,
+            source="Sheikh, Sabir and Bovik, IEEE TIP 15(11), 2006",
+            licence="free with its notice, which must stay with the images",
+            layout="dmos_realigned.mat, refnames_all.mat, refimgs/, jp2k/, jpeg/, wn/, gblur/, "
+            "fastfading/",
+        ),
+        markers=("dmos_realigned.mat",),
+        read=live,
+    ),
+    DatabaseReader(
+        facts=DatabaseFacts(
+            name="pipal",
+            title="PIPAL, training part",
+            higher_is="better",
+            range=(868.0, 1857.0),
+            references=200,
+            pairs=23200,
+            source="Gu et al., ECCV 2020, arXiv:2007.12142",
+            licence=_RESEARCH,
+            layout="Train_Label/, Train_Ref/, Train_Dist/ or Distortion_1/ to Distortion_4/",
+        ),
+        markers=("Train_Label/",),
+        read=pipal,
+    ),
+    DatabaseReader(
+        facts=DatabaseFacts(
+            name="bapps_2afc",
+            title="BAPPS 2AFC, validation part",
+            higher_is="better",
+            range=(0.0, 1.0),
+            references=COUNT_2AFC,
+            pairs=2 * COUNT_2AFC,
+            source=_BAPPS,
+            licence=_BAPPS_LICENCE,
+            layout="2afc/val/PART/ref/, p0/, p1/, judge/",
+            asked="2afc",
+        ),
+        markers=(f"{FOLDER_2AFC}/",),
+        read=pairs_2afc,
+    ),
+    DatabaseReader(
+        facts=DatabaseFacts(
+            name="bapps_jnd",
+            title="BAPPS JND, validation part",
+            higher_is="better",
+            range=(0.0, 1.0),
+            references=None,
+            pairs=None,
+            source=_BAPPS,
+            licence=_BAPPS_LICENCE,
+            layout="jnd/val/PART/p0/, p1/, same/",
+            asked="jnd",
+        ),
+        markers=(f"{FOLDER_JND}/",),
+        read=pairs_jnd,
+    ),
 )
-_TID2013_TYPES = (
-    *_TID2008_TYPES,
-    *("saturation", "multiplicative noise", "comfort noise", "lossy noisy", "dithering"),
-    *("chromatic aberration", "sparse sampling"),
-)
+"""The built-in databases; :func:`all_databases` also has registered ones."""
 
 
-def _tid(types: tuple[str, ...], levels: int) -> Callable[..., Iterator[OpinionPair]]:
-    def read(
-        folder: Folder, facts: DatabaseFacts, problems: list[Problem]
-    ) -> Iterator[OpinionPair]:
-        opinions = {}
-        path = folder.need("mos_with_names.txt")
-        for number, line in enumerate(lines_of(path), start=1):
-            fields = line.split()
-            value = number_in(fields[0]) if len(fields) == 2 else None
-            if value is None:
-                problems.append(Problem("opinion", f"{path.name}, line {number}", f"got {line!r}"))
-            else:
-                opinions[fields[1].lower()] = value
-        for image in range(1, 26):
-            reference = folder.find(
-                f"reference_images/I{image:02}.BMP", f"reference_images/I{image:02}.png"
-            )
-            for kind, distortion in enumerate(types, start=1):
-                for level in range(1, levels + 1):
-                    name = f"i{image:02}_{kind:02}_{level}"
-                    distorted = folder.find(
-                        f"distorted_images/{name}.bmp", f"distorted_images/{name}.png"
-                    )
-                    opinion = opinions.pop(f"{name}.bmp", None)
-                    if opinion is None:
-                        problems.append(Problem("opinion", f"{name}.bmp", f"none in {path.name}"))
-                    elif reference and distorted:
-                        yield OpinionPair(reference, distorted, opinion, distortion, level)
-        problems += [Problem("unexpected", name, f"in {path.name}") for name in opinions]
-
-    return read
+def _check(reader: DatabaseReader) -> None:
+    """Raise PluginError unless a record can be used."""
+    what = f"database {reader.name!r}"
+    facts = reader.facts
+    expect(facts.higher_is in HIGHER_IS, f"{what}: higher_is", "better or worse", facts.higher_is)
+    expect(facts.asked in get_args(Asked), f"{what}: asked", "score, 2afc or jnd", facts.asked)
+    fine = isinstance(facts.range, tuple) and len(facts.range) == 2
+    fine = fine and all(isinstance(bound, int | float) for bound in facts.range)
+    expect(fine, f"{what}: range", "(lowest, highest), two numbers", facts.range)
+    for name in ("references", "pairs"):
+        count = getattr(facts, name)
+        expect(
+            count is None or isinstance(count, int), f"{what}: {name}", "a number or None", count
+        )
+    for name in ("title", "source", "licence", "layout"):
+        text = getattr(facts, name)
+        expect(isinstance(text, str) and bool(text), f"{what}: {name}", "text", text)
+    fine = isinstance(reader.markers, tuple) and bool(reader.markers)
+    fine = fine and all(isinstance(marker, str) and marker for marker in reader.markers)
+    expect(fine, f"{what}: markers", "a tuple of at least one path", reader.markers)
+    expect(callable(reader.read), f"{what}: read", "a function", reader.read)
 
 
-# KADID-10k ----------------------------------------------------------------------------------------
-
-_KADID_TYPES = (
-    *("gaussian blur", "lens blur", "motion blur", "colour diffusion", "colour shift"),
-    *("colour quantisation", "saturation 1", "saturation 2", "jpeg2000", "jpeg", "white noise"),
-    *("white noise in colour component", "impulse noise", "multiplicative noise", "denoise"),
-    *("brighten", "darken", "mean shift", "jitter", "non-eccentricity", "pixelate"),
-    *("quantisation", "colour block", "high sharpen", "contrast"),
-)
-
-
-def _kadid(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
-    path = folder.need("dmos.csv")
-    rows = {}
-    for number, row in rows_of(path, ("dist_img", "ref_img", "dmos")):
-        value = number_in(row["dmos"])
-        if value is None:
-            problems.append(
-                Problem("opinion", f"{path.name}, line {number}", f"got {row['dmos']!r}")
-            )
-        else:
-            rows[row["dist_img"].lower()] = value
-    for image in range(1, 82):
-        reference = folder.find(f"images/I{image:02}.png")
-        for kind, distortion in enumerate(_KADID_TYPES, start=1):
-            for level in range(1, 6):
-                name = f"I{image:02}_{kind:02}_{level:02}.png"
-                distorted = folder.find(f"images/{name}")
-                opinion = rows.pop(name.lower(), None)
-                if opinion is None:
-                    problems.append(Problem("opinion", name, f"none in {path.name}"))
-                elif reference and distorted:
-                    yield OpinionPair(reference, distorted, opinion, distortion, level)
-    problems += [Problem("unexpected", name, f"in {path.name}") for name in rows]
-
-
-# CSIQ ---------------------------------------------------------------------------------------------
-
-_CSIQ_FILES = {
-    # What the sheet calls a distortion: the folder, and the middle of file names.
-    "noise": ("awgn", "AWGN"),
-    "awgn": ("awgn", "AWGN"),
-    "blur": ("blur", "BLUR"),
-    "contrast": ("contrast", "contrast"),
-    "fnoise": ("fnoise", "fnoise"),
-    "jpeg": ("jpeg", "JPEG"),
-    "jpeg 2000": ("jpeg2000", "jpeg2000"),
-    "jpeg2000": ("jpeg2000", "jpeg2000"),
-}
-
-
-def _csiq(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
-    path = folder.need("csiq.DMOS.xlsx", "csiq.dmos.xlsx")
-    count = 0
-    for number, row in sheet_of(path, "all_by_image", ("image", "dst_type", "dst_lev", "dmos")):
-        image, kind = text_in(row["image"]), text_in(row["dst_type"]).lower()
-        level, opinion = number_in(row["dst_lev"]), number_in(row["dmos"])
-        if not image and not kind:
-            continue
-        count += 1
-        if kind not in _CSIQ_FILES or level is None or opinion is None:
-            problems.append(Problem("opinion", f"{path.name}, row {number}", f"got {row}"))
-            continue
-        below, middle = _CSIQ_FILES[kind]
-        reference = folder.find(f"src_imgs/{image}.png")
-        distorted = folder.find(f"dst_imgs/{below}/{image}.{middle}.{level:g}.png")
-        if reference and distorted:
-            yield OpinionPair(reference, distorted, opinion, below, level)
-    if count != facts.pairs:
-        problems.append(Problem("opinion", path.name, f"expected {facts.pairs} rows, got {count}"))
-
-
-# LIVE Release 2 -----------------------------------------------------------------------------------
-
-_LIVE_PARTS = (("jp2k", 227), ("jpeg", 233), ("wn", 174), ("gblur", 174), ("fastfading", 174))
-
-
-def _live(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
-    opinions = matrices_of(folder.need("dmos_realigned.mat"), ("dmos_new", "orgs"))
-    names = matrices_of(folder.need("refnames_all.mat"), ("refnames_all",))["refnames_all"]
-    values, originals = opinions["dmos_new"].ravel(), opinions["orgs"].ravel()
-    total = sum(count for _, count in _LIVE_PARTS)
-    for what, found in (("dmos_new", values), ("orgs", originals), ("refnames_all", names)):
-        if found.size != total:
-            why = f"expected {total} entries, got {found.size}"
-            raise DatasetError(
-                f"{folder.path} is another database", [Problem("opinion", what, why)]
-            )
-    entry = 0
-    for part, count in _LIVE_PARTS:
-        for number in range(1, count + 1):
-            original, opinion = bool(originals[entry]), float(values[entry])
-            name = str(
-                names.ravel()[entry].item() if names.dtype == object else names.ravel()[entry]
-            )
-            entry += 1
-            if original:
-                continue
-            reference = folder.find(f"refimgs/{name}")
-            distorted = folder.find(f"{part}/img{number}.bmp")
-            if not math.isfinite(opinion):
-                problems.append(Problem("opinion", f"{part}/img{number}.bmp", f"got {opinion}"))
-            elif reference and distorted:
-                yield OpinionPair(reference, distorted, opinion, part)
-
-
-# PIPAL --------------------------------------------------------------------------------------------
-
-
-def _pipal(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
-    labels = folder.under("Train_Label", ".txt")
-    if len(labels) != facts.references:
-        why = f"expected {facts.references} files, got {len(labels)}"
-        problems.append(Problem("missing", "Train_Label/*.txt", why))
-    count = 0
-    for label in labels:
-        path = folder.need(label)
-        reference = folder.find(f"Train_Ref/{path.stem}.bmp", f"Train_Ref/{path.stem}.png")
-        for number, line in enumerate(lines_of(path), start=1):
-            name, _, text = line.partition(",")
-            opinion = number_in(text)
-            count += 1
-            if opinion is None:
-                problems.append(Problem("opinion", f"{path.name}, line {number}", f"got {line!r}"))
-                continue
-            places = [f"Train_Dist/{name}", *(f"Distortion_{i}/{name}" for i in range(1, 5))]
-            distorted = folder.find(*places)
-            if reference and distorted:
-                kind = name.split("_")[1] if name.count("_") == 2 else ""
-                yield OpinionPair(reference, distorted, opinion, kind)
-    if count != facts.pairs:
-        why = f"expected {facts.pairs} in all, got {count}"
-        problems.append(Problem("opinion", "Train_Label", why))
-
-
-READERS: Mapping[str, _Reader] = {
-    reader.facts.name: reader
-    for reader in (
-        _Reader(
-            DatabaseFacts(
-                *("tid2008", "TID2008", "better", (0.0, 9.0), 25, 1700),
-                "Ponomarenko et al., Advances of Modern Radioelectronics 10, 2009",
-                _TID_LICENCE,
-                "mos_with_names.txt, reference_images/, distorted_images/",
-            ),
-            ("mos_with_names.txt",),
-            _tid(_TID2008_TYPES, 4),
-        ),
-        _Reader(
-            DatabaseFacts(
-                *("tid2013", "TID2013", "better", (0.0, 9.0), 25, 3000),
-                "Ponomarenko et al., Signal Processing: Image Communication 30, 2015",
-                _TID_LICENCE,
-                "mos_with_names.txt, reference_images/, distorted_images/",
-            ),
-            ("mos_with_names.txt",),
-            _tid(_TID2013_TYPES, 5),
-        ),
-        _Reader(
-            DatabaseFacts(
-                # Its column is called dmos, and yet 5 is best.
-                *("kadid10k", "KADID-10k", "better", (1.0, 5.0), 81, 10125),
-                "Lin, Hosu and Saupe, QoMEX 2019",
-                "free for research; not to be passed on",
-                "dmos.csv, images/",
-            ),
-            ("dmos.csv",),
-            _kadid,
-        ),
-        _Reader(
-            DatabaseFacts(
-                *("csiq", "CSIQ", "worse", (0.0, 1.0), 30, 866),
-                "Larson and Chandler, Journal of Electronic Imaging 19(1), 2010",
-                "free for research; not to be passed on",
-                "csiq.DMOS.xlsx, src_imgs/, dst_imgs/",
-            ),
-            ("csiq.DMOS.xlsx",),
-            _csiq,
-        ),
-        _Reader(
-            DatabaseFacts(
-                *("live", "LIVE Release 2", "worse", (0.0, 100.0), 29, 779),
-                "Sheikh, Sabir and Bovik, IEEE TIP 15(11), 2006",
-                "free with its notice, which must stay with the images",
-                "dmos_realigned.mat, refnames_all.mat, refimgs/, jp2k/, jpeg/, wn/, gblur/, "
-                "fastfading/",
-            ),
-            ("dmos_realigned.mat",),
-            _live,
-        ),
-        _Reader(
-            DatabaseFacts(
-                *("pipal", "PIPAL, training part", "better", (868.0, 1857.0), 200, 23200),
-                "Gu et al., ECCV 2020, arXiv:2007.12142",
-                "free for research; not to be passed on",
-                "Train_Label/, Train_Ref/, Train_Dist/ or Distortion_1/ to Distortion_4/",
-            ),
-            ("Train_Label/",),
-            _pipal,
-        ),
-        _Reader(
-            DatabaseFacts(
-                *("bapps_2afc", "BAPPS 2AFC, validation part", "better", (0.0, 1.0)),
-                *(CHOICE_COUNT, 2 * CHOICE_COUNT, _BAPPS, _BAPPS_LICENCE),
-                "2afc/val/PART/ref/, p0/, p1/, judge/",
-                asked="choice",
-            ),
-            (f"{CHOICES_BELOW}/",),
-            choice_pairs,
-        ),
-        _Reader(
-            DatabaseFacts(
-                *("bapps_jnd", "BAPPS JND, validation part", "better", (0.0, 1.0)),
-                *(None, None, _BAPPS, _BAPPS_LICENCE),
-                "jnd/val/PART/p0/, p1/, same/",
-                asked="sameness",
-            ),
-            (f"{SAMENESSES_BELOW}/",),
-            sameness_pairs,
-        ),
+def _name(reader: DatabaseReader) -> str:
+    expect(
+        isinstance(reader.facts, DatabaseFacts), "database: facts", "DatabaseFacts", reader.facts
     )
-}
+    return reader.facts.name
+
+
+REGISTRY: Registry[DatabaseReader] = Registry(
+    "database",
+    DatabaseReader,
+    READERS,
+    name=_name,
+    check=_check,
+    # The built-in ladder, and the name of all databases together in a study.
+    reserved=("ladder", "pooled"),
+)
+
+
+def all_databases() -> tuple[DatabaseReader, ...]:
+    """Return :data:`READERS` and the databases registered by plug-ins and by the user."""
+    return REGISTRY.all()
 
 
 def read_database(name: str, folder: str | Path, *, complete: bool = True) -> OpinionDatabase:
-    """Read a database of opinions from the folder that its owners publish.
+    """Read an opinion database from the folder that its owners publish.
 
     Parameters
     ----------
     name
-        ``tid2008``, ``tid2013``, ``kadid10k``, ``csiq``, ``live``, ``pipal``, ``bapps_2afc`` or
-        ``bapps_jnd``.
+        ``tid2008``, ``tid2013``, ``kadid10k``, ``csiq``, ``live``, ``pipal``, ``bapps_2afc``,
+        ``bapps_jnd``, or a registered name; see :func:`all_databases`.
     folder
-        The folder as downloaded and unpacked, in whatever letter case.
+        The folder as downloaded and unpacked, with names in any letter case.
     complete
-        Refuse a database that is not whole; False takes what is there, and says what is not in
-        ``problems``.
+        Whether to refuse an incomplete database. If False, what is there is read, and ``problems``
+        lists what is missing.
 
     Raises
     ------
     UnknownNameError
         If there is no such database.
     DatasetError
-        If it can't be read, or is not whole; ``problems`` names all that is missing or wrong.
+        If the database can't be read, or is incomplete; ``problems`` lists everything that is
+        missing or wrong.
     """
-    from iqa_metrics.names import lookup
-
-    reader = lookup("database", name, READERS)
+    reader = REGISTRY.get(name)
     files = Folder(Path(folder), reader.markers)
     problems: list[Problem] = []
     pairs = tuple(reader.read(files, reader.facts, problems))
@@ -358,19 +281,19 @@ def read_opinions(
     Parameters
     ----------
     file
-        With columns ``reference``, ``distorted`` and the opinion; ``distortion`` and ``level`` if
-        there are any. Paths are relative to the file.
+        The table, with the columns ``reference``, ``distorted``, the opinion, and optionally
+        ``distortion`` and ``level``. Paths are relative to the file.
     higher_is
         Whether a higher opinion means a ``"better"`` or a ``"worse"`` looking image.
     opinion
-        Name of the opinion's column.
+        Name of the column of opinions.
 
     Raises
     ------
     PairsError
         If the table can't be read or lacks a column.
     DatasetError
-        If rows are unusable; ``problems`` names each.
+        If rows can't be used; ``problems`` lists each of them.
     """
     from iqa_metrics.io.tables import PairsError, PairTable
 
@@ -380,7 +303,8 @@ def read_opinions(
     table = PairTable.open(path)
     if opinion not in table.carried:
         raise PairsError(
-            f"{path}: no column {opinion}; expected the opinion's, got {', '.join(table.carried)}"
+            f"{path}: no column {opinion} of opinions; the columns beside reference and distorted "
+            f"are {', '.join(table.carried) or 'none'}"
         )
     pairs, problems = [], []
     for number, row in enumerate(table, start=2):
@@ -405,9 +329,14 @@ def read_opinions(
         raise DatasetError(f"{path} can't be used as it is", problems)
     values = [pair.opinion for pair in pairs]
     facts = DatabaseFacts(
-        *(path.stem, path.name, higher_is, (min(values, default=0.0), max(values, default=0.0))),
-        len({pair.reference for pair in pairs}),
-        len(pairs),
-        *("", "yours", "a CSV table"),
+        name=path.stem,
+        title=path.name,
+        higher_is=higher_is,
+        range=(min(values, default=0.0), max(values, default=0.0)),
+        references=len({pair.reference for pair in pairs}),
+        pairs=len(pairs),
+        source="",
+        licence="yours",
+        layout="a CSV table",
     )
     return OpinionDatabase(facts, tuple(pairs))

@@ -1,7 +1,5 @@
 """The metrics that have names, and the way from a spec to a metric."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,159 +7,130 @@ import torch
 from iqa_metrics.backbones import backbone
 from iqa_metrics.compute.devices import pick_device
 from iqa_metrics.compute.memory import Memory
+from iqa_metrics.compute.pair_module import Check, Precision
 from iqa_metrics.metrics import dists, lpips
-from iqa_metrics.metrics.contract import Check, Metric, Precision
-from iqa_metrics.metrics.deep import DeepDistance, LayerWeights
+from iqa_metrics.metrics.contract import Metric
+from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.metrics.dists import DISTS
+from iqa_metrics.metrics.layer_table import LayerWeights
 from iqa_metrics.metrics.lpips import LPIPS
 from iqa_metrics.metrics.perceptnet import PerceptNet
 from iqa_metrics.metrics.pixel import MSE, MSSSIM, PSNR, SSIM
+from iqa_metrics.metrics.record import MetricRecord, Needs, check_made, check_record
 from iqa_metrics.metrics.specs import DeepSpec, MetricSpec, NamedSpec, deep_spec
 from iqa_metrics.metrics.specs import parse_spec as _parse_spec
-from iqa_metrics.names import lookup
-from iqa_metrics.weights.files import WeightsFile
+from iqa_metrics.registry import Registry
 
 DEFAULT = DeepSpec("efficientnet_lite0", ("block14",), "rmse")
 """The default metric; docs/default_metric.md shows the measurements behind the choice."""
 
 
-@dataclass(frozen=True)
-class Needs:
-    """The files that a metric is made from.
-
-    Attributes
-    ----------
-    backbone
-        Name of the network under it, or None.
-    calibration
-        Its calibration, or None.
-    """
-
-    backbone: str | None = None
-    calibration: WeightsFile | None = None
-
-    @property
-    def files(self) -> tuple[WeightsFile, ...]:
-        """The published files."""
-        of_trunk = None if self.backbone is None else backbone(self.backbone).weights
-        trunk = () if of_trunk is None else (of_trunk,)
-        return trunk if self.calibration is None else (*trunk, self.calibration)
-
-
-@dataclass(frozen=True)
-class MetricRecord:
-    """A metric that has a name.
-
-    Attributes
-    ----------
-    name
-        Its spec.
-    metric
-        Its class, which declares direction, range and source.
-    make
-        Makes it, given ``check`` and, for those that need them, files with the trunk's weights and
-        the calibration (None: the published ones).
-    summary
-        One line for listings.
-    needs
-        The files that it is made from.
-    stands_for
-        The deep distance that the name abbreviates, or None.
-    """
-
-    name: str
-    metric: type[Metric]
-    make: Callable[[Check, Path | None, Path | None], Metric]
-    summary: str
-    needs: Needs = Needs()
-    stands_for: DeepSpec | None = None
-
-
-def _lpips(net: lpips.Net, network: str) -> tuple[MetricRecord, MetricRecord]:
+def _lpips(net: lpips.Net, network: str, smallest_input: int) -> tuple[MetricRecord, MetricRecord]:
     name, trunk = f"lpips_{net}", lpips.BACKBONES[net]
     return (
         MetricRecord(
-            name,
-            LPIPS,
-            lambda check, weights, calibration: LPIPS(
+            name=name,
+            metric=LPIPS,
+            summary=f"LPIPS v0.1 in {network}",
+            make=lambda check, weights, calibration: LPIPS(
                 net, weights=weights, calibration=calibration, check=check
             ),
-            f"LPIPS v0.1 in {network}",
-            Needs(trunk, lpips.CALIBRATIONS[net]),
+            needs=Needs(trunk, lpips.CALIBRATIONS[net]),
+            smallest_input=smallest_input,
+            has_map=True,
         ),
         MetricRecord(
-            f"{name}_baseline",
-            LPIPS,
-            lambda check, weights, _: LPIPS(net, calibrated=False, weights=weights, check=check),
-            f"LPIPS in {network}, uncalibrated",
-            Needs(trunk),
-            DeepSpec(trunk, lpips.LAYERS[net], "lpips", "sum"),
+            name=f"{name}_baseline",
+            metric=LPIPS,
+            summary=f"LPIPS in {network}, uncalibrated",
+            make=lambda check, weights, _: LPIPS(
+                net, calibrated=False, weights=weights, check=check
+            ),
+            needs=Needs(trunk),
+            stands_for=DeepSpec(trunk, lpips.LAYERS[net], "lpips", "sum"),
+            smallest_input=smallest_input,
+            has_map=True,
         ),
     )
 
 
 def _dists(name: str, resize: bool, summary: str) -> MetricRecord:
     return MetricRecord(
-        name,
-        DISTS,
-        lambda check, weights, calibration: DISTS(
+        name=name,
+        metric=DISTS,
+        summary=summary,
+        make=lambda check, weights, calibration: DISTS(
             resize=resize, weights=weights, calibration=calibration, check=check
         ),
-        summary,
-        Needs(dists.BACKBONE, dists.CALIBRATION),
+        needs=Needs(dists.BACKBONE, dists.CALIBRATION),
     )
 
 
 METRICS: tuple[MetricRecord, ...] = (
     MetricRecord(
-        "default",
-        DeepDistance,
-        lambda check, weights, _: _deep(DEFAULT, check, weights),
-        "deep distance in EfficientNet-Lite0, its weights embedded",
-        Needs(DEFAULT.backbone),
-        DEFAULT,
+        name="default",
+        metric=DeepDistance,
+        summary="deep distance in EfficientNet-Lite0, its weights embedded",
+        make=lambda check, weights, _: _deep(DEFAULT, check, weights),
+        needs=Needs(DEFAULT.backbone),
+        stands_for=DEFAULT,
+        smallest_input=32,
+        has_map=True,
     ),
-    MetricRecord("mse", MSE, lambda check, *_: MSE(check=check), "mean squared error"),
+    MetricRecord(name="mse", metric=MSE, summary="mean squared error"),
+    MetricRecord(name="psnr", metric=PSNR, summary="peak signal-to-noise ratio, in decibel"),
     MetricRecord(
-        "psnr",
-        PSNR,
-        lambda check, *_: PSNR(check=check),
-        "peak signal-to-noise ratio, in decibel",
-    ),
-    MetricRecord(
-        "ssim",
-        SSIM,
-        lambda check, *_: SSIM(check=check),
-        "structural similarity, Gaussian window of the paper",
+        name="ssim",
+        metric=SSIM,
+        summary="structural similarity, Gaussian window of the paper",
+        smallest_input=11,
     ),
     MetricRecord(
-        "ssim_skimage",
-        SSIM,
-        lambda check, *_: SSIM("uniform", check=check),
-        "structural similarity with scikit-image's default window",
+        name="ssim_skimage",
+        metric=SSIM,
+        summary="structural similarity with scikit-image's default window",
+        make=lambda check, *_: SSIM("uniform", check=check),
+        smallest_input=7,
     ),
-    MetricRecord(
-        "ms_ssim",
-        MSSSIM,
-        lambda check, *_: MSSSIM(check=check),
-        "structural similarity at five scales",
-    ),
-    *_lpips("alex", "AlexNet"),
-    *_lpips("vgg", "VGG-16"),
-    *_lpips("squeeze", "SqueezeNet 1.1"),
+    MetricRecord(name="ms_ssim", metric=MSSSIM, summary="structural similarity at five scales"),
+    *_lpips("alex", "AlexNet", smallest_input=31),
+    *_lpips("vgg", "VGG-16", smallest_input=16),
+    *_lpips("squeeze", "SqueezeNet 1.1", smallest_input=17),
     _dists("dists", False, "structure and texture in VGG-16"),
     _dists("dists_resized", True, "the same, the shorter side first brought to 256 pixels"),
     MetricRecord(
-        "perceptnet",
-        PerceptNet,
-        lambda check, weights, _: PerceptNet(weights=weights, check=check),
-        "a network after early human vision, trained on opinions",
-        Needs("perceptnet"),
-        DeepSpec("perceptnet", ("gdn4",), "rmse"),
+        name="perceptnet",
+        metric=PerceptNet,
+        summary="a network after early human vision, trained on opinions",
+        make=lambda check, weights, _: PerceptNet(weights=weights, check=check),
+        needs=Needs("perceptnet"),
+        stands_for=DeepSpec("perceptnet", ("gdn4",), "rmse"),
+        smallest_input=14,
+        has_map=True,
+        tuned=True,
     ),
 )
+"""The metrics that are built in; :func:`all_metrics` has those that are registered, too."""
 
-_BY_NAME: Mapping[str, MetricRecord] = {record.name: record for record in METRICS}
+REGISTRY: Registry[MetricRecord] = Registry(
+    "metric", MetricRecord, METRICS, name=lambda record: record.name, check=check_record
+)
+
+
+def all_metrics() -> tuple[MetricRecord, ...]:
+    """Return :data:`METRICS` and what other packages and the user have registered."""
+    return REGISTRY.all()
+
+
+def metric_record(name: str) -> MetricRecord:
+    """Return the record of a metric that has a name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none; the message gives the nearest names.
+    """
+    return REGISTRY.get(name)
 
 
 def parse_spec(text: str) -> MetricSpec:
@@ -172,7 +141,7 @@ def parse_spec(text: str) -> MetricSpec:
     UnknownNameError
         If it does not parse or holds an unknown name. The message gives the nearest names.
     """
-    return _parse_spec(text, _BY_NAME)
+    return _parse_spec(text, REGISTRY)
 
 
 def resolve(spec: MetricSpec | str) -> MetricSpec:
@@ -185,7 +154,7 @@ def resolve(spec: MetricSpec | str) -> MetricSpec:
     """
     checked = _checked(spec)
     if isinstance(checked, NamedSpec):
-        return _checked(_BY_NAME[checked.name].stands_for or checked)
+        return _checked(metric_record(checked.name).stands_for or checked)
     return checked
 
 
@@ -194,7 +163,7 @@ def needs(spec: MetricSpec | str) -> Needs:
     checked = _checked(spec)
     if isinstance(checked, DeepSpec):
         return Needs(checked.backbone)
-    return _BY_NAME[checked.name].needs
+    return metric_record(checked.name).needs
 
 
 def create_metric(
@@ -250,7 +219,8 @@ def create_metric(
     if isinstance(chosen, DeepSpec):
         metric = _deep(chosen, check, paths[0], channel_weights)
     else:
-        metric = _BY_NAME[chosen.name].make(check, *paths)
+        record = metric_record(chosen.name)
+        metric = check_made(record, record.make(check, *paths))
     metric.configure(memory=memory, precision=precision, compile=compile)
     return metric.to(pick_device(str(device)))
 
@@ -260,7 +230,7 @@ def _checked(spec: MetricSpec | str) -> MetricSpec:
     if not isinstance(spec, NamedSpec | DeepSpec):
         return parse_spec(spec)
     if isinstance(spec, NamedSpec):
-        return NamedSpec(lookup("metric", spec.name, _BY_NAME).name)
+        return NamedSpec(metric_record(spec.name).name)
     return deep_spec(
         backbone(spec.backbone),
         [spec.layers] if isinstance(spec.layers, str) else spec.layers,

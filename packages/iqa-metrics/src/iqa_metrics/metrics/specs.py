@@ -19,13 +19,17 @@ that have it, and a concatenation that is none because there is but one layer.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from iqa_metrics.backbones import Backbone, backbone
 from iqa_metrics.backbones.timm_models import PREFIX
-from iqa_metrics.names import UnknownNameError, lookup, nearest
+from iqa_metrics.names import UnknownNameError, lookup
 from iqa_metrics.readouts import CONCATENATIONS, Concatenation, Readout, readout
+from iqa_metrics.registry import Registry
+
+Named = TypeVar("Named")
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ _NUMBER = re.compile(r"-?[0-9]*\.?[0-9]+(e-?[0-9]+)?|inf|nan", re.ASCII)
 def deep_spec(
     record: Backbone,
     layers: Sequence[str],
-    readout_name: str,
+    read_by: str | Readout,
     concatenation: str | None = None,
     layer_weights: Sequence[float] | None = None,
 ) -> DeepSpec:
@@ -90,8 +94,10 @@ def deep_spec(
     ----------
     record
         The backbone.
-    layers, readout_name
-        Names; the layers in any order.
+    layers
+        Names of layers, in any order.
+    read_by
+        A readout, or its name.
     concatenation
         ``joint``, ``sum`` or ``sum_per_element``. By default ``joint``, where the readout has it.
     layer_weights
@@ -105,7 +111,7 @@ def deep_spec(
         If layers are missing or named twice, the weights do not fit, or the readout has no
         ``joint`` form and that is asked for, or is all that several layers could mean.
     """
-    chosen = readout(readout_name)
+    chosen = readout(read_by)
     ordered = record.in_order(layers)
     if not ordered:
         raise ValueError("layers: expected at least one layer name, got none")
@@ -116,7 +122,7 @@ def deep_spec(
     return DeepSpec(record.name, ordered, chosen.name, kind, weights)
 
 
-def parse_spec(text: str, named: Iterable[str]) -> MetricSpec:
+def parse_spec(text: str, named: Registry[Named]) -> MetricSpec:
     """Parse a spec, checking every name in it.
 
     Parameters
@@ -129,24 +135,21 @@ def parse_spec(text: str, named: Iterable[str]) -> MetricSpec:
     Raises
     ------
     UnknownNameError
-        If it does not parse or holds an unknown name. The message gives the nearest names.
+        If it does not parse or holds an unknown name. The message gives the nearest names; its code
+        says which kind it is.
     """
-    names = list(named)
     if not isinstance(text, str):
-        raise UnknownNameError(f"expected a metric spec as text, got {type(text).__name__}")
+        raise _bad_spec(f"expected a metric spec as text, got {type(text).__name__}")
     text = text.strip()
     if ":" not in text:
-        if text in names:
+        if named.find(text) is not None:
             return NamedSpec(text)
-        raise UnknownNameError(
-            f"unknown metric {text!r}; {nearest(text, names)} "
-            "Expected one of those or BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION]"
-        )
+        raise _unknown_metric(text, named)
     # The colon after "timm" belongs to the backbone's name.
     of_timm = PREFIX if text.startswith(PREFIX) else ""
     parts = text.removeprefix(of_timm).split(":")
     if len(parts) not in (3, 4) or not all(parts):
-        raise UnknownNameError(
+        raise _bad_spec(
             f"spec {text!r} has {len(parts)} parts, or an empty one; expected "
             "BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION], such as "
             "efficientnet_lite0:block12:euclidean"
@@ -159,14 +162,31 @@ def parse_spec(text: str, named: Iterable[str]) -> MetricSpec:
     except UnknownNameError:
         raise
     except ValueError as error:
-        raise UnknownNameError(f"spec {text!r}: {error}") from error
+        raise _bad_spec(f"spec {text!r}: {error}") from error
+
+
+def _unknown_metric(text: str, named: Registry[Named]) -> UnknownNameError:
+    expected = "BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION]"
+    try:
+        backbone(text)
+    except ValueError:  # of no backbone's name, or of a record of the user's that can't be read
+        return named.unknown(text, f"Expected one of those or {expected}")
+    return UnknownNameError(
+        f"{text!r} is a backbone and no metric; expected {expected}, such as {text}:LAYER:rmse; "
+        f"'iqa list layers {text}' lists its layers",
+        "unknown_metric",
+    )
+
+
+def _bad_spec(message: str) -> UnknownNameError:
+    return UnknownNameError(message, "bad_spec")
 
 
 def _term(term: str, text: str) -> tuple[str, float]:
     """Return the layer and the weight that ``[WEIGHT*]LAYER`` says."""
     weight, star, layer = term.rpartition("*")
     if star and not _NUMBER.fullmatch(weight):
-        raise UnknownNameError(f"spec {text!r}: expected a number before '*', got {weight!r}")
+        raise _bad_spec(f"spec {text!r}: expected a number before '*', got {weight!r}")
     return layer, float(weight) if star else 1.0
 
 

@@ -1,11 +1,10 @@
 """The readouts that have names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from iqa_metrics.names import lookup
 from iqa_metrics.readouts import differences, statistics
 from iqa_metrics.readouts.concatenation import (
     Joint,
@@ -13,9 +12,10 @@ from iqa_metrics.readouts.concatenation import (
     root_of_mean_squares,
     root_of_squares,
 )
+from iqa_metrics.registry import Registry, expect
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Readout:
     """A readout and what can be done with it.
 
@@ -37,6 +37,25 @@ class Readout:
         As ``function``, with one value a position, ``[N, 1, ...]``; None where there are none.
     weighted
         Whether it takes a weight for each channel.
+    per_channel
+        Whether it gives a value for each channel, ``[N, C]``, and not one, ``[N]``.
+    descriptor
+        Whether it compares statistics of each response, and not its values position by position.
+    symmetric
+        Whether it gives the same value when the responses change places.
+    degree
+        Both responses times k, k > 0, give its value times k to this power; None where no power
+        does.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from iqa_metrics import readout
+    >>> record = readout("rmse")
+    >>> record.function(torch.zeros(1, 2, 4, 4), torch.ones(1, 2, 4, 4))
+    tensor([1.])
+    >>> record.map is not None, record.descriptor, record.degree
+    (True, False, 1)
     """
 
     name: str
@@ -46,6 +65,10 @@ class Readout:
     joint: Joint | None = None
     map: Callable[..., Tensor] | None = None
     weighted: bool = False
+    per_channel: bool = False
+    descriptor: bool = False
+    symmetric: bool = True
+    degree: float | None = None
 
 
 _STUDY = "Hernández-Cámara et al., arXiv:2302.13345"
@@ -54,151 +77,217 @@ _DISTS = "Ding et al., TPAMI 2022, arXiv:2004.07728"
 
 READOUTS: tuple[Readout, ...] = (
     Readout(
-        "euclidean",
-        differences.euclidean,
-        "Euclidean distance over the whole response",
-        _STUDY,
+        name="euclidean",
+        function=differences.euclidean,
+        summary="Euclidean distance over the whole response",
+        source=_STUDY,
         joint=root_of_squares,
         map=differences.euclidean_map,
+        degree=1,
     ),
     Readout(
-        "rmse",
-        differences.rmse,
-        "root-mean-square difference: Euclidean, free of the image's size",
-        _STUDY,
+        name="rmse",
+        function=differences.rmse,
+        summary="root-mean-square difference: Euclidean, free of the image's size",
+        source=_STUDY,
         joint=root_of_mean_squares,
         map=differences.rmse_map,
+        degree=1,
     ),
     Readout(
-        "mean_absolute",
-        differences.mean_absolute,
-        "mean absolute difference",
-        "classical",
+        name="mean_absolute",
+        function=differences.mean_absolute,
+        summary="mean absolute difference",
+        source="classical",
         joint=mean_over_elements,
         map=differences.mean_absolute_map,
+        degree=1,
     ),
     Readout(
-        "cosine",
-        differences.cosine,
-        "1 - cosine of the whole responses",
-        "classical",
+        name="cosine",
+        function=differences.cosine,
+        summary="1 - cosine of the whole responses",
+        source="classical",
+        degree=0,
     ),
     Readout(
-        "position_cosine",
-        differences.position_cosine,
-        "1 - cosine of the channels at a position, mean over positions",
-        _LPIPS,
+        name="position_cosine",
+        function=differences.position_cosine,
+        summary="1 - cosine of the channels at a position, mean over positions",
+        source=_LPIPS,
         map=differences.position_cosine_map,
+        degree=0,
     ),
     Readout(
-        "weighted_euclidean",
-        differences.euclidean,
-        "Euclidean distance with a weight for each channel",
-        _STUDY,
+        name="weighted_euclidean",
+        function=differences.euclidean,
+        summary="Euclidean distance with a weight for each channel",
+        source=_STUDY,
         joint=root_of_squares,
         map=differences.euclidean_map,
         weighted=True,
+        degree=1,
     ),
     Readout(
-        "lpips",
-        differences.lpips,
-        "squared difference of unit-length channel vectors, mean over positions",
-        _LPIPS,
+        name="lpips",
+        function=differences.lpips,
+        summary="squared difference of unit-length channel vectors, mean over positions",
+        source=_LPIPS,
         map=differences.lpips_map,
+        degree=0,
     ),
     Readout(
-        "weighted_lpips",
-        differences.lpips,
-        "the same with a weight for each channel: LPIPS",
-        _LPIPS,
+        name="weighted_lpips",
+        function=differences.lpips,
+        summary="the same with a weight for each channel: LPIPS",
+        source=_LPIPS,
         map=differences.lpips_map,
         weighted=True,
+        degree=0,
     ),
     Readout(
-        "gram",
-        statistics.gram,
-        "Frobenius distance of Gram matrices",
-        "Gatys et al., CVPR 2016",
+        name="gram",
+        function=statistics.gram,
+        summary="Frobenius distance of Gram matrices",
+        source="Gatys et al., CVPR 2016",
         joint=root_of_squares,
+        degree=2,
+        descriptor=True,
     ),
     Readout(
-        "channel_mean",
-        statistics.channel_mean,
-        "Euclidean distance of the channels' means",
-        _STUDY,
+        name="channel_mean",
+        function=statistics.channel_mean,
+        summary="Euclidean distance of the channels' means",
+        source=_STUDY,
         joint=root_of_squares,
+        degree=1,
+        descriptor=True,
     ),
     Readout(
-        "channel_std",
-        statistics.channel_std,
-        "Euclidean distance of the channels' standard deviations",
-        _STUDY,
+        name="channel_std",
+        function=statistics.channel_std,
+        summary="Euclidean distance of the channels' standard deviations",
+        source=_STUDY,
         joint=root_of_squares,
+        degree=1,
+        descriptor=True,
     ),
     Readout(
-        "channel_mean_std",
-        statistics.channel_mean_std,
-        "Euclidean distance of the channels' means and standard deviations",
-        _STUDY,
+        name="channel_mean_std",
+        function=statistics.channel_mean_std,
+        summary="Euclidean distance of the channels' means and standard deviations",
+        source=_STUDY,
         joint=root_of_squares,
+        degree=1,
+        descriptor=True,
     ),
     Readout(
-        "channel_skewness",
-        statistics.channel_skewness,
-        "Euclidean distance of the channels' skewnesses",
-        _STUDY,
+        name="channel_skewness",
+        function=statistics.channel_skewness,
+        summary="Euclidean distance of the channels' skewnesses",
+        source=_STUDY,
         joint=root_of_squares,
+        degree=0,
+        descriptor=True,
     ),
     Readout(
-        "channel_kurtosis",
-        statistics.channel_kurtosis,
-        "Euclidean distance of the channels' excess kurtoses",
-        _STUDY,
+        name="channel_kurtosis",
+        function=statistics.channel_kurtosis,
+        summary="Euclidean distance of the channels' excess kurtoses",
+        source=_STUDY,
         joint=root_of_squares,
+        degree=0,
+        descriptor=True,
     ),
     Readout(
-        "channel_skewness_kurtosis",
-        statistics.channel_skewness_kurtosis,
-        "Euclidean distance of the channels' skewnesses and excess kurtoses",
-        _STUDY,
+        name="channel_skewness_kurtosis",
+        function=statistics.channel_skewness_kurtosis,
+        summary="Euclidean distance of the channels' skewnesses and excess kurtoses",
+        source=_STUDY,
         joint=root_of_squares,
+        degree=0,
+        descriptor=True,
     ),
     Readout(
-        "pooled",
-        statistics.pooled,
-        "Euclidean distance of the response averaged over a 4x4 grid",
-        _STUDY,
+        name="pooled",
+        function=statistics.pooled,
+        summary="Euclidean distance of the response averaged over a 4x4 grid",
+        source=_STUDY,
         joint=root_of_squares,
+        degree=1,
+        descriptor=True,
     ),
     Readout(
-        "dists_texture",
-        statistics.dists_texture,
-        "1 - DISTS's similarity of the channels' means",
-        _DISTS,
+        name="dists_texture",
+        function=statistics.dists_texture,
+        summary="1 - DISTS's similarity of the channels' means",
+        source=_DISTS,
+        descriptor=True,
     ),
     Readout(
-        "dists_structure",
-        statistics.dists_structure,
-        "1 - DISTS's correlation of the channels' patterns",
-        _DISTS,
+        name="dists_structure",
+        function=statistics.dists_structure,
+        summary="1 - DISTS's correlation of the channels' patterns",
+        source=_DISTS,
+        descriptor=True,
     ),
     Readout(
-        "wasserstein",
-        statistics.wasserstein,
-        "Wasserstein distance of a channel's values, mean over channels",
-        "after DeepWSD, Liao et al., ACM MM 2022, arXiv:2208.03323",
+        name="wasserstein",
+        function=statistics.wasserstein,
+        summary="Wasserstein distance of a channel's values, mean over channels",
+        source="after DeepWSD, Liao et al., ACM MM 2022, arXiv:2208.03323",
+        degree=1,
+        descriptor=True,
     ),
     Readout(
-        "distance_correlation",
-        statistics.distance_correlation,
-        "1 - distance correlation of the channels",
-        "DeepDC, Zhu et al., arXiv:2211.04927",
+        name="distance_correlation",
+        function=statistics.distance_correlation,
+        summary="1 - distance correlation of the channels",
+        source="DeepDC, Zhu et al., arXiv:2211.04927",
+        degree=0,
+        descriptor=True,
     ),
 )
+"""The readouts that are built in; :func:`all_readouts` has those that are registered, too."""
 
-_BY_NAME: Mapping[str, Readout] = {readout.name: readout for readout in READOUTS}
+
+def _check(record: Readout) -> None:
+    """Raise PluginError unless a record can be used."""
+    what = f"readout {record.name!r}"
+    expect(callable(record.function), f"{what}: function", "a function", record.function)
+    for name in ("joint", "map"):
+        value = getattr(record, name)
+        expect(value is None or callable(value), f"{what}: {name}", "a function or None", value)
+    for name in ("summary", "source"):
+        value = getattr(record, name)
+        fine = isinstance(value, str) and bool(value.strip())
+        expect(fine, f"{what}: {name}", "one line of text", value)
+    for name in ("weighted", "descriptor", "symmetric"):
+        value = getattr(record, name)
+        expect(isinstance(value, bool), f"{what}: {name}", "True or False", value)
+    fine = record.degree is None or isinstance(record.degree, int | float)
+    expect(fine, f"{what}: degree", "a number or None", record.degree)
 
 
-def readout(name: str) -> Readout:
-    """Return the readout of that name, or raise ``UnknownNameError`` with the nearest names."""
-    return lookup("readout", name, _BY_NAME)
+REGISTRY: Registry[Readout] = Registry(
+    "readout",
+    Readout,
+    READOUTS,
+    name=lambda record: record.name,
+    check=_check,
+    # What a study reads out beside readouts.
+    reserved=("elements", "channel_squares"),
+)
+
+
+def all_readouts() -> tuple[Readout, ...]:
+    """Return :data:`READOUTS` and what other packages and the user have registered."""
+    return REGISTRY.all()
+
+
+def readout(name: str | Readout) -> Readout:
+    """Return the readout of that name, or raise ``UnknownNameError`` with the nearest names.
+
+    A readout object is returned as it is.
+    """
+    return name if isinstance(name, Readout) else REGISTRY.get(name)

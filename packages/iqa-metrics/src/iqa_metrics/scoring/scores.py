@@ -14,6 +14,7 @@ from iqa_metrics.io.images import Background, ImageSource, read_image
 from iqa_metrics.io.readahead import cores, read_ahead
 from iqa_metrics.io.tables import PAIR_COLUMNS, Pair, Score
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
+from iqa_metrics.registry import replaced
 from iqa_metrics.scoring.batches import BatchScorer
 
 
@@ -66,7 +67,7 @@ def score(
     if isinstance(metric, Metric):
         chosen = metric
     else:
-        chosen = _kept_metric(str(metric), str(pick_device(device)))
+        chosen = _kept_metric(str(metric), str(pick_device(device)), replaced())
     images = [
         read_image(source, background=background, name=_name(role, source))
         for role, source in (("reference", reference), ("distorted", distorted))
@@ -146,7 +147,7 @@ def json_number(value: float) -> float | str:
 
 
 @lru_cache(maxsize=8)
-def _kept_metric(spec: str, device: str) -> Metric:
+def _kept_metric(spec: str, device: str, replaced: int) -> Metric:
     return create_metric(spec, device=device)
 
 

@@ -1,1 +1,5 @@
-"""Weights: where they are found, how they are fetched and checked, and how a network is filled."""
+"""Pretrained weights: finding, fetching and checking their files, and loading them."""
+
+from iqa_metrics.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,0 +1,405 @@
+"""Metrics as functions: ``(reference, distorted, **options) -> [N]``.
+
+Each is the metric class of the same name, called once: the same values, checks and gradients. What
+has a network is built at the first call and kept, on the device of the images; the last eight are,
+until :func:`clear_cache`. For networks, weights or precision of your own, and to share a reference
+among many images, make the metric itself: :func:`iqa_metrics.create_metric` and the classes.
+
+Images are RGB in [0, 1], ``[N, 3, H, W]``; one reference may stand before N distorted images.
+
+>>> import torch
+>>> from iqa_metrics.functional import psnr, ssim
+>>> grey = torch.full((2, 3, 32, 32), 0.5)
+>>> psnr(grey, grey + 0.1)
+tensor([20.0000, 20.0000])
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from iqa_metrics.backbones import Backbone
+from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.metrics import (
+    DISTS,
+    LPIPS,
+    MSE,
+    MSSSIM,
+    PSNR,
+    SSIM,
+    DeepDistance,
+    Metric,
+    PerceptNet,
+)
+from iqa_metrics.metrics.catalogue import DEFAULT
+from iqa_metrics.metrics.lpips import Net
+from iqa_metrics.metrics.pixel import Window
+from iqa_metrics.registry import replaced
+
+__all__ = [
+    "clear_cache",
+    "deep_distance",
+    "dists",
+    "lpips",
+    "ms_ssim",
+    "mse",
+    "perceptnet",
+    "psnr",
+    "ssim",
+]
+
+
+def mse(
+    reference: Tensor, distorted: Tensor, *, map: bool = False, check: Check = "error"
+) -> Tensor:
+    """Return the mean squared error of each pair; lower is better.
+
+    Parameters
+    ----------
+    reference, distorted
+        RGB in [0, 1], ``[N, 3, H, W]``.
+    map
+        Return the error at each position instead, ``[N, 1, H, W]``.
+    check
+        ``"error"`` refuses values outside [0, 1]; ``"off"`` trusts them.
+
+    Returns
+    -------
+    Tensor
+        ``[N]``, in [0, 1]. See :class:`iqa_metrics.MSE`.
+
+    Raises
+    ------
+    ImageError
+        If the images can't be compared.
+
+    Examples
+    --------
+    >>> grey = torch.full((1, 3, 8, 8), 0.5)
+    >>> mse(grey, grey + 0.25)
+    tensor([0.0625])
+    """
+    return _value(MSE, reference, distorted, map, check=check)
+
+
+def psnr(reference: Tensor, distorted: Tensor, *, check: Check = "error") -> Tensor:
+    """Return the peak signal-to-noise ratio of each pair, in decibel; higher is better.
+
+    Parameters
+    ----------
+    reference, distorted, check
+        As for :func:`mse`.
+
+    Returns
+    -------
+    Tensor
+        ``[N]``, in [0, inf]; identical images give ``inf``. See :class:`iqa_metrics.PSNR`.
+
+    Raises
+    ------
+    ImageError
+        If the images can't be compared.
+
+    Examples
+    --------
+    >>> grey = torch.full((1, 3, 8, 8), 0.5)
+    >>> psnr(grey, grey + 0.1)
+    tensor([20.0000])
+    """
+    return _value(PSNR, reference, distorted, False, check=check)
+
+
+def ssim(
+    reference: Tensor,
+    distorted: Tensor,
+    *,
+    window: Window = "gaussian",
+    map: bool = False,
+    check: Check = "error",
+) -> Tensor:
+    """Return the structural similarity of each pair; higher is better.
+
+    Parameters
+    ----------
+    reference, distorted, check
+        As for :func:`mse`; at least 11 pixels each way (7 with the uniform window).
+    window
+        ``"gaussian"`` is the paper's, ``"uniform"`` scikit-image's default.
+    map
+        Return the similarity at each position instead, ``[N, 1, H, W]``.
+
+    Returns
+    -------
+    Tensor
+        ``[N]``, in (-1, 1]; identical images give 1. See :class:`iqa_metrics.SSIM`.
+
+    Raises
+    ------
+    ImageError
+        If the images can't be compared.
+    ValueError
+        If the window is unknown.
+
+    Examples
+    --------
+    >>> grey = torch.full((1, 3, 16, 16), 0.5)
+    >>> ssim(grey, grey)
+    tensor([1.])
+    >>> ssim(grey, grey, map=True).shape
+    torch.Size([1, 1, 16, 16])
+    """
+    return _value(SSIM, reference, distorted, map, window=window, check=check)
+
+
+def ms_ssim(reference: Tensor, distorted: Tensor, *, check: Check = "error") -> Tensor:
+    """Return the multi-scale structural similarity of each pair; higher is better.
+
+    Parameters
+    ----------
+    reference, distorted, check
+        As for :func:`mse`; at least 161 pixels each way.
+
+    Returns
+    -------
+    Tensor
+        ``[N]``, in [0, 1]; identical images give 1. See :class:`iqa_metrics.MSSSIM`.
+
+    Raises
+    ------
+    ImageError
+        If the images can't be compared.
+
+    Examples
+    --------
+    >>> grey = torch.full((1, 3, 176, 176), 0.5)
+    >>> ms_ssim(grey, grey)
+    tensor([1.])
+    """
+    return _value(MSSSIM, reference, distorted, False, check=check)
+
+
+def lpips(
+    reference: Tensor,
+    distorted: Tensor,
+    *,
+    net: Net = "alex",
+    calibrated: bool = True,
+    map: bool = False,
+    check: Check = "error",
+) -> Tensor:
+    """Return LPIPS v0.1 of each pair; lower is better.
+
+    Its network and calibration have to be on this machine: ``iqa weights fetch lpips_alex``.
+
+    Parameters
+    ----------
+    reference, distorted, check
+        As for :func:`mse`. In [0, 1], unlike in the authors' own code.
+    net
+        ``"alex"``, ``"vgg"`` or ``"squeeze"``.
+    calibrated
+        Weigh channels as calibrated on human judgements; False is the paper's baseline.
+    map
+        Return the distance at each position instead, ``[N, 1, H, W]``.
+
+    Returns
+    -------
+    Tensor
+        ``[N]``, in [0, inf); identical images give 0. See :class:`iqa_metrics.LPIPS`.
+
+    Raises
+    ------
+    ImageError
+        If the images can't be compared.
+    ValueError
+        If the net is unknown.
+    WeightsError
+        If the network's weights or the calibration are missing or damaged.
+
+    Examples
+    --------
+    >>> grey = torch.full((1, 3, 64, 64), 0.5)
+    >>> lpips(grey, grey)  # doctest: +SKIP
+    tensor([0.])
+    """
+    options = {"net": net, "calibrated": calibrated, "check": check}
+    return _value(LPIPS, reference, distorted, map, **options)
+
+
+def dists(
+    reference: Tensor, distorted: Tensor, *, resize: bool = False, check: Check = "error"
+) -> Tensor:
+    """Return DISTS of each pair; lower is better.
+
+    Its network and calibration have to be on this machine: ``iqa weights fetch dists``.
+
+    Parameters
+    ----------
+    reference, distorted, check
+        As for :func:`mse`; at least 16 pixels each way.
+    resize
+        Bring the shorter side to 256 pixels first, where it is longer.
+
+    Returns
+    -------
+    Tensor
+        ``[N]``, in [0, 2); identical images give 0. See :class:`iqa_metrics.DISTS`.
+
+    Raises
+    ------
+    ImageError
+        If the images can't be compared.
+    WeightsError
+        If the network's weights or the calibration are missing or damaged.
+
+    Examples
+    --------
+    >>> grey = torch.full((1, 3, 64, 64), 0.5)
+    >>> dists(grey, grey)  # doctest: +SKIP
+    tensor([0.])
+    """
+    return _value(DISTS, reference, distorted, False, resize=resize, check=check)
+
+
+def perceptnet(
+    reference: Tensor, distorted: Tensor, *, map: bool = False, check: Check = "error"
+) -> Tensor:
+    """Return PerceptNet's distance of each pair; lower is better.
+
+    Its weights have to be on this machine; they are published without a licence, and so not
+    fetched: ``iqa weights where perceptnet`` says how they come here.
+
+    Parameters
+    ----------
+    reference, distorted, check
+        As for :func:`mse`.
+    map
+        Return the distance at each position instead, ``[N, 1, H, W]``.
+
+    Returns
+    -------
+    Tensor
+        ``[N]``, in [0, inf); identical images give 0. See :class:`iqa_metrics.PerceptNet`.
+
+    Raises
+    ------
+    ImageError
+        If the images can't be compared.
+    WeightsError
+        If the network's weights are missing or damaged.
+
+    Examples
+    --------
+    >>> grey = torch.full((1, 3, 64, 64), 0.5)
+    >>> perceptnet(grey, grey)  # doctest: +SKIP
+    tensor([0.])
+    """
+    return _value(PerceptNet, reference, distorted, map, check=check)
+
+
+def deep_distance(
+    reference: Tensor,
+    distorted: Tensor,
+    backbone: Backbone | str = DEFAULT.backbone,
+    layers: str | Sequence[str] = DEFAULT.layers,
+    readout: str = DEFAULT.readout,
+    *,
+    concatenation: str | None = None,
+    layer_weights: Sequence[float] | None = None,
+    map: bool = False,
+    check: Check = "error",
+) -> Tensor:
+    """Return the distance of each pair inside a pretrained network; lower is better.
+
+    With the images alone, the metric that is called ``default``.
+
+    Parameters
+    ----------
+    reference, distorted, check
+        As for :func:`mse`.
+    backbone
+        Name of a backbone, or its record.
+    layers
+        Name of one layer, or of several in any order.
+    readout
+        Name of the readout.
+    concatenation
+        How several layers make one distance: ``"joint"`` (the default where the readout has it),
+        ``"sum"`` or ``"sum_per_element"``.
+    layer_weights
+        The layers' weights in a sum, in the order of ``layers``; by default 1.
+    map
+        Return the distance at each position instead, ``[N, 1, H, W]``.
+
+    Returns
+    -------
+    Tensor
+        ``[N]``, in [0, inf); identical images give 0. See :class:`iqa_metrics.DeepDistance`.
+
+    Raises
+    ------
+    ImageError
+        If the images can't be compared.
+    UnknownNameError
+        If the backbone, a layer, the readout or the concatenation is unknown.
+    ValueError
+        If layers can't be joined, weights do not fit, or the readout has no map.
+    WeightsError
+        If the network's weights are missing or damaged.
+
+    Examples
+    --------
+    >>> grey = torch.full((1, 3, 64, 64), 0.5)
+    >>> deep_distance(grey, grey)
+    tensor([0.])
+    >>> layers = ["stem", "block3"]
+    >>> two = deep_distance(grey, 0.5 * grey, layers=layers, readout="cosine", concatenation="sum")
+    >>> two.shape, bool(two > 0)
+    (torch.Size([1]), True)
+    """
+    return _value(
+        DeepDistance,
+        reference,
+        distorted,
+        map,
+        backbone=backbone,
+        layers=layers if isinstance(layers, str) else tuple(layers),
+        readout=readout,
+        concatenation=concatenation,
+        layer_weights=None if layer_weights is None else tuple(layer_weights),
+        check=check,
+    )
+
+
+def clear_cache() -> None:
+    """Forget the metrics that were built, and with them their networks' memory."""
+    _kept.cache_clear()
+
+
+def _value(
+    kind: Callable[..., Metric],
+    reference: Tensor,
+    distorted: Tensor,
+    map: bool,
+    **options: Hashable,
+) -> Tensor:
+    """Call the metric of that class and those options, on the images' device."""
+    # What is no tensor the metric itself refuses.
+    device = str(distorted.device) if isinstance(distorted, Tensor) else "cpu"
+    metric = _kept(kind, tuple(options.items()), device, replaced())
+    values: Tensor = metric(reference, distorted, map=map)
+    return values
+
+
+@lru_cache(maxsize=8)
+def _kept(
+    kind: Callable[..., Metric],
+    options: tuple[tuple[str, Hashable], ...],
+    device: str,
+    replaced: int,
+) -> Metric:
+    # A later call may ask for gradients, which nothing made in inference mode takes part in.
+    with torch.inference_mode(False):
+        return kind(**dict(options)).to(device)

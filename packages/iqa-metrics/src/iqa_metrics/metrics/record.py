@@ -1,0 +1,161 @@
+"""What a metric is before it is made: its name, its class, and what is known of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iqa_metrics.backbones import backbone
+from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.metrics.contract import Metric
+from iqa_metrics.metrics.specs import DeepSpec
+from iqa_metrics.registry import expect
+from iqa_metrics.weights.files import WeightsFile
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The files that a metric is made from.
+
+    Attributes
+    ----------
+    backbone
+        Name of the network under it, or None.
+    calibration
+        Its calibration, or None.
+    """
+
+    backbone: str | None = None
+    calibration: WeightsFile | None = None
+
+    @property
+    def files(self) -> tuple[WeightsFile, ...]:
+        """The published files."""
+        of_trunk = None if self.backbone is None else backbone(self.backbone).weights
+        trunk = () if of_trunk is None else (of_trunk,)
+        return trunk if self.calibration is None else (*trunk, self.calibration)
+
+
+_OF_CLASS: Any = None
+"""Stands for what a record leaves to the metric's class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRecord:
+    """A metric that has a name, and what is known of it before it is made.
+
+    Its class declares direction, range, source and whether it is differentiable; what follows is
+    the record's own, or the class's where it is left out.
+
+    Attributes
+    ----------
+    name
+        Its spec.
+    metric
+        Its class.
+    summary
+        One line for listings.
+    make
+        Makes it, given ``check`` and the paths of files with the network's weights and the
+        calibration (None: the published ones). By default ``metric(check=check)``.
+    needs
+        The files that it is made from.
+    stands_for
+        The deep distance that the name abbreviates, or None.
+    smallest_input
+        Least height and width, in pixels. By default the class's.
+    has_map
+        Whether it has a value for each position too. By default the class's.
+    symmetric
+        Whether it gives the same value when reference and distorted change places.
+    identity
+        Its value for identical images. By default the better end of the class's range.
+    tuned
+        Whether something in it was fitted to people's opinions of images. By default whether it
+        has a calibration.
+
+    Examples
+    --------
+    >>> from iqa_metrics import PSNR, MetricRecord
+    >>> record = MetricRecord(name="my_psnr", metric=PSNR, summary="PSNR by another name")
+    >>> record.identity, record.smallest_input, record.has_map, record.symmetric
+    (inf, 1, False, True)
+    """
+
+    name: str
+    metric: type[Metric]
+    summary: str
+    make: Callable[[Check, Path | None, Path | None], Metric] = _OF_CLASS
+    needs: Needs = Needs()
+    stands_for: DeepSpec | None = None
+    smallest_input: int = _OF_CLASS
+    has_map: bool = _OF_CLASS
+    symmetric: bool = True
+    identity: float = _OF_CLASS
+    tuned: bool = _OF_CLASS
+
+    def __post_init__(self) -> None:
+        if not _is_metric(self.metric):
+            return  # refused where it is registered
+        for name in ("smallest_input", "has_map"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(self.metric, name, None))
+        if self.make is None:
+            object.__setattr__(self, "make", lambda check, *_: self.metric(check=check))
+        if self.identity is None:
+            bounds: Any = getattr(self.metric, "range", None)
+            if isinstance(bounds, tuple) and len(bounds) == 2:
+                best = bounds[1 if getattr(self.metric, "higher_is_better", False) else 0]
+                object.__setattr__(self, "identity", best)
+        if self.tuned is None and isinstance(self.needs, Needs):
+            object.__setattr__(self, "tuned", self.needs.calibration is not None)
+
+
+def _is_metric(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Metric)
+
+
+def check_record(record: MetricRecord) -> None:
+    """Raise PluginError unless a record can be used."""
+    what = f"metric {record.name!r}"
+    expect(_is_metric(record.metric), f"{what}: metric", "a subclass of Metric", record.metric)
+    own = f"{what}: {record.metric.__name__}"
+    direction = getattr(record.metric, "higher_is_better", None)
+    expect(isinstance(direction, bool), f"{own}.higher_is_better", "True or False", direction)
+    bounds: Any = getattr(record.metric, "range", None)
+    fine = isinstance(bounds, tuple) and len(bounds) == 2 and all(map(_is_number, bounds))
+    fine = fine and bounds[0] < bounds[1]
+    expect(fine, f"{own}.range", "(least, greatest), two numbers", bounds)
+    source = getattr(record.metric, "source", None)
+    expect(_is_text(source), f"{own}.source", "the paper to cite, as text", source)
+    overridden = record.metric.compare is not Metric.compare
+    expect(overridden, f"{own}.compare", "a method that returns [N]", record.metric.compare)
+    expect(_is_text(record.summary), f"{what}: summary", "one line of text", record.summary)
+    expect(callable(record.make), f"{what}: make", "a function", record.make)
+    expect(isinstance(record.needs, Needs), f"{what}: needs", "Needs(...)", record.needs)
+    abbreviated = record.stands_for is None or isinstance(record.stands_for, DeepSpec)
+    expect(abbreviated, f"{what}: stands_for", "a DeepSpec or None", record.stands_for)
+    least = record.smallest_input
+    fine = isinstance(least, int) and not isinstance(least, bool) and least >= 1
+    expect(fine, f"{what}: smallest_input", "a number of pixels, of the class or the record", least)
+    for name in ("has_map", "symmetric", "tuned"):
+        value = getattr(record, name)
+        expect(isinstance(value, bool), f"{what}: {name}", "True or False", value)
+    expect(_is_number(record.identity), f"{what}: identity", "a number", record.identity)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def check_made(record: MetricRecord, made: Metric) -> Metric:
+    """Return what a record's ``make`` gave, or raise PluginError if it can't be used."""
+    what = f"metric {record.name!r}: make"
+    expect(isinstance(made, Metric), what, "a function that returns a Metric", made)
+    name = getattr(made, "name", None)
+    expect(_is_text(name), f"{what}: {type(made).__name__}.name", "the metric's spec", name)
+    return made

@@ -1,0 +1,213 @@
+"""What has a name: what is built in, and what was registered beside it."""
+
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from iqa_metrics.entry_points import PLUGINS, PluginError, Provider, attributed, current
+from iqa_metrics.names import UnknownNameError, unknown
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+_lock = threading.Lock()
+_replaced = 0
+
+
+@dataclass(frozen=True)
+class _Registered(Generic[T]):
+    record: T
+    provider: Provider
+
+
+class Registry(Generic[T]):
+    """A catalogue that is open: a tuple of records, and those that were registered.
+
+    What is built in is found without a look at plug-ins; for any other name, and for listing, they
+    are loaded first.
+
+    Parameters
+    ----------
+    kind
+        What it holds, as messages call it, such as ``"metric"``.
+    record
+        The class of its records.
+    built_in
+        The records that are there by themselves.
+    name
+        Returns a record's name.
+    check
+        Raises PluginError where a record can't be used.
+    reserved
+        Names that nothing may take.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        record: type[T],
+        built_in: Iterable[T],
+        *,
+        name: Callable[[T], str],
+        check: Callable[[T], None],
+        reserved: Iterable[str] = (),
+    ) -> None:
+        self.kind = kind
+        self._record = record
+        self._built_in = {name(one): one for one in built_in}
+        self._name = name
+        self._check = check
+        self._reserved = frozenset(reserved)
+        self._registered: dict[str, _Registered[T]] = {}
+
+    def register(self, record: T, *, replace: bool = False) -> T:
+        """Add a record, and return it. The same object may be added again.
+
+        Parameters
+        ----------
+        record
+            The record.
+        replace
+            Put it in the place of another that was registered by that name.
+
+        Raises
+        ------
+        PluginError
+            If it is no such record, can't be used, or its name is unfit or taken.
+        """
+        if not isinstance(record, self._record):
+            raise PluginError(
+                f"{self.kind}: expected a {self._record.__name__}, got {_shown(record)}"
+            )
+        name = self._name(record)
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise PluginError(
+                f"{self.kind} name: expected letters, digits, '_', '-' and '.', none of the last "
+                f"two in front, since names stand in specs and file names; got {name!r}"
+            )
+        self._check(record)
+        loading = current()
+        provider = Provider(_caller()) if loading is None else loading.provider
+        with _lock:
+            if self._built_in.get(name) is record:
+                return record
+            if name in self._built_in or name in self._reserved:
+                raise PluginError(f"{self.kind} name {name!r} is taken: it is built in")
+            before = self._registered.get(name)
+            if before is not None and before.record is record:
+                if before.provider.plugin or not provider.plugin:
+                    return record
+            elif before is not None and not replace:
+                raise PluginError(
+                    f"{self.kind} name {name!r} is taken: {attributed(before.provider)} has "
+                    "registered it; choose another name, or give replace=True to replace that one"
+                )
+            self._put(name, _Registered(record, provider))
+        if loading is not None:
+            loading.undo.append(lambda: self._restore(name, before))
+        return record
+
+    def all(self) -> tuple[T, ...]:
+        """Return every record: what is built in, then what is registered."""
+        PLUGINS.load()
+        return (*self._built_in.values(), *(one.record for one in list(self._registered.values())))
+
+    def find(self, name: str) -> T | None:
+        """Return the record of that name, or None."""
+        if name in self._built_in:
+            return self._built_in[name]
+        if name not in self._registered:
+            PLUGINS.load()
+        found = self._registered.get(name)
+        return None if found is None else found.record
+
+    def get(self, name: str) -> T:
+        """Return the record of that name.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none. The message gives the nearest names, and plug-ins that failed.
+        """
+        found = self.find(name)
+        if found is None:
+            raise self.unknown(name)
+        return found
+
+    def unknown(self, name: str, hint: str = "", others: Iterable[str] = ()) -> UnknownNameError:
+        """Return the error for a name that is not there.
+
+        Parameters
+        ----------
+        name
+            The name.
+        hint
+            A sentence to add.
+        others
+            Names that are known beside those of the records.
+        """
+        known = [*(self._name(record) for record in self.all()), *others]
+        error = unknown(self.kind, name, known)
+        failures = [str(failure) for failure in PLUGINS.failures]
+        said = " ".join([str(error), *filter(None, [hint])])
+        return UnknownNameError("; ".join([said, *failures]), error.code)
+
+    def provider(self, name: str) -> Provider | None:
+        """Return who registered a name, or None for what is built in or unknown."""
+        if self.find(name) is None or name in self._built_in:
+            return None
+        return attributed(self._registered[name].provider)
+
+    def _restore(self, name: str, before: _Registered[T] | None) -> None:
+        with _lock:
+            self._put(name, before)
+
+    def _put(self, name: str, registered: _Registered[T] | None) -> None:
+        global _replaced
+        before = self._registered.pop(name, None)
+        if registered is not None:
+            self._registered[name] = registered
+        if before is not None:
+            _replaced += 1
+
+
+def replaced() -> int:
+    """Return how often a record was replaced or taken back: what was made by name may be old."""
+    return _replaced
+
+
+def expect(fine: bool, what: str, expected: str, got: object) -> None:
+    """Raise PluginError unless something about a record is fine.
+
+    Parameters
+    ----------
+    fine
+        Whether it is.
+    what
+        The record and its attribute, such as ``"metric 'mine': range"``.
+    expected
+        What would be.
+    got
+        What came.
+    """
+    if not fine:
+        raise PluginError(f"{what}: expected {expected}, got {_shown(got)}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _caller() -> str:
+    """Return the name of the module outside of this package whose code registers something."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        name = str(frame.f_globals.get("__name__", ""))
+        if name.partition(".")[0] != "iqa_metrics":
+            return name
+    return "unknown"

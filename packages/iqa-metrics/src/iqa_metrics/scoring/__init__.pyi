@@ -1,0 +1,3 @@
+from . import agreement as agreement
+from . import batches as batches
+from . import scores as scores
