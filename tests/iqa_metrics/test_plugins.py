@@ -173,7 +173,7 @@ def test_the_weights_of_a_registered_backbone_are_listed_and_fetched(tmp_path, m
     assert [row["for"] for row in rows if row["file"] == "tiny.pth"] == [["tiny", "largest"]]
     for name in ("tiny", "largest", "tiny.pth"):
         result = CliRunner().invoke(app, ["weights", "where", name])
-        assert (result.exit_code, "tiny.pth is not here" in result.stderr) == (1, True)
+        assert (result.exit_code, "tiny.pth is not on this machine" in result.stderr) == (1, True)
     monkeypatch.setenv("IQA_WEIGHTS", str(tmp_path))
     torch.save(network().network().state_dict(), tmp_path / "tiny.pth")
     result = CliRunner().invoke(app, ["weights", "where", "largest"])
