@@ -206,9 +206,10 @@ def test_blocks_are_found_and_all_readouts_are_finite(kind):
     plain = [r for r in readouts.READOUTS if not r.weighted]
     layers = [name for name, *_ in some]
     table = FeatureReadouts(record, {name: plain for name in layers})
-    values = table(x, y)
-    assert all(bool(torch.isfinite(v).all()) for v in values.values())
-    sum(v.sum() for v in values.values()).backward()
+    values = [value for of_layer in table(x, y).values() for value in of_layer.values()]
+    assert len(values) == len(layers) * len(plain)
+    assert all(bool(torch.isfinite(value).all()) for value in values)
+    sum(value.sum() for value in values).backward()
     assert bool(torch.isfinite(y.grad).all())
     assert float(y.grad.abs().max()) > 0
 
