@@ -125,11 +125,11 @@ def test_norms_fold_where_nothing_else_reads_the_convolution():
     network = normed(nn.Sequential(Block(), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5)))
     x = images(2, 3, 9, 9)
     expected = network(x)
-    found = folded(copy.deepcopy(network), ["1"], (1, 3, 9, 9))
+    found = folded(copy.deepcopy(network), ["2"], (1, 3, 9, 9))
     assert torch.allclose(found(x), expected, rtol=1e-5, atol=1e-5)
     left = [name for name, m in found.named_modules() if isinstance(m, nn.BatchNorm2d)]
     assert left == ["0.bn3", "0.bn4"]
-    kept = folded(copy.deepcopy(network), ["0.conv2", "1"], (1, 3, 9, 9))
+    kept = folded(copy.deepcopy(network), ["0.conv2", "2"], (1, 3, 9, 9))
     assert isinstance(kept[0].bn2, nn.BatchNorm2d)
     assert isinstance(kept[0].bn1, nn.Identity)
 
@@ -153,7 +153,9 @@ def test_catalogued_networks_fold(name):
         expected = network(x)
         quick = folded(network, [record.layers[-1].module], (1, 3, 64, 64))
         found = quick(x)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in quick.modules())
+    left = sum(isinstance(m, nn.BatchNorm2d) for m in quick.modules())
+    # TensorFlow's uneven padding, where EfficientNet-Lite halves an image, is a class of its own.
+    assert left == (5 if name == "efficientnet_lite0" else 0)
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 

@@ -139,6 +139,8 @@ def _description(module: nn.Module) -> str:
         *module.named_parameters(recurse=False),
         *module.named_buffers(recurse=False),
     ):
+        if name in module._non_persistent_buffers_set:
+            continue  # computed, and perhaps for one size of images
         computed, _, suffix = name.rpartition("_")
         if suffix in _OF_NORMALISATION and isinstance(getattr(module, computed, None), Tensor):
             name, tensor = computed, getattr(module, computed)
