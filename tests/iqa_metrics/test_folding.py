@@ -140,7 +140,10 @@ def test_networks_that_can_not_be_traced_are_left_alone():
             return super().forward(x if x.sum() > 0 else -x)
 
     network = normed(nn.Sequential(Odd()))
-    assert sum(isinstance(m, nn.BatchNorm2d) for m in folded(network, ["0"], (1, 3, 9, 9)).modules()) == 4
+    assert (
+        sum(isinstance(m, nn.BatchNorm2d) for m in folded(network, ["0"], (1, 3, 9, 9)).modules())
+        == 4
+    )
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "resnet50"])

@@ -172,7 +172,11 @@ def test_normalised_weights_can_stand_in_for_a_catalogued_network():
 # Layers ------------------------------------------------------------------------------------------
 
 KINDS = {
-    "alexnet": (lambda: models.alexnet(), 20, [("features.0", 64, 4), ("classifier.6", 1000, None)]),
+    "alexnet": (
+        lambda: models.alexnet(),
+        20,
+        [("features.0", 64, 4), ("classifier.6", 1000, None)],
+    ),
     "vgg11_bn": (
         lambda: models.vgg11_bn(),
         27,
@@ -208,7 +212,7 @@ def test_blocks_are_found_and_all_readouts_are_finite(kind):
     y = (0.9 * x).requires_grad_()
     plain = [r for r in readouts.READOUTS if not r.weighted]
     layers = [name for name, *_ in some]
-    table = FeatureReadouts(record, {name: plain for name in layers})
+    table = FeatureReadouts(record, dict.fromkeys(layers, plain))
     values = [value for of_layer in table(x, y).values() for value in of_layer.values()]
     assert len(values) == len(layers) * len(plain)
     assert all(bool(torch.isfinite(value).all()) for value in values)
@@ -235,7 +239,9 @@ def test_a_vector_has_one_position():
 
 
 def test_a_path_that_is_none_is_answered_with_near_ones():
-    with pytest.raises(UnknownNameError, match=r"no module 'feature\.3'; did you mean 'features.3'"):
+    with pytest.raises(
+        UnknownNameError, match=r"no module 'feature\.3'; did you mean 'features.3'"
+    ):
         Backbone.from_module(models.alexnet(), ["feature.3"])
     for wrong in ([], {}, 3, "features", [3]):
         with pytest.raises(ValueError, match="a list of such paths"):

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from iqa_metrics.backbones.probing import Shape
@@ -87,7 +88,8 @@ def as_grid(response: Tensor, form: Form, height: int, width: int) -> Tensor:
         _expect(response, 3, form.axes)
         n, c, tokens = (form.axes.index(axis) for axis in "NCL")
         patches = response.permute(n, c, tokens)[:, :, form.prefix :]
-        return patches.unflatten(2, form.grid(height, width, patches.shape[2]))
+        rows, columns = form.grid(height, width, patches.shape[2])
+        return torch.unflatten(patches, 2, (rows, columns))
     if form == VECTOR:
         _expect(response, 2, "[N, C]")
         return response[:, :, None, None]
@@ -97,8 +99,9 @@ def as_grid(response: Tensor, form: Form, height: int, width: int) -> Tensor:
 
 def _expect(response: Tensor, dimensions: int, form: str) -> None:
     if response.ndim != dimensions:
-        raise ValueError(f"expected a response of {dimensions} dimensions, {form}; got "
-                         f"{list(response.shape)}")
+        raise ValueError(
+            f"expected a response of {dimensions} dimensions, {form}; got {list(response.shape)}"
+        )
 
 
 # Finding the form --------------------------------------------------------------------------------
@@ -224,8 +227,9 @@ def _grids(height: int, width: int, patch: int) -> Iterator[tuple[int, int]]:
     convolutions without padding have taken some off.
     """
     for beyond in (-1, 0, *range(1, _BORDER)):
-        rows, columns = (-(-side // patch) if beyond < 0 else side // patch - beyond
-                         for side in (height, width))
+        rows, columns = (
+            -(-side // patch) if beyond < 0 else side // patch - beyond for side in (height, width)
+        )
         yield max(rows, 1), max(columns, 1)
     yield -(-height // patch), width // patch
     yield height // patch, -(-width // patch)

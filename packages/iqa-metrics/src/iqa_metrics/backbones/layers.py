@@ -24,6 +24,7 @@ from iqa_metrics.backbones.forms import (
     layout_of_one,
     layout_of_two,
 )
+from iqa_metrics.backbones.image_sizes import patch_size, stated_sizes
 from iqa_metrics.backbones.probing import Shape, passed
 from iqa_metrics.names import nearest
 
@@ -251,7 +252,7 @@ class _View:
         if error is None:
             return cls(probe, small, large)
         view = cls(probe, small, large, error=str(error) or type(error).__name__)
-        tried = list(dict.fromkeys((*_stated_sides(probe.network), *_FIXED_SIDES)))
+        tried = list(dict.fromkeys((*stated_sizes(probe.network), *_FIXED_SIDES)))
         for side in tried:
             one, complaint = probe.run(side, side)
             if complaint is None:
@@ -289,7 +290,7 @@ class _View:
             more = self.large.get(name, here).shape or ()
             found = layout_of_two(here.shape, more, _SIDES, self.probe.larger)
         else:
-            found = layout_of_one(here.shape, self.side or 0, _patch(self.probe.network))
+            found = layout_of_one(here.shape, self.side or 0, patch_size(self.probe.network))
         return found or (
             f"returns {_shown(here.shape)}, where [N, C, h, w], [N, h, w, C], [N, L, C] or [N, C] "
             "is expected"
@@ -298,7 +299,8 @@ class _View:
     def smallest(self, names: Iterable[str]) -> dict[str, int]:
         """Return the least side that reaches each layer, by doubling and bisection."""
         wanted = list(names)
-        smallest = {name: self.side for name in wanted if self.only_size(name) is not None}
+        sizes = {name: self.only_size(name) for name in wanted}
+        smallest = {name: size for name, size in sizes.items() if size is not None}
 
         def reached(side: int, of: Iterable[str]) -> set[str]:
             seen, _ = self.probe.run(side, side, of)
@@ -358,42 +360,6 @@ def _repeats(module: nn.Module, seen: _Seen, layout: Layout) -> bool:
 def _home(network: nn.Module) -> torch.device:
     parameter = next(network.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _patch(network: nn.Module) -> int | None:
-    """Return the side of a transformer's patches, where it states one."""
-    for module in network.modules():
-        side = _side(getattr(module, "patch_size", None))
-        if side is not None:
-            return side
-    return None
-
-
-def _stated_sides(network: nn.Module) -> Iterator[int]:
-    """Yield the sizes of images that a network states, or that its position embeddings fit."""
-    of_timm = getattr(network, "pretrained_cfg", None)
-    sizes = [tuple(of_timm["input_size"])[1:]] if of_timm and "input_size" in of_timm else []
-    for module in network.modules():
-        sizes += [getattr(module, name, None) for name in ("image_size", "img_size", "input_size")]
-    yield from filter(None, map(_side, sizes))
-    patches = {
-        module.stride[0]
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d) and module.stride == module.kernel_size != (1, 1)
-    }
-    for parameter in network.parameters():
-        if parameter.ndim == 3 and parameter.shape[0] == 1:
-            for prefix in range(3):
-                rows = math.isqrt(max(0, parameter.shape[1] - prefix))
-                if rows > 1 and rows * rows == parameter.shape[1] - prefix:
-                    yield from (rows * patch for patch in patches)
-
-
-def _side(size: object) -> int | None:
-    """Return the side of a square, given as a number or as two."""
-    sides = {size} if isinstance(size, int) else set(size) if isinstance(size, tuple) else set()
-    side = sides.pop() if len(sides) == 1 else None
-    return side if isinstance(side, int) and not isinstance(side, bool) and side > 0 else None
 
 
 def _shown(shape: Shape) -> str:
