@@ -246,7 +246,7 @@ class Backbone(Factors):
         Raises
         ------
         ValueError
-            If it is a module of the caller's own, which can't be built anew.
+            If it is a module of the caller's own, which can't be initialised again.
         """
         if self.own:
             raise ValueError(
