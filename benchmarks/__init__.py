@@ -1,4 +1,4 @@
-"""Time and memory of the metrics, beside other implementations of the same ones; see README.md."""
+"""Time and memory of the metrics, compared with other implementations of them; see README.md."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Measure, print one table, write JSON: nox -s bench, or python -m benchmarks."""
+"""Measure, print a table and write JSON: nox -s bench, or python -m benchmarks."""
 
 import argparse
 import dataclasses
@@ -21,20 +21,20 @@ RESULT = REPOSITORY / "benchmarks" / "results" / "latest.json"
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a smoke run: its figures say nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke run with meaningless figures")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, help="groups of cases")
     parser.add_argument("--case", default="", help="only cases whose names contain this")
-    parser.add_argument("--repeats", type=int, default=3, help="most processes a case (3)")
-    parser.add_argument("--rounds", type=int, default=1000, help="most timed rounds in each")
+    parser.add_argument("--repeats", type=int, default=3, help="most processes per case (3)")
+    parser.add_argument("--rounds", type=int, default=1000, help="most timed rounds per process")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--out", type=Path, default=RESULT, help="where the JSON goes")
+    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write")
     parser.add_argument("--missing", nargs=2, action="append", default=[], help=argparse.SUPPRESS)
     return parser.parse_args(given)
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Run the cases asked for; return 1 if one of them failed to run."""
+    """Run the selected cases; return 1 if one of them failed to run."""
     asked = arguments(given)
     options = Options(
         asked.quick,
@@ -51,7 +51,7 @@ def main(given: Sequence[str] | None = None) -> int:
     rows: list[Finding] = []
     raw: dict[str, Any] = {}
     start = time.perf_counter()
-    # Compiled code is kept for this run only, so that each run says what compiling takes.
+    # Compiled code is kept only for this run, so that each run reports the time of compiling.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         for case in chosen:
             say(f"{time.perf_counter() - start:5.0f} s  {case.name}")
@@ -81,7 +81,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def chosen_cases(asked: argparse.Namespace, options: Options) -> tuple[list[Case], list[str]]:
-    """Return the cases to run, and what of those asked for is left out, with the reason."""
+    """Return the cases to run, and the selected ones that are left out, with the reason."""
     wanted = [c for c in CASES if c.group in asked.only and asked.case in c.name]
     chosen, left_out = [], []
     for case in wanted:
@@ -98,7 +98,7 @@ def chosen_cases(asked: argparse.Namespace, options: Options) -> tuple[list[Case
 
 
 def bounded(rows: list[Finding], options: Options, facts: dict[str, Any]) -> list[Finding]:
-    """Take away the bounds that are not about this machine: other devices, no bfloat16."""
+    """Remove bounds that do not apply to this machine: other devices, no bfloat16."""
     for row in rows:
         if options.device != "cpu":
             row.at_most = row.at_least = None
@@ -109,19 +109,19 @@ def bounded(rows: list[Finding], options: Options, facts: dict[str, Any]) -> lis
 
 
 def heading(facts: dict[str, Any], options: Options) -> str:
-    """Return what the table was measured on."""
+    """Return a description of what the table was measured on."""
     parts = [
         f"{facts['processor']}, {options.threads} threads of {facts['cores']} cores",
         f"features {' '.join(facts['features']) or 'unknown'}",
         f"torch {facts['packages']['torch']}, Python {facts['python']}",
         f"{facts['date']}, {facts['seconds']} s",
     ]
-    smoke = "SMOKE RUN, small images, one round: the ratios say nothing. " if options.quick else ""
+    smoke = "SMOKE RUN, small images, one round: meaningless ratios. " if options.quick else ""
     return smoke + "; ".join(parts)
 
 
 def say(text: str) -> None:
-    """Tell how far it is, apart from the table."""
+    """Print the progress to standard error, apart from the table."""
     print(text, file=sys.stderr, flush=True)
 
 

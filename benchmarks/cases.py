@@ -1,4 +1,4 @@
-"""The cases that are measured, each in processes of its own."""
+"""The cases that are measured, each in separate processes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,20 +14,20 @@ PLAIN = ("float32", "float32 compiled", "bfloat16 compiled")
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: one way in which we compute, and what it must reach.
+    """A row of the table: one way of computing ours, and its targets.
 
     Attributes
     ----------
     ours
         Name of the way.
     at_most, at_least
-        Bounds of the ratio (or of the value, where there is no peer), or None.
+        Bounds of the ratio, or of the value if there is no peer; or None.
     deviation_at_most
-        Bound of the greatest relative deviation from the peer, or None where it is only reported.
+        Bound of the largest relative deviation from the peer, or None if it is only reported.
     against
-        Names of the peers of which the fastest counts; by default all of the case.
+        Names of the peers, of which the fastest counts; by default all peers of the case.
     stretch
-        What would be better still.
+        A more ambitious target.
     """
 
     ours: str
@@ -40,28 +40,28 @@ class Row:
 
 @dataclass(frozen=True)
 class Case:
-    """What child processes measure together.
+    """What a child process measures together.
 
     Attributes
     ----------
     name
-        Unique, and the beginning of its rows' labels.
+        A unique name, with which the labels of its rows begin.
     group
-        What ``--only`` calls it.
+        The name of its group for ``--only``.
     kind
         Which of :data:`benchmarks.child.KINDS` measures it.
     options
-        What that is given.
+        Options for that kind.
     rows
-        The rows that come of it.
+        The resulting rows.
     sides
         Names of the parts that must not share a process.
     seconds
         Time for the timed rounds in one process; each contender runs at least once.
     processes
-        Most processes that it is repeated in.
+        Largest number of processes in which it is repeated.
     quick
-        Whether a smoke run has it.
+        Whether a smoke run includes it.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Case:
 
 
 def deviation(way: str) -> float:
-    """Return how far values computed in that way may lie from the peer's."""
+    """Return how much values computed in that way may deviate from the peer's."""
     low = way.startswith("bfloat16")
     return targets.BFLOAT16_DEVIATION if low else targets.FLOAT32_DEVIATION
 
@@ -92,7 +92,7 @@ def _lpips(net: str) -> list[Case]:
         )
         for way in PLAIN
     )
-    # One way less each of VGG-16, whose passes take seconds.
+    # Fewer ways for VGG-16, whose passes take seconds.
     ways = ("float32", "float32 compiled", "bfloat16", "bfloat16 compiled")
     shared = tuple(
         Row(way, targets.LPIPS_SHARED[way.split()[0]][net], deviation(way))
@@ -269,9 +269,9 @@ CASES: tuple[Case, ...] = (
 )
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(case.group for case in CASES))
 ON_CUDA = ("lpips", "dists", "ssim", "ms_ssim", "psnr")
-"""Groups that a GPU table has."""
+"""Groups that are measured on a GPU."""
 
 
 def case(name: str) -> Case:
-    """Return the case of that name."""
+    """Return the case with that name."""
     return next(c for c in CASES if c.name == name)

@@ -21,7 +21,7 @@ KINDS = (*CONTESTS, *MODULES)
 
 def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of a job."""
-    warnings.filterwarnings("ignore")  # torchvision's, of options that peers still pass
+    warnings.filterwarnings("ignore")  # torchvision warns about options that peers still pass
     kind = job["kind"]
     if kind == "imports":  # without torch in this process
         return importlib.import_module(MODULES[kind]).measure(job)

@@ -1,4 +1,4 @@
-"""Contests: ways of ours, peers and the bare network on the same images in one process."""
+"""Contests: our ways, peers and the bare network, on the same images in one process."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -20,21 +20,21 @@ Job = Mapping[str, Any]
 
 @dataclass
 class Contest:
-    """What takes turns.
+    """The contenders, which take turns.
 
     Attributes
     ----------
     ours, peers, information
-        Names to what is timed, or of a peer the reason why it can't be had. Information is peers
-        that no target is about.
+        The functions that are timed, by name, or the reason why a peer is not available. No target
+        refers to the peers in ``information``.
     floor, floor_factor
-        The bare network, and how many times its run is needed.
+        The bare network, and how many of its runs are needed.
     metrics
         Our metrics, by the names in ``ours``.
     exact
-        The same in float64, to tell whose rounding a deviation is.
+        The same in float64, to show which side a deviation comes from.
     notes
-        What else to tell.
+        Other notes.
     """
 
     ours: dict[str, Run]
@@ -98,10 +98,10 @@ def measure(contest: Contest, job: Job) -> dict[str, Any]:
 
 
 def deviation(ours: Tensor, theirs: Tensor) -> float:
-    """Return the greatest deviation of a value, relative to the peer's."""
+    """Return the largest deviation of a value, relative to the peer's value."""
     a, b = (values.detach().cpu().double().flatten() for values in (ours, theirs))
     if a.shape != b.shape:
-        raise ValueError(f"{list(a.shape)} values of ours, {list(b.shape)} of the peer's")
+        raise ValueError(f"our values are {list(a.shape)}, the peer's are {list(b.shape)}")
     return float(((a - b).abs() / b.abs()).max())
 
 
@@ -142,7 +142,7 @@ def lpips(job: Job) -> Contest:
 
 
 def dists(job: Job) -> Contest:
-    """DISTS of the pixels as they are."""
+    """DISTS at full size."""
     device = job["device"]
     x, y = _images(job)
     network = peers.bare("vgg", device)
@@ -161,7 +161,7 @@ def dists(job: Job) -> Contest:
 
 
 def dists_resized(job: Job) -> Contest:
-    """DISTS of images that are first made smaller, as piq does."""
+    """DISTS of images that are shrunk first, as piq does."""
     device = job["device"]
     x, y = _images(job)
     ways = {way: DISTS(trunk=peers.bare("vgg"), resize=True) for way in _ways(job)}
@@ -205,7 +205,7 @@ def psnr(job: Job) -> Contest:
 
 
 def layers(job: Job) -> Contest:
-    """Every layer of VGG16, streamed and by hooks that keep all."""
+    """Every layer of VGG-16, streamed, and with hooks that keep all layers."""
     x, y = _images(job)
     network = peers.bare("vgg")
     ours, hooks = every_layer(network), by_hooks(network)
@@ -234,7 +234,7 @@ def _wait(device: str) -> Callable[[], None]:
 
 
 def _ways(job: Job) -> list[str]:
-    """Return the ways that the case has rows of."""
+    """Return the ways for which the case has rows."""
     return list(dict.fromkeys(job["ways"]))
 
 
@@ -261,9 +261,9 @@ def _of_windows(job: Job, ours: Callable[[], Metric], theirs: str, x: Tensor, y:
 
 
 def _faster_route(authors: peers.Compare, x: Tensor, y: Tensor) -> tuple[Run, str]:
-    """Return the faster way to call a peer that takes a reference for each image.
+    """Return the faster way to call a peer that takes one reference per image.
 
-    One by one or eight at a time: tried on the first eight.
+    The ways are one by one and eight at a time, tried on the first eight images.
     """
 
     def one_by_one(images: Tensor) -> Tensor:

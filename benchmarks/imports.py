@@ -1,4 +1,4 @@
-"""How long importing takes, in fresh interpreters that take turns."""
+"""The time that importing takes, in fresh interpreters that take turns."""
 
 import statistics
 import subprocess
@@ -14,9 +14,9 @@ STATEMENTS = ("import iqa_metrics", "from iqa_metrics import create_metric")
 
 
 def measure(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return medians in milliseconds, and in each round the ratios over torch's."""
+    """Return medians in milliseconds, and the ratios to torch's time in each round."""
     statements = (*STATEMENTS, BASE)
-    for statement in statements:  # so that files are in the page cache, and bytecode on disk
+    for statement in statements:  # so that files are in the page cache and bytecode is on disk
         _seconds(statement)
     rounds = 2 if job["quick"] else job["options"]["rounds"]
     times: dict[str, list[float]] = {statement: [] for statement in statements}

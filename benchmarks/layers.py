@@ -1,4 +1,4 @@
-"""Every layer of VGG16 read out: streamed by us, or kept all by plain hooks."""
+"""Every layer of VGG-16 read out: streamed by us, or all of them kept by plain hooks."""
 
 import copy
 
@@ -24,9 +24,9 @@ def every_layer(network: nn.Module) -> Compare:
 
 
 def by_hooks(network: nn.Module) -> Compare:
-    """The plain way: a forward hook on each layer keeps its response, and distances come after.
+    """The plain way: forward hooks keep all feature maps, and distances are computed afterwards.
 
-    Activations must not write into what a hook keeps, so they are made to work on a copy.
+    Activations must not overwrite what a hook keeps, so they are made to work on a copy.
     """
     network = copy.deepcopy(network)
     scaling = backbone(RECORD).scaling
@@ -36,16 +36,16 @@ def by_hooks(network: nn.Module) -> Compare:
             module.inplace = False
         module.register_forward_hook(lambda _, __, output, name=name: kept.update({name: output}))
 
-    def responses(images: Tensor) -> dict[str, Tensor]:
+    def feature_maps(images: Tensor) -> dict[str, Tensor]:
         network(scaling.apply(images))
         found = dict(kept)
         kept.clear()
         return found
 
     def compare(x: Tensor, y: Tensor) -> Tensor:
-        of_x, of_y = responses(x), responses(y)
+        of_x, of_y = feature_maps(x), feature_maps(y)
         distances = [
-            # Not torch's norm, which loses three digits of float32 over so many elements.
+            # Not torch's norm, which loses three digits of float32 over this many elements.
             (of_x[name] - of_y[name]).square_().flatten(1).sum(dim=1).sqrt()
             for name in of_x
         ]
@@ -55,7 +55,7 @@ def by_hooks(network: nn.Module) -> Compare:
 
 
 def sum_of_layers(size: tuple[int, int], count: int) -> int:
-    """Return the bytes of all layers' responses to so many pairs, by their shapes alone."""
+    """Return the bytes of all layers' feature maps of some pairs, computed from their shapes."""
     width, height = size
     elements = sum(
         layer.channels * (height // layer.stride) * (width // layer.stride)

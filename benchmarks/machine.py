@@ -1,4 +1,4 @@
-"""Facts about the machine that a result belongs to."""
+"""Facts about the machine of a result."""
 
 import datetime
 import importlib.metadata
@@ -16,11 +16,11 @@ PACKAGES = (
 )
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 LOW_PRECISION = ("avx512_bf16", "amx_bf16")
-"""Of these a CPU needs one to multiply in bfloat16."""
+"""A CPU needs one of these features to multiply in bfloat16."""
 
 
 def facts(threads: int) -> dict[str, Any]:
-    """Return what may change a figure."""
+    """Return the facts that may change a figure."""
     model, flags = _processor()
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -37,7 +37,7 @@ def facts(threads: int) -> dict[str, Any]:
 
 
 def has_low_precision(found: dict[str, Any]) -> bool:
-    """Say whether the CPU multiplies in bfloat16."""
+    """Return whether the CPU multiplies in bfloat16."""
     return any(name in found["features"] for name in LOW_PRECISION)
 
 

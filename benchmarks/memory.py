@@ -1,9 +1,9 @@
 """Peak memory of a pass, in a process that does nothing else.
 
-Counted is resident memory (the kernel's VmHWM) above what is resident (VmRSS) once weights and
-images are loaded and a tiny pair has been through: responses, temporaries and workspaces of the
-pass, and what the allocator keeps of them. Not counted: code, weights, the images themselves. The
-kernel's peak is put back before the pass, by writing 5 to /proc/self/clear_refs.
+What counts is peak resident memory (the kernel's VmHWM) above what is resident (VmRSS) once weights
+and images are loaded and a tiny pair has been scored: feature maps, temporaries and workspaces of
+the pass, and what the allocator keeps of them. Code, weights and the images themselves do not
+count. The kernel's peak is reset before the pass by writing 5 to /proc/self/clear_refs.
 """
 
 import gc
@@ -59,12 +59,12 @@ def above(run: Callable[[], Tensor], tiny: Callable[[], Tensor]) -> dict[str, An
 
 
 def resident() -> int:
-    """Return how many bytes of this process are resident now."""
+    """Return the current resident memory of this process in bytes."""
     return _resident("VmRSS")
 
 
 def peak() -> int:
-    """Return how many bytes of this process were resident at the most."""
+    """Return the peak resident memory of this process in bytes."""
     return _resident("VmHWM")
 
 

@@ -1,6 +1,6 @@
-"""What bfloat16 changes in the agreement with people's opinion, in real networks.
+"""How bfloat16 changes the agreement with human ratings, with pretrained networks.
 
-Networks and image pairs are those of ../shared, beside the repository, where it is there.
+Networks and image pairs come from ../shared, beside the repository, if it exists.
 """
 
 import csv
@@ -24,7 +24,7 @@ LIVE, WEIGHTS = SHARED / "data" / "live", SHARED / "weights"
 
 
 def measure(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return SROCC in float32 and bfloat16, and the greatest change of a value, by metric."""
+    """Return SROCC in float32 and bfloat16 and the largest change of a value, for each metric."""
     missing = [os.path.relpath(p, REPOSITORY) for p in (LIVE, WEIGHTS) if not p.is_dir()]
     if missing:
         return {"absent": {"opinions": f"{', '.join(missing)} is not beside this checkout"}}
@@ -53,7 +53,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _edges(calibrated: bool) -> Metric:
-    """LPIPS in a VGG-16 that was fine-tuned to find edges: the real one that can be had."""
+    """LPIPS with a VGG-16 that was fine-tuned to find edges, the only trained one available."""
     network = bare("vgg")
     state = load_file(WEIGHTS / "vgg16-hed-edges.safetensors")
     network.load_state_dict(
@@ -62,7 +62,7 @@ def _edges(calibrated: bool) -> Metric:
     return LPIPS("vgg", trunk=network, calibrated=calibrated)
 
 
-# How each is made, and by how much images are shrunk first: VGG-16 would take minutes otherwise.
+# The metrics, and the factor by which images are shrunk first; VGG-16 would take minutes otherwise.
 _METRICS = {
     "default": (lambda: create_metric("default"), 1),
     "mobilenet_v2:block7:euclidean": (lambda: create_metric("mobilenet_v2:block7:euclidean"), 1),

@@ -1,8 +1,7 @@
-"""Other implementations, as their users make them, over the seeded networks of tests/seeded.py.
+"""Other implementations, made as their users do, with the seeded networks of tests/seeded.py.
 
-Each package fetches a pretrained network when its metric is made. Where it looks for one it is
-given the seeded one instead, and the calibration that the authors published; nothing else is
-touched.
+Each package downloads a pretrained network when its metric is made. It gets the seeded network
+instead, and the calibration that the authors published; nothing else is changed.
 """
 
 import contextlib
@@ -20,11 +19,11 @@ from iqa_metrics.metrics.dists import CALIBRATION
 from iqa_metrics.metrics.lpips import BACKBONES, CALIBRATIONS
 
 Compare = Callable[[Tensor, Tensor], Tensor]
-"""Takes references and distorted images in [0, 1], ``[N, 3, H, W]``, and gives ``[N]``."""
+"""A function from references and distorted images in [0, 1], ``[N, 3, H, W]``, to ``[N]``."""
 
 
 def made(make: Callable[..., Compare], *arguments: Any) -> Compare | str:
-    """Return a peer, or the reason why it can't be had: packages break in any way they like."""
+    """Return a peer or, since packages break in many ways, the reason why it is not available."""
     try:
         with _quiet():
             return make(*arguments)
@@ -63,11 +62,11 @@ def pyiqa_lpips(net: str, device: str = "cpu") -> Compare:
 
 
 def piq_lpips(net: str, device: str = "cpu") -> Compare:
-    """Piq's class, which knows VGG-16 only."""
+    """Piq's class, which only supports VGG-16."""
     from piq import LPIPS
 
     if net != "vgg":
-        raise NotImplementedError("piq has LPIPS in VGG-16 only")
+        raise NotImplementedError("piq has LPIPS only with VGG-16")
     path = CALIBRATIONS["vgg"].verified()
     state = torch.load(path, map_location="cpu", weights_only=True)
     with _piq_weights(list(state.values())):
@@ -98,7 +97,7 @@ def pyiqa_dists(device: str = "cpu") -> Compare:
 
 
 def piq_dists(device: str = "cpu") -> Compare:
-    """Piq's class, which brings the shorter side to 256 pixels."""
+    """Piq's class, which shrinks the shorter side to 256 pixels."""
     from piq import DISTS
 
     with _piq_weights(_dists_weights()):
@@ -115,7 +114,7 @@ def msssim_package(name: str, device: str = "cpu") -> Compare:
 
 
 def skimage_ssim(x: Tensor, y: Tensor) -> Callable[[], Tensor]:
-    """Scikit-image's function with the paper's window, on arrays as its users have them."""
+    """Scikit-image's function with the paper's window, on arrays."""
     from skimage.metrics import structural_similarity
 
     arrays = [images.permute(0, 2, 3, 1).contiguous().numpy() for images in (x, y)]
@@ -133,7 +132,7 @@ def skimage_ssim(x: Tensor, y: Tensor) -> Callable[[], Tensor]:
 
 
 def torchmetrics_psnr(how: str, count: int, device: str = "cpu") -> Compare:
-    """Torchmetrics' function or class, of one image or of each in a batch."""
+    """Torchmetrics' function or class, for one image or for each image of a batch."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
     from torchmetrics.image import PeakSignalNoiseRatio
 
@@ -183,6 +182,6 @@ def _piq_weights(weights: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Let packages print what they load where no table is."""
+    """Hide what packages print while they load, so that it does not end up in the table."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

@@ -1,4 +1,4 @@
-"""Cases run in fresh processes, several times each."""
+"""Run cases in fresh processes, several times each."""
 
 import json
 import os
@@ -19,18 +19,18 @@ LIMIT = 1200
 
 @dataclass(frozen=True)
 class Options:
-    """What a run was asked for.
+    """The options of a run.
 
     Attributes
     ----------
     quick
-        Small images, one process, one round: to see that everything works.
+        Small images, one process, one round: to check that everything works.
     repeats
-        Most processes a case.
+        Most processes per case.
     rounds
-        Most timed rounds in a process.
+        Most timed rounds per process.
     threads, device
-        What computes.
+        Number of threads, and the device.
     """
 
     quick: bool = False
@@ -43,8 +43,8 @@ class Options:
 def run_case(case: Case, options: Options, cache: Path) -> list[dict[str, Any]]:
     """Run a case in its processes and return their results.
 
-    Each has ``side`` and, where the process failed, ``error`` with the end of what it said.
-    ``cache`` is where compiled code is kept: the first process compiles, later ones find it there.
+    Each result has ``side`` and, if the process failed, ``error`` with the end of its output.
+    ``cache`` is the folder of compiled code: the first process compiles, later ones reuse it.
     """
     repeats = min(options.repeats, case.processes)
     results = []
@@ -61,7 +61,7 @@ def run_case(case: Case, options: Options, cache: Path) -> list[dict[str, Any]]:
 
 
 def ways(case: Case, options: Options) -> list[str]:
-    """Return the ways of ours to measure: a smoke run compiles for one net and batch 1 only."""
+    """Return our ways to measure; a smoke run compiles only for one network and batch 1."""
     names = list(dict.fromkeys(row.ours for row in case.rows))
     compiles = not options.quick or (
         case.options.get("count") == 1 and case.options.get("net", "alex") == "alex"

@@ -1,4 +1,4 @@
-"""The table as Markdown, and the whole as JSON."""
+"""The table as Markdown, and all results as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,7 +10,7 @@ COLUMNS = ("case", "ours", "peer", "ratio", "at most", "met?", "over floor", "de
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """Return all rows as one Markdown table whose columns line up."""
+    """Return all rows as one Markdown table with aligned columns."""
     lines = [COLUMNS, *(cells(finding) for finding in findings)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     rule = tuple("-" * width for width in widths)
@@ -46,19 +46,19 @@ def cells(finding: Finding) -> tuple[str, ...]:
 
 
 def number(value: float) -> str:
-    """Return a ratio with as many places as tell something."""
+    """Return a ratio with a sensible number of digits."""
     if value >= 10:
         return f"{value:,.0f}"
     return f"{value:.2f}" if value >= 0.095 else f"{value:.4f}"
 
 
 def tally(findings: Sequence[Finding]) -> str:
-    """Return how many bounds are kept."""
+    """Return how many bounds are met."""
     bounds = [f.met for f in findings if f.met is not None]
     values = [f.values_met for f in findings if f.values_met is not None]
     return (
         f"{sum(bounds)} of {len(bounds)} bounds met; "
-        f"{sum(values)} of {len(values)} rows within the deviation allowed"
+        f"{sum(values)} of {len(values)} rows within the allowed deviation"
     )
 
 

@@ -1,4 +1,4 @@
-"""Rows of the table, out of what the processes measured."""
+"""Rows of the table, made from what the processes measured."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -12,26 +12,26 @@ Results = Sequence[Mapping[str, Any]]
 
 @dataclass
 class Finding:
-    """A row: a figure of ours, the peer's, and whether it is what it must be.
+    """A row: our figure, the peer's, and whether the bounds are met.
 
     Attributes
     ----------
     case
-        Its label.
+        The row's label.
     ours, peer
         The two figures as text.
     ratio
-        What is compared with the bounds; None where there was nothing to compare with.
+        The ratio that is compared with the bounds; None if there was nothing to compare with.
     spread
-        Least and greatest ratio among processes, or None.
+        Smallest and largest ratio among the processes, or None.
     at_most, at_least, deviation_at_most, stretch
         The bounds, or None.
     over_floor
-        Our time over the bare network's, or None.
+        Our time divided by that of the bare network, or None.
     deviation
-        Greatest relative deviation of a value from the peer's, or None.
+        Largest relative deviation of a value from the peer's, or None.
     notes
-        What else there is to say.
+        Other notes.
     """
 
     case: str
@@ -49,7 +49,7 @@ class Finding:
 
     @property
     def met(self) -> bool | None:
-        """Whether the ratio keeps its bound; None where there is none, or nothing was measured."""
+        """Whether the ratio meets its bound; None if there is none, or nothing was measured."""
         if self.ratio is None or (self.at_most is None and self.at_least is None):
             return None
         above = self.at_least is None or self.ratio >= self.at_least
@@ -57,14 +57,14 @@ class Finding:
 
     @property
     def values_met(self) -> bool | None:
-        """Whether the values lie as near to the peer's as they must."""
+        """Whether the values are as close to the peer's as required."""
         if self.deviation is None or self.deviation_at_most is None:
             return None
         return self.deviation <= self.deviation_at_most
 
 
 def findings(case: Case, results: Results) -> list[Finding]:
-    """Return a case's rows, failures included."""
+    """Return a case's rows, including failures."""
     failed = [r for r in results if "error" in r]
     if failed:
         notes = [f"{r['side']}: {r['error']}" for r in failed]
@@ -73,7 +73,7 @@ def findings(case: Case, results: Results) -> list[Finding]:
 
 
 def contest_rows(case: Case, results: Results) -> list[Finding]:
-    """Return the rows of contenders that took turns, then those of peers for information."""
+    """Return the rows of the contenders, then those of peers for information."""
     found = [
         _contest_row(case, row, results) for row in case.rows if row.ours in results[0]["ours"]
     ]
@@ -90,7 +90,9 @@ def contest_rows(case: Case, results: Results) -> list[Finding]:
             )
         )
     absent = {name: why for result in results for name, why in result["absent"].items()}
-    found += [Finding(f"{case.name}: {n}", notes=[f"not here: {why}"]) for n, why in absent.items()]
+    found += [
+        Finding(f"{case.name}: {n}", notes=[f"not available: {why}"]) for n, why in absent.items()
+    ]
     return found
 
 
@@ -106,7 +108,7 @@ def _contest_row(case: Case, row: Row, results: Results) -> Finding:
     fastest = _fastest(results, names)
     ours = _median(results, "ours", row.ours)
     if fastest is None:
-        finding.ours, finding.peer = f"{ours:,.2f} ms", "no peer here"
+        finding.ours, finding.peer = f"{ours:,.2f} ms", "no peer available"
     else:
         ratios = _ratios(results, ("ours", row.ours), ("peers", fastest))
         _compared(finding, ours, _median(results, "peers", fastest), fastest, ratios)
@@ -122,7 +124,9 @@ def _contest_row(case: Case, row: Row, results: Results) -> Finding:
     exact = results[0].get("from_float64") or {}
     if row.ours in exact and fastest in exact:
         ours_off, theirs_off = exact[row.ours], exact[fastest]
-        finding.notes.append(f"from float64: ours {ours_off:.1e}, {fastest} {theirs_off:.1e}")
+        finding.notes.append(
+            f"distance from float64: ours {ours_off:.1e}, {fastest} {theirs_off:.1e}"
+        )
     finding.notes += dict.fromkeys(note for r in results for note in r["notes"])
     if case.processes == 1:
         finding.notes.append("one process")
@@ -156,7 +160,7 @@ def _fastest(results: Results, names: Sequence[str]) -> str | None:
 
 
 def memory_rows(case: Case, results: Results) -> list[Finding]:
-    """Return one row: memory of ours, over the peer's or as it is."""
+    """Return one row: our memory, divided by the peer's if there is one."""
     (row,) = case.rows
     mib = {
         side: statistics.median(r["above_mib"] for r in results if r["side"] == side)
@@ -175,15 +179,17 @@ def memory_rows(case: Case, results: Results) -> list[Finding]:
         finding.notes.append(f"sum of all layers: {total:,.0f} MiB")
     finding.notes += [f"{s}: {mib[s]:,.0f} MiB" for s in mib if s.startswith("ours,")]
     for result in results:
-        finding.notes += [f"{n} not here: {why}" for n, why in result.get("absent", {}).items()]
+        finding.notes += [
+            f"{n} not available: {why}" for n, why in result.get("absent", {}).items()
+        ]
         if result.get("peak_was_reset") is False:
-            finding.notes.append("peak may be an earlier one")
+            finding.notes.append("the peak may be an earlier one")
     finding.notes = list(dict.fromkeys(finding.notes))
     return [finding]
 
 
 def table_rows(case: Case, results: Results) -> list[Finding]:
-    """Return busy share and growth of memory."""
+    """Return the busy share and the growth of memory."""
     busy, growth = case.rows
     share = statistics.median(r["busy"] for r in results)
     grown = statistics.median(r["growth"] for r in results)
@@ -195,22 +201,22 @@ def table_rows(case: Case, results: Results) -> list[Finding]:
             ratio=share,
             at_least=busy.at_least,
             notes=[
-                f"{first['pairs_a_second']:.1f} pairs a second, {first['seconds']:.0f} s",
-                f"{first['seconds_before']:.1f} s to the first pass",
+                f"{first['pairs_a_second']:.1f} pairs/s, {first['seconds']:.0f} s",
+                f"{first['seconds_before']:.1f} s until the first pass",
             ],
         ),
         Finding(
             f"{case.name}: {growth.ours}",
-            f"peak {first['peak_mib']:,.0f} MiB in all",
+            f"total peak {first['peak_mib']:,.0f} MiB",
             ratio=grown,
             at_most=growth.at_most,
-            notes=["last quarter over the second"],
+            notes=["last quarter divided by the second"],
         ),
     ]
 
 
 def import_rows(case: Case, results: Results) -> list[Finding]:
-    """Return a row a statement, over importing torch and torchvision."""
+    """Return one row per statement, compared with importing torch and torchvision."""
     (first, *_) = results
     *_, base = first["ms"]
     found = []
@@ -223,13 +229,13 @@ def import_rows(case: Case, results: Results) -> list[Finding]:
             base,
             ratios,
         )
-        finding.notes.append("spread is of rounds")
+        finding.notes.append("the spread is over rounds")
         found.append(finding)
     return found
 
 
 def opinion_rows(case: Case, results: Results) -> list[Finding]:
-    """Return a row a metric: how much SROCC changes."""
+    """Return one row per metric: how much SROCC changes."""
     (row,) = case.rows
     (first, *_) = results
     if "absent" in first:
@@ -254,7 +260,7 @@ def opinion_rows(case: Case, results: Results) -> list[Finding]:
 
 
 def study_rows(case: Case, results: Results) -> list[Finding]:
-    """Return time and memory of a study's statistics, and parts of them beside scipy."""
+    """Return time and memory of a study's statistics, and parts of them compared with scipy."""
     whole, memory, *parts = case.rows
     (first, *_) = results
     seconds, mib = first["seconds"], first["peak_mib"]
@@ -264,7 +270,7 @@ def study_rows(case: Case, results: Results) -> list[Finding]:
     ]
     found[1].at_most = memory.at_most
     if first["networks"] != case.options["networks"]:
-        found[0].notes.append(f"{first['networks']} networks alone")
+        found[0].notes.append(f"only {first['networks']} networks")
     for row, key in zip(parts, ("intervals", "weights"), strict=True):
         ours, scipy = first[key]["ours"], first[key]["scipy"]
         found.append(Finding(row.ours, f"{1000 * ours:,.1f} ms", f"{1000 * scipy:,.1f} ms (scipy)"))

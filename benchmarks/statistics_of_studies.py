@@ -1,7 +1,7 @@
-"""A study's statistics: the whole of them on a table of a study's size, and parts beside scipy.
+"""A study's statistics: all of them on a table of a study's size, and parts compared with scipy.
 
-Intervals are compared with the same bootstrap written plainly: draw references, lay their pairs
-end to end, call ``scipy.stats.spearmanr``. Weights of channels are compared with
+Intervals are compared with a plain version of the same bootstrap: draw references, concatenate
+their pairs, call ``scipy.stats.spearmanr``. Channel weights are compared with
 ``scipy.optimize.nnls`` on the same problem.
 """
 
@@ -25,7 +25,7 @@ LAYERS = 20
 
 
 def measure(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return times, in seconds, and the peak of resident memory."""
+    """Return times in seconds, and the peak resident memory."""
     quick = job["quick"]
     networks = 2 if quick else job["options"]["networks"]
     with tempfile.TemporaryDirectory() as folder:
@@ -44,7 +44,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_table(folder: Path, networks: int) -> None:
-    """Write distances as of TID2013: 3000 pairs, networks of 20 layers, and two metrics."""
+    """Write distances like those on TID2013: 3000 pairs, networks of 20 layers, two metrics."""
     random = np.random.default_rng(0)
     each = KINDS * LEVELS
     n = REFERENCES * each
@@ -58,11 +58,11 @@ def write_table(folder: Path, networks: int) -> None:
         opinion,
         level.astype(np.float64),
     )
-    errors = [""] * n
     with written_distances(folder / "distances.parquet") as table:
         for name in ("ssim", "psnr"):
             values = opinion + random.normal(0, 2, n)
-            table.add(pairs, [Series(name, "", "", np.nan)], values[None], errors)
+            series = [Series(name, "", "", np.nan)]
+            table.add(pairs, series, values[None], np.full((1, n), ""))
         for number in range(networks):
             noise = random.normal(0, 1 + number / 30, (LAYERS, n))
             values = np.exp(-(opinion + noise) / 3)
@@ -70,11 +70,11 @@ def write_table(folder: Path, networks: int) -> None:
                 Series(f"network{number}", f"l{i}", "euclidean", (i + 1) / LAYERS)
                 for i in range(LAYERS)
             ]
-            table.add(pairs, series, values, errors)
+            table.add(pairs, series, values, np.full(values.shape, ""))
 
 
 def intervals(draws: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Return the intervals of eight series by us, and the same by loops around scipy."""
+    """Return functions for the intervals of eight series: ours, and loops around scipy."""
     from scipy.stats import spearmanr
 
     random = np.random.default_rng(1)
@@ -98,7 +98,7 @@ def intervals(draws: int) -> tuple[Callable[[], object], Callable[[], object]]:
 
 
 def weights(channels: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Return weights of channels by us, and the same least squares by scipy's nnls."""
+    """Return functions for channel weights: ours, and the same least squares by scipy's nnls."""
     from scipy.optimize import nnls
 
     random = np.random.default_rng(2)
@@ -121,7 +121,7 @@ def weights(channels: int) -> tuple[Callable[[], object], Callable[[], object]]:
 def in_turns(
     ours: Callable[[], object], plainly: Callable[[], object], rounds: int
 ) -> dict[str, float]:
-    """Return the median seconds of both, which take turns after a first call each."""
+    """Return the median times of both in seconds; they take turns after a first call each."""
     times: dict[str, list[float]] = {"ours": [], "scipy": []}
     for timed in range(rounds + 1):
         for name, run in (("ours", ours), ("scipy", plainly)):

@@ -1,6 +1,6 @@
-"""A table of pairs through ``iqa score --pairs``: how busy the network is, how flat memory.
+"""A table of pairs scored by ``iqa score --pairs``: how busy the network is, and memory growth.
 
-The command runs in this process as it runs in a shell, with a clock around each pass that it makes.
+The command runs in this process as it does in a shell, with a clock around each of its passes.
 """
 
 import csv
@@ -22,7 +22,7 @@ QUICK_PAIRS = 80
 
 
 def measure(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Score a table of the case's length and return how the time went."""
+    """Score a table of the case's length and return how the time was spent."""
     count = QUICK_PAIRS if job["quick"] else job["options"]["pairs"]
     with tempfile.TemporaryDirectory() as folder:
         table = write_table(Path(folder), count)
@@ -30,7 +30,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_table(folder: Path, count: int) -> Path:
-    """Write images and their table: 40 distorted ones a reference, as TID2013 has 120."""
+    """Write images and their table, with 40 distorted images per reference (TID2013 has 120)."""
     with (folder / "pairs.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["reference", "distorted"])
@@ -49,7 +49,7 @@ def write_table(folder: Path, count: int) -> Path:
 
 
 def scored(table: Path, out: Path, count: int) -> dict[str, Any]:
-    """Run the command and return busy share, speed and memory."""
+    """Run the command and return the busy share, the speed and memory."""
     passes: list[tuple[float, float, int]] = []
     depth = 0
 
@@ -89,10 +89,10 @@ def scored(table: Path, out: Path, count: int) -> dict[str, Any]:
 def found(
     passes: list[tuple[float, float, int]], begin: float, end: float, count: int
 ) -> dict[str, Any]:
-    """Return what passes (start, end, resident bytes) say.
+    """Return the figures of passes (start, end, resident bytes).
 
-    "After start" is from the first pass on. The growth is the greatest resident memory in the last
-    quarter of the passes over that in the second.
+    Times count from the first pass on. The growth is the largest resident memory in the last
+    quarter of the passes divided by that in the second quarter.
     """
     start = passes[0][0]
     busy = sum(last - first for first, last, _ in passes)

@@ -1,4 +1,4 @@
-"""What must be reached: at most so much of the peer's time or memory, on two cores of a CPU."""
+"""The targets: the largest share of the peer's time or memory, on two CPU cores."""
 
 from types import MappingProxyType
 from typing import Final
@@ -10,7 +10,7 @@ LPIPS: Final = MappingProxyType(
         "bfloat16 compiled": {"alex": 0.42, "squeeze": 0.25, "vgg": 0.38},
     }
 )
-"""Time over the authors' package: how it computes, to nets, to the most."""
+"""Time divided by that of the authors' package: the bounds, by way and network."""
 LPIPS_SHARED: Final = MappingProxyType(
     {
         "float32": {"alex": 0.40, "squeeze": 0.25, "vgg": 0.40},
@@ -19,7 +19,7 @@ LPIPS_SHARED: Final = MappingProxyType(
 )
 """The same for 1 reference and 24 distorted images, by precision, compiled or not."""
 STRETCH: Final = MappingProxyType({("vgg", "float32 compiled"): 0.45})
-"""What would be better still."""
+"""More ambitious targets."""
 
 FLOAT32_DEVIATION = 1e-6
 BFLOAT16_DEVIATION = 3e-3
@@ -34,8 +34,8 @@ EVERY_LAYER_MIB = 400.0
 EVERY_LAYER_TIME = 1.0
 NETWORK_BUSY = 0.90
 MEMORY_GROWTH = 1.05
-"""Peak memory in the last quarter of a table over that in its second: our reading of "flat"."""
+"""Peak memory in the last quarter of a table divided by that in the second: nearly constant."""
 IMPORT = 1.15
 STUDY_SECONDS = 300.0
 STUDY_MIB = 4096.0
-"""Of the statistics of 46 networks of 20 layers on 3000 pairs, with 1000 draws."""
+"""For the statistics of 46 networks of 20 layers on 3000 pairs, with 1000 bootstrap replicates."""

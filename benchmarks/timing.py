@@ -1,4 +1,4 @@
-"""Times of contenders that take turns."""
+"""Timing of contenders that take turns."""
 
 import statistics
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 LONG = 5.0
-"""Seconds from which a first call counts: what warming up saves is lost in it."""
+"""First calls that take at least this many seconds count, since warming up saves little there."""
 
 Run = Callable[[], Any]
 
@@ -19,25 +19,26 @@ def interleaved(
     compiled: Collection[str] = (),
     wait: Run = lambda: None,
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """Run contenders in turns, after a first call of each that is not counted.
+    """Run contenders in turns, after a first call of each that does not count.
 
     Parameters
     ----------
     contenders
-        Names to what is timed.
+        The functions that are timed, by name.
     seconds
-        Once the counted calls took that long, it ends; each contender is counted at least once.
+        The total time of counted calls after which to stop; each contender is counted at least
+        once.
     rounds
         Most turns.
     compiled
-        Names of those whose first call never counts, however long it takes.
+        Names of contenders whose first call never counts, however long it takes.
     wait
-        Waits for the device.
+        A function that waits for the device.
 
     Returns
     -------
     tuple
-        What each returned at first, and the seconds of its counted calls.
+        The first result of each contender, and the seconds of its counted calls.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     values = {}
@@ -56,7 +57,7 @@ def interleaved(
 
 
 def timed(run: Run, wait: Run = lambda: None) -> tuple[Any, float]:
-    """Return what it returns, and how many seconds that took."""
+    """Return a function's result, and how many seconds it took."""
     wait()
     start = time.perf_counter()
     value = run()
@@ -65,6 +66,6 @@ def timed(run: Run, wait: Run = lambda: None) -> tuple[Any, float]:
 
 
 def summary(times: list[float], factor: float = 1.0) -> dict[str, Any]:
-    """Return the median in milliseconds and all single times."""
+    """Return the median and all single times, in milliseconds."""
     scaled = [1e3 * factor * t for t in times]
     return {"ms": statistics.median(scaled), "all_ms": [round(t, 4) for t in scaled]}

@@ -1,9 +1,9 @@
-"""Draw the pictures of the pages into docs/pictures.
+"""Draw the documentation's pictures into docs/pictures.
 
     nox -s pictures
 
 The photograph is NASA's portrait of Eileen Collins, in the public domain, as scikit-image ships it.
-PerceptNet's picture is drawn where its weights are found, and else left as it is.
+PerceptNet's picture is drawn only if its weights are on this machine.
 """
 
 import io
@@ -33,7 +33,7 @@ MAPS = {
 
 
 def photographs() -> tuple[np.ndarray, np.ndarray]:
-    """A portrait, and what JPEG (left), blur (middle) and noise (right) make of its thirds."""
+    """Return a portrait and a copy with JPEG (left third), blur (middle) and noise (right)."""
     reference = data.astronaut()[:384, 32:416]
     file = io.BytesIO()
     Image.fromarray(reference).save(file, "JPEG", quality=6)
@@ -45,7 +45,7 @@ def photographs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_map(metric: Metric, title: str, path: Path) -> None:
-    """Draw reference, distorted image, and the metric's map over the grey image."""
+    """Draw the reference, the distorted image, and the metric's map over the grey image."""
     reference, distorted = photographs()
     with torch.no_grad():
         found = metric(read_image(reference), read_image(distorted), map=True)[0, 0].numpy()
@@ -64,7 +64,7 @@ def draw_map(metric: Metric, title: str, path: Path) -> None:
 
 
 def draw_texture(path: Path) -> None:
-    """Draw a texture, another patch of it and a blurred one, each with its distances."""
+    """Draw a texture, another patch of it and a blurred copy, each with its distances."""
     stream = np.random.RandomState(1)
 
     def patch() -> np.ndarray:

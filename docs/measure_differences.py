@@ -1,9 +1,9 @@
-"""Measure how far implementations of a metric, and its precisions, lie apart: differences.md.
+"""Measure how far implementations and precisions of a metric differ, for docs/differences.md.
 
     nox -s differences
 
-Networks have the seeded weights of tests/seeded.py, in every implementation, so that anyone gets
-these figures. Where an implementation is compared in float64, what is left is the formula.
+All implementations use the seeded weights of tests/seeded.py, so that anyone gets the same figures.
+Comparing in float64 leaves only differences between the formulas.
 """
 
 import copy
@@ -45,7 +45,7 @@ PHOTOGRAPHS = {
 
 
 def distortions(photograph):
-    """What JPEG, blur and noise make of a photograph, as [1, 3, H, W] pairs."""
+    """Yield pairs [1, 3, H, W] of a photograph and its JPEG, blurred and noisy copy."""
     reference = read_image(photograph)
     file = io.BytesIO()
     Image.fromarray(photograph).save(file, "JPEG", quality=15)
@@ -59,7 +59,7 @@ PAIRS = [pair for photograph in PHOTOGRAPHS.values() for pair in distortions(pho
 
 
 def row(topic, what, ours, theirs):
-    """Print the least, median and greatest difference over all pairs, relative to ours."""
+    """Print the smallest, median and largest difference over all pairs, relative to our value."""
     with torch.no_grad():
         values = [(float(ours(*pair)), float(theirs(*pair))) for pair in PAIRS]
     sizes = sorted(abs(b / a - 1) for a, b in values)
@@ -68,17 +68,17 @@ def row(topic, what, ours, theirs):
 
 
 def wide(function):
-    """The function of the images in float64."""
+    """Return a function that converts the images to float64 first."""
     return lambda x, y: function(x.double(), y.double())
 
 
 def arrays(x, y):
-    """The images as [H, W, 3] in float64."""
+    """Return the images as arrays [H, W, 3] in float64."""
     return [i[0].permute(1, 2, 0).double().numpy() for i in (x, y)]
 
 
 def lpips_rows():
-    """The authors' package and torchmetrics, over the same AlexNet."""
+    """Compare with the authors' package and torchmetrics, on the same AlexNet."""
     network = trunk("alexnet")
     features = SimpleNamespace(features=copy.deepcopy(network))
     lpips.pretrained_networks.tv = SimpleNamespace(alexnet=lambda pretrained: features)
@@ -98,14 +98,14 @@ def lpips_rows():
     row("LPIPS", "`lpips` fed [0, 1] without `normalize=True`", ours, authors)
     row(
         "LPIPS",
-        "`lpips` fed images that ImageNet's mean and deviation normalised",
+        "`lpips` fed images normalised with ImageNet's mean and deviation",
         ours,
         lambda x, y: authors(*(backbone("alexnet").scaling.apply(i) for i in (x, y))),
     )
 
 
 def dists_rows():
-    """The authors' package over the same VGG-16, and the size of the images."""
+    """Compare with the authors' package on the same VGG-16, and with resized images."""
     network = trunk("vgg16")
     features = SimpleNamespace(features=copy.deepcopy(network))
     DISTS_pt.models = SimpleNamespace(vgg16=lambda pretrained: features)
@@ -116,17 +116,17 @@ def dists_rows():
     exact = DISTS(trunk=network).double()
     row("DISTS", "`DISTS-pytorch`, float32", wide(exact), authors)
     row("DISTS", "ours, float32", wide(exact), ours)
-    row("DISTS", "images first brought to 256 pixels (`dists_resized`)", ours, resized)
+    row("DISTS", "images first reduced to 256 pixels (`dists_resized`)", ours, resized)
 
     def by_pillow(x, y):
         images = [Image.fromarray((255 * a).round().astype(np.uint8)) for a in arrays(x, y)]
         return authors(*(DISTS_pt.prepare_image(i, resize=True) for i in images))
 
-    row("DISTS", "`dists_resized`, by Pillow with rounding to 8 bits", resized, by_pillow)
+    row("DISTS", "`dists_resized`, resized by Pillow with rounding to 8 bits", resized, by_pillow)
 
 
 def ssim_rows():
-    """Window, colour, border and range."""
+    """Compare windows, colour, borders and ranges."""
     ours = SSIM()
 
     def skimage(x, y, **options):
@@ -148,16 +148,16 @@ def ssim_rows():
         return pytorch_msssim.ssim(x, y, data_range=1.0, size_average=False)
 
     row("SSIM", "scikit-image's default window (`ssim_skimage`)", ours, skimage)
-    row("SSIM", "of the grey images, as the paper", ours, grey)
+    row("SSIM", "on grey images, as in the paper", ours, grey)
     row("SSIM", "torchmetrics: the padded border counts too", wide(ours), wide(
         lambda x, y: torchmetrics_ssim(x, y, data_range=1.0)
     ))  # fmt: skip
-    row("SSIM", "torchmetrics without `data_range`: the images' own", ours, torchmetrics_ssim)
+    row("SSIM", "torchmetrics without `data_range`: taken from the images", ours, torchmetrics_ssim)
     row("SSIM", "`pytorch-msssim`, float64: its window rounds to float32", wide(ours), wide(msssim))
 
 
 def ms_ssim_rows():
-    """Odd sizes, colour and border."""
+    """Compare odd sizes, colour and borders."""
     ours = MSSSIM()
 
     def msssim(x, y):
@@ -175,11 +175,11 @@ def ms_ssim_rows():
 
 
 def psnr_rows():
-    """The order of mean and logarithm."""
+    """Compare the order of mean and logarithm."""
     ours = PSNR()
 
     def in_a_batch(x, y):
-        """The pair and a second, blurred one, whose errors are averaged before the logarithm."""
+        """Average the errors of the pair and of a second, blurred one before the logarithm."""
         blurred = torch.nn.functional.avg_pool2d(x, 9, 1, 4, count_include_pad=False)
         batch = torch.cat([y, blurred]), torch.cat([x, x])
         return torchmetrics.peak_signal_noise_ratio(*batch, data_range=1.0)
@@ -188,11 +188,11 @@ def psnr_rows():
         blurred = torch.nn.functional.avg_pool2d(x, 9, 1, 4, count_include_pad=False)
         return ours(x, torch.cat([y, blurred])).mean()
 
-    row("PSNR", "torchmetrics, two images: of their mean error", mean_of_both, in_a_batch)
+    row("PSNR", "torchmetrics, two images: PSNR of their mean error", mean_of_both, in_a_batch)
 
 
 def distance_correlation_rows():
-    """The constants that DeepDC adds, over the same VGG-16."""
+    """Compare with the constants that DeepDC adds, on the same VGG-16."""
     layers = ["conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"]
     network = trunk("vgg16")
     ours = FeatureReadouts(
@@ -200,7 +200,7 @@ def distance_correlation_rows():
     )
 
     def stabilised(response):
-        """DeepDC's distances: over C², and with 1e-5 added under the root."""
+        """Return DeepDC's distances: divided by C², with 1e-5 added under the root."""
         values = response.flatten(2).double()
         products = values @ values.mT
         lengths = products.diagonal(dim1=1, dim2=2)
@@ -222,11 +222,11 @@ def distance_correlation_rows():
         values = ours(x, y)
         return torch.stack([values[layer]["distance_correlation"] for layer in layers]).mean()
 
-    row("DeepDC", "the authors' constants in distances and quotient", mean_of_layers, deepdc)
+    row("DeepDC", "with the authors' constants in distances and quotient", mean_of_layers, deepdc)
 
 
 def precision_rows():
-    """Each metric with a network in half precision, against itself in float32."""
+    """Compare each metric that has a network in half precision with itself in float32."""
     made = {
         "default": lambda: create_metric("default"),
         **{
@@ -243,11 +243,11 @@ def precision_rows():
 
 def main():
     """Print the tables."""
-    print("| metric | compared with ours | least | median | greatest |\n|---|---|---|---|---|")
+    print("| metric | compared with ours | smallest | median | largest |\n|---|---|---|---|---|")
     for rows in (lpips_rows, dists_rows, ssim_rows, ms_ssim_rows, psnr_rows):
         rows()
     distance_correlation_rows()
-    print("\n| metric | precision | least | median | greatest |\n|---|---|---|---|---|")
+    print("\n| metric | precision | smallest | median | largest |\n|---|---|---|---|---|")
     precision_rows()
 
 

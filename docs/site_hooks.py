@@ -1,4 +1,4 @@
-"""What the site's build adds to mkdocs: formulas as MathML, which browsers draw by themselves."""
+"""Hooks for the mkdocs build: formulas become MathML, which browsers draw without a script."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ from latex2mathml.converter import convert
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Turn fenced ``math`` blocks, which code hosts draw, into MathML."""
+    """Convert fenced ``math`` blocks, as code hosts understand them, to MathML."""
 
     def mathml(match: re.Match[str]) -> str:
         lines = " ".join(match[1].split())

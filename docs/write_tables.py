@@ -1,7 +1,7 @@
 """Write the tables of metrics, readouts and backbones into the pages, from the code.
 
-    python docs/write_tables.py            write them
-    python docs/write_tables.py --check    fail if one is not up to date
+    python docs/write_tables.py            write all tables
+    python docs/write_tables.py --check    fail if a table is out of date
 
 A table stands between the lines ``<!-- table: NAME -->`` and ``<!-- end -->``.
 """
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 
 
 def metrics() -> Iterable[list[str]]:
-    """The metrics that have names."""
+    """Yield the named metrics."""
     yield ["spec", "better", "range", "what it is", "source"]
     for record in METRICS:
         low, high = (f"{bound:g}".replace("inf", "∞") for bound in record.metric.range)
@@ -29,7 +29,7 @@ def metrics() -> Iterable[list[str]]:
 
 
 def readouts() -> Iterable[list[str]]:
-    """What can be read out of a layer."""
+    """Yield the readouts."""
     yield ["readout", "what it is", "`joint`", "map", "source"]
     for record in READOUTS:
         marks = ["yes" if has else "" for has in (record.joint, record.map)]
@@ -37,7 +37,7 @@ def readouts() -> Iterable[list[str]]:
 
 
 def backbones() -> Iterable[list[str]]:
-    """The trained networks, by goal."""
+    """Yield the trained backbones, by goal (the pretraining task)."""
     yield ["goal", "backbone", "architecture", "data", "trained by", "score", "licence"]
     trained = [record for record in BACKBONES if record.weights is not None]
     goals = list(dict.fromkeys(map(FACTORS["goal"], trained)))
@@ -49,7 +49,7 @@ def backbones() -> Iterable[list[str]]:
 
 
 def compared() -> Iterable[list[str]]:
-    """What can be compared by a factor."""
+    """Yield the controlled comparisons of each factor."""
     yield ["factor", "comparisons", "strict ones", "the largest"]
     for factor in FACTORS:
         found = comparisons(factor, among=BACKBONES)
@@ -63,7 +63,7 @@ def compared() -> Iterable[list[str]]:
 
 
 def databases() -> Iterable[list[str]]:
-    """Databases of opinions."""
+    """Yield the databases of human ratings."""
     yield ["name", "database", "references", "pairs", "higher is", "files", "source"]
     for reader in READERS:
         facts = reader.facts
@@ -81,7 +81,7 @@ TABLES: dict[str, Callable[[], Iterable[list[str]]]] = {
 
 
 def written(page: str) -> str:
-    """Return a page with its tables made anew."""
+    """Return a page with its tables rewritten."""
 
     def table(match: re.Match[str]) -> str:
         header, *rows = TABLES[match[1]]()

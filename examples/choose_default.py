@@ -1,11 +1,11 @@
-"""Measure every block of EfficientNet-Lite0 against human opinion, and choose one.
+"""Measure every block of EfficientNet-Lite0 against human ratings, and choose the default.
 
 Usage: choose_default.py PAIRS.csv, with columns reference, distorted and dmos (higher is worse).
-Prints the table of docs/default_metric.md.
+It prints the tables of docs/default_metric.md.
 
 The choice is cross-validated over references: each reference in turn is held out, the block with
 the highest SROCC over the pairs of the others is chosen, and its SROCC on the held-out pairs is
-reported. The default is the block whose SROCC over the training pairs is the highest on average.
+reported. The default is the block whose SROCC over the training pairs is highest on average.
 """
 
 import sys

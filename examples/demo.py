@@ -1,4 +1,4 @@
-"""Score three real pairs in Python and by a running TorchServe, and show that both agree."""
+"""Score three pairs of photographs in Python and with a running TorchServe, and compare them."""
 
 import io
 import sys
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def compare(client: Client) -> float:
-    """Print a table of the pairs; return the largest relative difference."""
+    """Print a table of the pairs and return the largest relative difference."""
     table = Table("photograph", "degradation", "library", "endpoint", "difference", box=None)
     worst = 0.0
     for name, kind, reference, distorted in pairs():
@@ -58,7 +58,7 @@ def compare(client: Client) -> float:
 
 
 def pairs() -> list[tuple[str, str, bytes, bytes]]:
-    """Photographs that ship with scikit-image, and a degraded copy of each, as PNG files."""
+    """Return photographs that ship with scikit-image and a degraded copy of each, as PNG files."""
     noise = np.random.default_rng(0).normal(0, 15, data.chelsea().shape)
     cat = Image.fromarray((data.chelsea() + noise).clip(0, 255).astype(np.uint8))
     coffee = Image.fromarray(data.coffee())

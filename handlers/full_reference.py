@@ -1,4 +1,4 @@
-"""The TorchServe handler. Scoring itself is iqa_torchserve.scorer, which knows no TorchServe."""
+"""The TorchServe handler. The scoring itself is in iqa_torchserve, independent of TorchServe."""
 
 import logging
 from pathlib import Path
@@ -11,17 +11,17 @@ logger = logging.getLogger(__name__)
 
 
 class FullReferenceHandler:
-    """Answers each request of a batch for itself: 200 with values, or a code and a message.
+    """Answers each request of a batch separately: 200 with values, or a code and a message.
 
-    TorchServe wants exactly one class of this module's own, and answers an exception here with 503
-    for the whole batch, so nothing may escape ``handle``.
+    TorchServe expects exactly one class in this module. It answers an exception of ``handle`` with
+    503 for the whole batch, so ``handle`` must not raise any.
     """
 
     def __init__(self):
         self.worker = None
 
     def initialize(self, context):
-        """Load the archive's metrics, once a worker."""
+        """Load the archive's metrics, once per worker."""
         gpu = context.system_properties.get("gpu_id")
         device = "cpu" if gpu is None else f"cuda:{gpu}"
         folder = Path(context.system_properties["model_dir"])
@@ -30,9 +30,9 @@ class FullReferenceHandler:
         logger.info("scoring %s on %s", ", ".join(self.worker.scorer.metrics), device)
 
     def handle(self, data, context):
-        """Return one JSON text a request; ``context`` carries its status and content type."""
-        # TorchServe asks for a description with this header and without data, in a batch of its
-        # own. Anyone may send the header: only where nothing else came is it meant so.
+        """Return one JSON text per request; its status and content type are set in ``context``."""
+        # TorchServe requests a description with this header and without data, in a separate batch.
+        # Anyone may send the header, so it only counts where there is nothing else.
         if data == [{}] and context.get_request_header(0, "describe"):
             context.set_response_content_type(0, "application/json")
             return [self.worker.describe()]

@@ -1,4 +1,4 @@
-"""What both packages' tests share: photographs, and the real data beside the repository."""
+"""Fixtures of both packages' tests: photographs, and the real data beside the repository."""
 
 import os
 
@@ -17,7 +17,7 @@ settings.load_profile("without deadlines")
 
 @pytest.fixture(scope="session", autouse=True)
 def isolated(tmp_path_factory):
-    """Let no test see or touch the user's weights and servers."""
+    """Keep tests from seeing or changing the user's weights and servers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         patch.setenv("IQA_SERVE_STATE", str(tmp_path_factory.mktemp("state")))

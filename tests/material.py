@@ -1,4 +1,4 @@
-"""Ways to make test images, without the code under test."""
+"""Functions that make test images without the code under test."""
 
 import io
 from pathlib import Path
@@ -51,7 +51,7 @@ def names_what_it_sees(whole, scaling):
 
 
 def scan_bomb(passes=20_000):
-    """A small progressive JPEG that goes over its many pixels thousands of times."""
+    """Return a small progressive JPEG that goes over its many pixels thousands of times."""
     file = io.BytesIO()
     Image.new("L", (2400, 2400), 128).save(file, "JPEG", progressive=True)
     content = file.getvalue()

@@ -1,4 +1,4 @@
-"""What a process of its own runs: in a module that it can import."""
+"""What separate processes run, in a module that they can import."""
 
 import subprocess
 import sys
@@ -9,13 +9,13 @@ from iqa_metrics.torchmetrics import ImageQuality
 
 
 def batch(rank):
-    """The images of a process, one more in each: to judge, and undistorted."""
+    """Return the distorted images and references of a process, one more in each process."""
     generator = torch.Generator().manual_seed(rank)
     return torch.rand(2, 1 + rank, 3, 24, 24, generator=generator)
 
 
 def accumulate(rank, port, found):
-    """Take a batch in one of two processes, and put down what both together come to."""
+    """Update with a batch in one of two processes, and write the combined result."""
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )

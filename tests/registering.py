@@ -1,4 +1,4 @@
-"""Catalogues that a test may add to, and packages with plug-ins that are not installed."""
+"""Catalogues that a test may add to, and plug-in packages that are not installed."""
 
 import contextlib
 import sys

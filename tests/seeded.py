@@ -1,4 +1,4 @@
-"""Networks with random weights that are the same on every machine, where real ones can't be had."""
+"""Networks with the same random weights on every machine, where real ones are not available."""
 
 import copy
 from functools import cache
@@ -11,7 +11,7 @@ from iqa_metrics import backbone
 
 
 def trunk(name):
-    """The trunk of a backbone without batch normalisation, its weights drawn from seed 0."""
+    """Return the trunk of a backbone without batch normalisation, with weights from seed 0."""
     return copy.deepcopy(_drawn(name))
 
 
@@ -37,7 +37,7 @@ def _drawn(name):
 
 
 def save_trunk(name, folder):
-    """Write such a trunk as the weights file that metrics take, and return its path."""
+    """Write such a trunk as a weights file for metrics, and return its path."""
     path = folder / f"{name}.safetensors"
     save_file(trunk(name).state_dict(), path)
     return path

@@ -1,4 +1,4 @@
-"""A database, networks and plans that are small enough to run in no time."""
+"""A database, networks and plans that are small enough to run quickly."""
 
 import csv
 
@@ -17,7 +17,7 @@ PAIRS = 4 * len(KINDS) * 6
 
 
 def write_pairs(folder, references=4, levels=6, side=40, seed=0, higher_is="worse"):
-    """Write images and ``pairs.csv`` with opinions that follow the level, roughly."""
+    """Write images and ``pairs.csv`` with opinions that roughly follow the level."""
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -55,7 +55,7 @@ def _distorted(image, kind, level, random):
 
 
 def small_network(name="mine", seed=0, **factors):
-    """A network of a few convolutions, as a backbone."""
+    """Return a network of a few convolutions as a backbone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         layers = nn.Sequential(
@@ -68,7 +68,7 @@ def small_network(name="mine", seed=0, **factors):
 
 
 def small_plan(folder, **options):
-    """A plan over a small database, with two networks."""
+    """Return a plan with a small database and two networks."""
     table = write_pairs(folder / "images")
     chosen = {
         "databases": {"small": read_opinions(table, "worse")},

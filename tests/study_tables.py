@@ -1,4 +1,4 @@
-"""A study's folder with all its tables, made from seeded numbers: no network, no image."""
+"""A study's folder with all its tables, made from seeded numbers without networks or images."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""The serving benchmark runs, and the server answers all that it sends."""
+"""The serving benchmark runs, and the server answers all of its requests."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ ROWS = {
 }
 
 
-def test_a_smoke_run_has_all_rows_and_right_answers(tmp_path):
+def test_a_smoke_run_has_all_rows_and_right_replies(tmp_path):
     out = tmp_path / "serve.json"
     command = [sys.executable, "-m", "benchmarks.serve", "--quick", "--out", str(out)]
     process = subprocess.Popen(

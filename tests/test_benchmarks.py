@@ -1,4 +1,4 @@
-"""The benchmark's own logic; none of what it measures."""
+"""The logic of the benchmark, without its measurements."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from iqa_metrics import LPIPS, backbone
 
 
 def contest(ours, theirs, floor=None, **more):
-    """What a process reports, with one time each."""
+    """Return the report of a process, with one time each."""
     return {
         "side": "all",
         "ours": {"float32": {"ms": ours}},
@@ -35,7 +35,7 @@ def contest(ours, theirs, floor=None, **more):
     } | more
 
 
-def test_cases_have_names_of_their_own_and_can_be_run():
+def test_cases_have_unique_names_and_can_be_run():
     names = [case.name for case in cases.CASES]
     assert len(set(names)) == len(names)
     for case in cases.CASES:
@@ -65,7 +65,7 @@ def test_each_target_of_lpips_has_its_rows():
             assert set(rows_of) == {of_net[net]}
 
 
-def test_what_is_in_bfloat16_may_deviate_more():
+def test_bfloat16_may_deviate_more():
     for case in cases.CASES:
         for row in case.rows:
             if case.kind == "lpips":
@@ -74,7 +74,7 @@ def test_what_is_in_bfloat16_may_deviate_more():
 
 
 @pytest.mark.parametrize("net", cases.NETS)
-def test_the_authors_package_holds_the_same_weights(net):
+def test_the_authors_package_has_the_same_weights(net):
     x, y = pairs((96, 80), 2)
     ours = LPIPS(net, trunk=peers.bare(net))
     theirs = peers.lpips(net)
@@ -89,7 +89,7 @@ def test_a_peer_that_breaks_gives_its_reason():
     assert peers.made(broken, "alex") == "ImportError: no alex"
 
 
-def test_hooks_and_streaming_read_out_the_same():
+def test_hooks_and_streaming_give_the_same_values():
     network = peers.bare("vgg")
     x, y = pairs((64, 48), 2)
     with torch.inference_mode():
@@ -98,7 +98,7 @@ def test_hooks_and_streaming_read_out_the_same():
     assert deviation(ours, theirs) <= 1e-5
 
 
-def test_the_sum_of_layers_is_that_of_their_responses():
+def test_the_sum_of_layers_is_that_of_their_feature_maps():
     elements = 0
 
     def count(module, inputs, output):
@@ -131,14 +131,14 @@ def test_turns_are_taken_and_first_calls_do_not_count():
     assert [len(times[name]) for name in "ab"] == [3, 3]
 
 
-def test_long_first_calls_count_but_for_compiled_ones(monkeypatch):
+def test_long_first_calls_count_except_for_compiled_ones(monkeypatch):
     monkeypatch.setattr(timing, "timed", lambda run, wait: (run(), 9.0))
     contenders = {name: lambda: None for name in ("plain", "x compiled")}
     _, times = timing.interleaved(contenders, seconds=5, compiled=["x compiled"])
     assert {name: len(of) for name, of in times.items()} == {"plain": 1, "x compiled": 1}
 
 
-def test_a_row_is_over_the_fastest_peer_and_has_the_median_of_processes():
+def test_a_row_compares_with_the_fastest_peer_by_the_median_of_processes():
     case = cases.Case("Name", "psnr", "psnr", rows=(cases.Row("float32", 0.5, 1e-6),))
     results = [
         contest(2, {"slow": 9, "fast": 4}, floor=1),
@@ -157,14 +157,14 @@ def test_a_row_is_over_the_fastest_peer_and_has_the_median_of_processes():
     )
 
 
-def test_what_is_missed_absent_or_broken_is_said():
+def test_missed_bounds_missing_peers_and_failures_are_reported():
     case = cases.Case("Name", "psnr", "psnr", rows=(cases.Row("float32", 0.5, 1e-7),))
     missed, absent = rows.findings(case, [contest(3, {"a": 4}, absent={"b": "no such"})])
     assert missed.met is False
     assert report.cells(missed)[7] == "5.0e-07, over 1e-07"
-    assert absent.notes == ["not here: no such"]
+    assert absent.notes == ["not available: no such"]
     (alone,) = rows.findings(case, [contest(3, {})])
-    assert (alone.met, alone.peer) == (None, "no peer here")
+    assert (alone.met, alone.peer) == (None, "no peer available")
     (broken,) = rows.findings(case, [{"side": "all", "error": "exit status 1: oh"}])
     assert "exit status 1: oh" in report.cells(broken)[-1]
     text = report.table([missed, absent, alone, broken])
@@ -172,7 +172,7 @@ def test_what_is_missed_absent_or_broken_is_said():
     assert report.tally([missed, absent]).startswith("0 of 1 bounds met; 0 of 1 rows")
 
 
-def test_memory_is_over_the_peers_or_as_it_is():
+def test_memory_is_compared_with_the_peers_if_there_is_one():
     sides = [{"side": "ours", "above_mib": 50.0}, {"side": "lpips", "above_mib": 1000.0}]
     over = next(c for c in cases.CASES if c.options.get("of") == "lpips")
     assert rows.findings(over, sides)[0].ratio == 0.05
@@ -189,7 +189,7 @@ def test_busy_share_and_growth_of_memory():
     assert found["pairs_a_second"] == 2
 
 
-def test_a_case_runs_in_a_process_of_its_own(tmp_path):
+def test_a_case_runs_in_its_own_process(tmp_path):
     case = next(c for c in cases.CASES if c.name == "PSNR, 512x384, batch 1")
     options = processes.Options(quick=True, repeats=1, rounds=1, threads=1)
     results = processes.run_case(case, options, tmp_path)

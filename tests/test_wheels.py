@@ -1,4 +1,4 @@
-"""Both wheels, built and installed into an environment of their own, score a pair."""
+"""Both wheels, built and installed into a separate environment, score a pair."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def test_installed_wheels_score_a_pair(environment, photographs):
     assert float(printed.split("\t")[1]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_installed_companion_builds_the_same_archive(environment, tmp_path):
+def test_the_installed_iqa_torchserve_builds_the_same_archive(environment, tmp_path):
     from iqa_torchserve.archive import build_archive
 
     folder, python = environment
@@ -59,7 +59,7 @@ def test_the_installed_companion_builds_the_same_archive(environment, tmp_path):
     assert (folder / "store/iqa.mar").read_bytes() == ours.read_bytes()
 
 
-def test_wheels_hold_what_they_should(environment):
+def test_wheels_contain_what_they_should(environment):
     folder, _ = environment
     names = {
         wheel.name.split("-")[0]: zipfile.ZipFile(wheel).namelist()

@@ -1,1 +1,1 @@
-"""Throughput, latency and steadiness of a real TorchServe on this machine; see ../README.md."""
+"""Throughput, latency and stability of a real TorchServe on this machine; see ../README.md."""

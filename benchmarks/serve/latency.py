@@ -1,4 +1,4 @@
-"""What the server adds to the time of one pair, beside TorchServe's own no-op path."""
+"""The latency that the server adds to one pair, compared with TorchServe's own no-op path."""
 
 import json
 import statistics
@@ -19,14 +19,14 @@ from iqa_torchserve.container import pack
 from iqa_torchserve.server import RunningServer
 
 NO_OPS = 1.5
-"""As many times the no-op path, plus decoding, may be added."""
+"""The added latency may be this many times that of the no-op path, plus decoding."""
 WARM_UPS, ROUNDS = 30, 1000
 BLOCKS = 5
 _ENDPOINT, _PROCESS, _NO_OP, _DECODE = "endpoint", "in process", "no-op", "decode"
 
 
 def measure(server: RunningServer, built: Path, *, seconds: float, quick: bool) -> dict[str, Any]:
-    """Send one pair to both servers and score it in a process, in turns; return all times."""
+    """Send a pair to both servers and score it in a process, in turns; return all times."""
     with tempfile.TemporaryDirectory() as folder, Side() as client:
         size = client.call(reply_bytes, server.inference_url, server.token())
         with serving(no_op_archive(Path(folder), size)) as no_op:
@@ -36,7 +36,7 @@ def measure(server: RunningServer, built: Path, *, seconds: float, quick: bool) 
 
 
 def findings(found: dict[str, Any]) -> list[Finding]:
-    """Return one row: what is added, over what may be."""
+    """Return one row: the added latency, divided by the allowed one."""
     of = found["times"]
     added, allowed, over_no_op = _compared(of)
     row = Finding(f"added latency, default, {SIZE[0]}x{SIZE[1]}, 1 client, raw body", at_most=1.0)
@@ -51,7 +51,7 @@ def findings(found: dict[str, Any]) -> list[Finding]:
             block = _compared({name: taken[begin:end] for name, taken in of.items()})
             ratios.append(block[0] / block[1])
         row.spread = min(ratios), max(ratios)
-        row.notes.append(f"spread is of {BLOCKS} parts of the run")
+        row.notes.append(f"the spread is over {BLOCKS} parts of the run")
     for name, taken in of.items():
         p50, p99 = 1e3 * statistics.median(taken), 1e3 * _percentile(taken, 0.99)
         row.notes.append(f"{name} {p50:,.2f} ms, p99 {p99:,.2f}")
@@ -61,7 +61,7 @@ def findings(found: dict[str, Any]) -> list[Finding]:
 
 
 def reply_bytes(url: str, token: str) -> int:
-    """Return how long the reply to the pair is."""
+    """Return the length of the reply to the pair."""
     with Client(url, token) as client:
         return len(json.dumps(client.ask(_body())))
 
@@ -69,7 +69,7 @@ def reply_bytes(url: str, token: str) -> int:
 def times(
     addresses: list[tuple[str, str]], built: Path, rounds: tuple[int, int], seconds: float
 ) -> dict[str, Any]:
-    """Return the times of single requests and calls that take turns."""
+    """Return the times of single requests and calls, which take turns."""
     (pair,) = pairs(1)
     body = _body()
     decoded = pair.reference, pair.distorted

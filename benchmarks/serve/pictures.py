@@ -1,4 +1,4 @@
-"""Pairs of photographs as files: what clients send."""
+"""Pairs of photographs as files, which clients send."""
 
 import io
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ _GOLDEN = 0.618
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Two image files of one size."""
+    """Two image files of the same size."""
 
     reference: bytes
     distorted: bytes
 
 
 def cut(number: int, size: tuple[int, int] = SIZE) -> Image.Image:
-    """Return a part of one of scikit-image's photographs; each number gives another one."""
+    """Return a part of one of scikit-image's photographs, a different one for each number."""
     arrays = (data.astronaut, data.coffee, data.rocket)
     picture = Image.fromarray(arrays[number % 3]())
     step = (_GOLDEN * (1 + number // 3)) % 1
@@ -32,7 +32,7 @@ def cut(number: int, size: tuple[int, int] = SIZE) -> Image.Image:
 
 
 def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    """Return a picture as a file."""
+    """Return a picture as the bytes of a file."""
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()
@@ -40,7 +40,7 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 @lru_cache(maxsize=1)
 def pairs(count: int) -> tuple[EncodedPair, ...]:
-    """Return pairs, each with a reference of its own: PNG and JPEG of high quality in turn."""
+    """Return pairs, each with its own reference: PNG and high-quality JPEG in turn."""
     found = []
     for number in range(count):
         picture = cut(number)
@@ -51,7 +51,7 @@ def pairs(count: int) -> tuple[EncodedPair, ...]:
 
 
 def shared_reference(count: int) -> tuple[bytes, list[bytes]]:
-    """Return a reference and so many distorted images of it."""
+    """Return a reference and ``count`` distorted images of it."""
     picture = cut(0)
     return encoded(picture, "PNG"), [
         encoded(picture, "JPEG", quality=quality) for quality in QUALITIES[:count]

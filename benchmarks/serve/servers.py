@@ -1,4 +1,4 @@
-"""The servers that are measured: ours, and the same TorchServe with a handler that does nothing."""
+"""The measured servers: ours, and the same TorchServe with a handler that does nothing."""
 
 import shutil
 import signal
@@ -17,7 +17,7 @@ NO_OP = Path(__file__).parent / "noop"
 
 @contextmanager
 def serving(built: Path) -> Iterator[RunningServer]:
-    """Run a server of an archive on 127.0.0.1 for as long as the block takes."""
+    """Run a server of an archive on 127.0.0.1 inside the block."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         config = ServerConfig(built, state=Path(folder) / "state", port=free_port(PORTS))
         server = start(config)
@@ -30,7 +30,7 @@ def serving(built: Path) -> Iterator[RunningServer]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Put off signals until the end of the block: half a stop would leave things behind."""
+    """Delay signals until the end of the block, since an interrupted stop would leave traces."""
     came: list[int] = []
     signals = signal.SIGINT, signal.SIGTERM
     before = [signal.signal(number, lambda number, _: came.append(number)) for number in signals]
@@ -44,11 +44,11 @@ def _undisturbed() -> Iterator[None]:
 
 
 def no_op_archive(folder: Path, reply_bytes: int) -> Path:
-    """Build an archive that answers with so many bytes, and computes nothing."""
+    """Build an archive whose handler computes nothing and replies with a number of bytes."""
     handlers = folder / "handlers"
     shutil.copytree(NO_OP, handlers, ignore=shutil.ignore_patterns("__pycache__"))
     with (handlers / archive.MODEL_CONFIG).open("a") as file:
         file.write(f"reply_bytes: {reply_bytes}\n")
-    # Built and started as ours is, it differs from it in the handler and its configuration alone.
+    # Built and started like ours, it differs only in the handler and its configuration.
     with mock.patch.object(archive, "handlers_folder", return_value=handlers):
         return archive.build_archive(folder / "no-op", metrics=["psnr"])

@@ -1,4 +1,4 @@
-"""One request with one reference and eight distorted images, over eight requests of a pair."""
+"""One request with one reference and eight distorted images, against eight requests of a pair."""
 
 import statistics
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +22,14 @@ _SAME = f"{IMAGES} clients, the same reference"
 
 
 def measure(server: RunningServer, *, seconds: float, quick: bool) -> dict[str, Any]:
-    """Let the ways take turns, and return all times and the greatest deviation of a value."""
+    """Let the ways take turns, and return all times and the largest deviation of a value."""
     with Side() as client:
         at = server.inference_url, server.token()
         return client.call(times, *at, seconds, 2 if quick else ROUNDS)
 
 
 def findings(found: dict[str, Any]) -> list[Finding]:
-    """Return a row over the faster of the eight requests' ways, which has the bound, and others."""
+    """Return rows against each way of eight requests; the one against the faster has the bound."""
     of = found["times"]
     ways = sorted((_ONE_CLIENT, _EIGHT_CLIENTS), key=lambda way: statistics.median(of[way]))
     rows = []
@@ -48,14 +48,14 @@ def findings(found: dict[str, Any]) -> list[Finding]:
     rows[0].deviation, rows[0].deviation_at_most = found["deviation"], DEVIATION
     rows[0].notes.append(f"{len(of[_SHARED])} rounds")
     if rows[0].spread:
-        rows[0].notes.append("spread is of nine rounds in ten")
-    rows[0].notes.append("each pair has a reference of its own")
-    rows[-1].notes.append("requests that wait together share a reference of the same content")
+        rows[0].notes.append("the spread is that of nine rounds in ten")
+    rows[0].notes.append("each pair has its own reference")
+    rows[-1].notes.append("waiting requests share a reference with the same content")
     return rows
 
 
 def times(url: str, token: str, seconds: float, rounds: int) -> dict[str, Any]:
-    """Return the times of the ways in turns."""
+    """Return the times of the ways, which take turns."""
     reference, distorted = shared_reference(IMAGES)
     own = [(pair.reference, pair.distorted) for pair in pairs(IMAGES)]
     same = [(reference, image) for image in distorted]

@@ -1,4 +1,4 @@
-"""Processes of their own that do what they are told, so that what is compared shares nothing."""
+"""Separate processes for what is compared, so that the sides share nothing."""
 
 import multiprocessing
 import os
@@ -18,23 +18,23 @@ _progress: Any = None
 
 
 def environment() -> dict[str, str]:
-    """Return what makes a process compute with the threads of the server's one worker."""
+    """Return variables with which a process uses as many threads as the server's one worker."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores or 1)),
-        # Threads of one side that spin would take the cores away from the other one.
+        # Spinning threads of one side would take the cores away from the other.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
 
 
 def advance(count: int) -> None:
-    """Say how far a call has come; for use in a side's process."""
+    """Report the progress of a call, from a side's process."""
     if _progress is not None:
         _progress.value = count
 
 
 class Side:
-    """A fresh process that runs functions of modules, one after another; use it in ``with``."""
+    """A fresh process that runs functions one after another; use it in ``with``."""
 
     def __init__(self) -> None:
         self._pipe, there = _CONTEXT.Pipe()
@@ -50,16 +50,16 @@ class Side:
         return self.result()
 
     def begin(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have a function run there, and don't wait for it."""
+        """Start a function there without waiting for it."""
         self._progress.value = 0
         self._pipe.send((function, arguments))
 
     def is_done(self, seconds: float) -> bool:
-        """Wait so long for the end of what runs, and say whether it has come."""
+        """Wait for the function to end, at most some seconds; return whether it has."""
         return bool(self._pipe.poll(seconds))
 
     def result(self) -> Any:
-        """Return what the function returns that was begun. Raises RuntimeError."""
+        """Return the result of the started function. Raises RuntimeError."""
         if not self._pipe.poll(_LONGEST):
             raise RuntimeError(f"no answer within {_LONGEST} s")
         try:
@@ -73,7 +73,7 @@ class Side:
 
     @property
     def progress(self) -> int:
-        """How far the call has come, as :func:`advance` says it."""
+        """The progress of the call, as reported by :func:`advance`."""
         return int(self._progress.value)
 
     def __enter__(self) -> "Side":
@@ -85,7 +85,7 @@ class Side:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pipe.close()  # which ends it, unless it is at work
+        self._pipe.close()  # ends the process, unless a function is running
         if kind is not None:
             self._process.terminate()
         self._process.join(_ENDING_SECONDS)
@@ -97,7 +97,7 @@ class Side:
 def _obey(pipe: Any, progress: Any) -> None:
     global _progress
     _progress = progress
-    # A terminal's Ctrl-C reaches all; the parent is the one who acts on it.
+    # A terminal's Ctrl-C reaches all processes; only the parent acts on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:

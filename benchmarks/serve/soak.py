@@ -1,4 +1,4 @@
-"""Twenty thousand requests, 2 % of them bad: is each answer right, and does memory stay flat."""
+"""A soak test of 20,000 requests, 2 % of them bad: replies must be right, and memory constant."""
 
 import itertools
 import json
@@ -31,16 +31,16 @@ CLIENTS = 8
 BAD = 0.02
 POOL, QUICK_POOL = 200, 60
 MOST_SECONDS = 1500
-"""After so long the soak ends, and says how many requests it had answered."""
+"""The soak ends after this time, and reports how many requests were answered."""
 GROWTH = 1.10
 _MIB = 2**20
 _TRIES = 3
 _TOLD = 20
-"""Most wrong answers that are told of one by one."""
+"""Most wrong replies that are listed."""
 
 
 def measure(server: RunningServer, *, count: int, quick: bool) -> dict[str, Any]:
-    """Send the requests from another process, and look at the server's memory meanwhile."""
+    """Send the requests from another process while watching the server's memory."""
     import psutil
 
     (worker,) = server.workers()
@@ -55,7 +55,7 @@ def measure(server: RunningServer, *, count: int, quick: bool) -> dict[str, Any]
             try:
                 memory = [process.memory_info().rss for process in processes]
             except psutil.Error:
-                continue  # it was started again, which is seen below
+                continue  # the worker was restarted, which is detected below
             samples.append((clients.progress, *memory))
             if (now := time.monotonic()) - said > 10:
                 said = now
@@ -66,17 +66,17 @@ def measure(server: RunningServer, *, count: int, quick: bool) -> dict[str, Any]
 
 
 def tell(done: int, count: int, seconds: float, memory: list[int]) -> None:
-    """Say on stderr how far the soak has come."""
-    text = f"      soak: {done:,} of {count:,}, {done / seconds:,.0f} a second, worker "
+    """Print the progress of the soak to stderr."""
+    text = f"      soak: {done:,} of {count:,}, {done / seconds:,.0f}/s, worker "
     print(f"{text}{memory[0] / _MIB:,.0f} MiB, Java {memory[1] / _MIB:,.0f}", file=sys.stderr)
 
 
 def findings(found: dict[str, Any]) -> list[Finding]:
-    """Return a row for the good answers, one for the bad ones, and one for the worker's memory."""
+    """Return the rows of good requests, of bad requests, and of memory."""
     rows = []
     for kind in ("good", "bad"):
         right, asked = found[kind]["right"], found[kind]["asked"]
-        what = "right" if kind == "good" else "refused with the code expected"
+        what = "right" if kind == "good" else "refused with the expected code"
         row = Finding(f"soak: {kind} requests", f"{right:,} of {asked:,} {what}", at_least=1.0)
         row.ratio = right / asked
         rows.append(row)
@@ -87,9 +87,9 @@ def findings(found: dict[str, Any]) -> list[Finding]:
     good.notes.append(f"p50 {p50:,.1f} ms, p99 {p99:,.1f}, {CLIENTS} clients")
     good.deviation, good.deviation_at_most = found["deviation"], TOLERANCE
     if found["for_zero"]:
-        good.notes.append(f"identical images: up to {found['for_zero']:.1e} for 0")
+        good.notes.append(f"identical images: up to {found['for_zero']:.1e} instead of 0")
     if found["retried"]:
-        good.notes.append(f"{found['retried']} sent again after a lost connection")
+        good.notes.append(f"{found['retried']} repeated after a lost connection")
     bad.notes.append(f"{found['kinds']} kinds")
     good.notes += [text for text in found["wrong"] if text.startswith("good")][:3]
     bad.notes += [text for text in found["wrong"] if not text.startswith("good")][:3]
@@ -99,7 +99,7 @@ def findings(found: dict[str, Any]) -> list[Finding]:
 
 
 def memory_rows(found: dict[str, Any]) -> list[Finding]:
-    """Return growth of the worker, which has the bound, and of Java."""
+    """Return the memory growth of the worker, which has a bound, and of Java."""
     rows = []
     for name, place in (("worker", 1), ("Java", 2)):
         early = _memory(found, place, 0.1, 0.2)
@@ -107,27 +107,27 @@ def memory_rows(found: dict[str, Any]) -> list[Finding]:
         row = Finding(f"soak: memory growth, {name}", f"{late:,.0f} MiB", f"{early:,.0f} MiB")
         row.ratio = late / early
         peak = max(sample[place] for sample in found["samples"]) / _MIB
-        row.notes.append(f"peak {peak:,.0f} MiB; last tenth over the second")
+        row.notes.append(f"peak {peak:,.0f} MiB; last tenth divided by the second")
         rows.append(row)
     rows[0].at_most = GROWTH
     rows[1].case += ": information"
     if not found["same_worker"]:
         rows[0].ratio = math.inf
-        rows[0].notes.append("the worker was started again")
+        rows[0].notes.append("the worker was restarted")
     return rows
 
 
 def _memory(found: dict[str, Any], place: int, begin: float, end: float) -> float:
-    """Return the median in MiB while these parts of the requests were answered."""
+    """Return the median memory in MiB while a part of the requests was answered."""
     samples, count = found["samples"], found["answered"]
     of_part = [s[place] for s in samples if begin * count <= s[0] < end * count]
     if not of_part:
-        raise RuntimeError("too few samples of memory; ask for more requests")
+        raise RuntimeError("too few samples of memory; use more requests")
     return statistics.median(of_part) / _MIB
 
 
 def prepared(quick: bool) -> None:
-    """Make the requests and what must come of them, in the process that sends them."""
+    """Make the requests and the expected replies, in the process that sends the requests."""
     _pool(quick)
 
 
@@ -137,7 +137,7 @@ def _pool(quick: bool) -> tuple[list[Prepared], list[Prepared]]:
 
 
 def send(url: str, token: str, count: int, quick: bool) -> dict[str, Any]:
-    """Send so many requests from eight threads, and compare each reply with what must come."""
+    """Send ``count`` requests from eight threads, and compare each reply with the expected one."""
     order = _order(count, *_pool(quick))
     numbers, lock = itertools.count(), threading.Lock()
     end = time.monotonic() + MOST_SECONDS
@@ -209,7 +209,7 @@ def _is_bad(request: Prepared) -> bool:
 
 
 def _order(count: int, good: list[Prepared], bad: list[Prepared]) -> list[Prepared]:
-    """Return what is sent one after another: bad ones evenly spread, each kind at least once."""
+    """Return the requests in order: bad ones evenly spread, each kind at least once."""
     chosen = np.random.default_rng(3).integers(len(good), size=count)
     order = [good[number] for number in chosen]
     total = max(round(BAD * count), len(bad))
@@ -221,7 +221,7 @@ def _order(count: int, good: list[Prepared], bad: list[Prepared]) -> list[Prepar
 def _post(
     session: requests.Session, address: str, request: Prepared
 ) -> tuple[int, dict[str, Any], int]:
-    """Send what no client of ours sends; return status, body, and how often it was sent again."""
+    """Send a request that our client would not send; return status, body and number of retries."""
     headers = {"Content-Type": request.content_type}
     retried = 0
     while True:
@@ -229,7 +229,7 @@ def _post(
             answer = session.post(address, data=request.body, headers=headers, timeout=120)
             return answer.status_code, json.loads(answer.content), retried
         except requests.ConnectionError:
-            # The server closes the connection with a refusal, which may cross the next request.
+            # With a refusal the server closes the connection, perhaps just when a request is sent.
             retried += 1
             if retried == _TRIES:
                 raise

@@ -1,4 +1,4 @@
-"""Requests of the soak, good and bad, each with the answer that must come."""
+"""The requests of the soak, good and bad, each with its expected reply."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ _WEIGHTS = (6, 6, 6, 8, 6, 5, 5, 3, 2, 1, 1)
 DEFAULT = "default"
 METRICS = ((), (), ("psnr",), ("ssim",), ("ssim", "psnr"), (DEFAULT, "psnr", "ssim"))
 TOLERANCE = 1e-6
-"""Greatest relative deviation of a value; identical images give 0 and nothing else."""
+"""Largest relative deviation of a value; identical images must give exactly 0."""
 
 Scores = Mapping[str, float]
 Maps = Mapping[str, NDArray[np.float64]]
@@ -37,16 +37,16 @@ Maps = Mapping[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request and its answer.
+    """A request and its expected reply.
 
     Attributes
     ----------
     kind
-        What it is called where it went wrong.
+        The request's name in messages.
     content_type, body
         What is sent.
     code
-        The reply's own, or nothing.
+        The reply's code, or empty.
     results
         For each distorted image the scores by metric, or its code.
     maps
@@ -62,7 +62,7 @@ class Prepared:
 
 
 def wrong(request: Prepared, status: int, reply: Mapping[str, Any]) -> str:
-    """Return what is wrong with a reply, or nothing."""
+    """Return what is wrong with a reply, or an empty string."""
     must = 400 if request.code else 200
     if (status, reply.get("status"), reply.get("code", "")) != (must, must, request.code):
         return f"expected {must} {request.code}, got {status} {_shortened(reply)}"
@@ -87,7 +87,7 @@ def wrong(request: Prepared, status: int, reply: Mapping[str, Any]) -> str:
 
 
 def deviations(request: Prepared, reply: Mapping[str, Any]) -> tuple[float, float]:
-    """Return a right reply's greatest relative deviation, and greatest value where 0 must come."""
+    """Return the largest relative deviation in a reply, and the largest value expected to be 0."""
     relative, absolute = 0.0, 0.0
     for expected, result in zip(request.results, reply.get("results", []), strict=True):
         if isinstance(expected, str):
@@ -102,7 +102,7 @@ def deviations(request: Prepared, reply: Mapping[str, Any]) -> tuple[float, floa
 
 
 def _is_near(value: float, right: float) -> bool:
-    return math.isclose(value, right, rel_tol=TOLERANCE)  # infinity is close to itself alone
+    return math.isclose(value, right, rel_tol=TOLERANCE)  # infinity is only close to itself
 
 
 def _wrong_maps(expected: Maps, scores: Sequence[Mapping[str, Any]]) -> str:
@@ -115,22 +115,22 @@ def _wrong_maps(expected: Maps, scores: Sequence[Mapping[str, Any]]) -> str:
         values = map_values(base64.b64decode(of["png"]), of["low"], of["high"])
         if values.shape != right.shape:
             return f"map of {said['metric']}: {values.shape}, expected {right.shape}"
-        # Half a level is what the picture rounds, and a map is computed in float32.
+        # The PNG rounds by half a level, and a map is computed in float32.
         nearly = (of["high"] - of["low"]) / LEVELS + 1e-5 * float(np.abs(right).max())
         if float(np.abs(values - right).max()) > nearly:
-            return f"map of {said['metric']} is another one"
+            return f"map of {said['metric']} has other values"
     return ""
 
 
 def good_requests(count: int) -> list[Prepared]:
-    """Return requests that can be answered: of all sizes, metrics and forms, some with maps."""
+    """Return valid requests of all sizes, metrics and forms, some with maps."""
     random = np.random.default_rng(12)
     weights = np.array(_WEIGHTS) / sum(_WEIGHTS)
     return [_good(number, SIZES[random.choice(len(SIZES), p=weights)]) for number in range(count)]
 
 
 def _good(number: int, size: tuple[int, int]) -> Prepared:
-    # Numbers without a common factor, so that all combinations come about.
+    # Periods without a common factor, so that all combinations occur.
     picture = photograph(number, size)
     kinds = (("PNG", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True}), ("BMP", {}))
     kind, options = kinds[number % len(kinds)]
@@ -168,14 +168,14 @@ def _maps(reference: bytes, image: bytes, metrics: Sequence[str]) -> Maps:
 def as_raw(
     reference: bytes, images: Sequence[bytes], metrics: Sequence[str] = (), maps: bool = False
 ) -> tuple[str, bytes]:
-    """Return content type and body of the raw form."""
+    """Return the content type and body of the raw form."""
     return CONTENT_TYPE, pack([reference, *images], metrics, maps=maps)
 
 
 def as_json(
     reference: bytes, images: Sequence[bytes], metrics: Sequence[str] = (), maps: bool = False
 ) -> tuple[str, bytes]:
-    """Return content type and body of the JSON form."""
+    """Return the content type and body of the JSON form."""
     text = [base64.b64encode(image).decode() for image in (reference, *images)]
     said: dict[str, Any] = {"reference": text[0], "distorted": text[1:], "map": maps}
     if metrics:
@@ -186,7 +186,7 @@ def as_json(
 def as_form(
     reference: bytes, images: Sequence[bytes], metrics: Sequence[str] = (), maps: bool = False
 ) -> tuple[str, bytes]:
-    """Return content type and body of a multipart form."""
+    """Return the content type and body of a multipart form."""
     files = {"reference": ("reference.png", reference, "image/png")}
     for number, image in enumerate(images, start=1):
         name = "distorted" if len(images) == 1 else f"distorted_{number}"
@@ -199,7 +199,7 @@ def as_form(
 
 
 def bad_requests() -> list[Prepared]:
-    """Return one request of each kind that must be refused, or refused in part."""
+    """Return one request of each kind that must be refused, completely or in part."""
     picture = photograph(1, (96, 72))
     png, jpeg = encoded(picture, "PNG"), encoded(picture, "JPEG", quality=40)
     raw = as_raw(png, [jpeg])[1]
@@ -239,7 +239,7 @@ def bad_requests() -> list[Prepared]:
 
 
 def _bad_images(picture: Image.Image, png: bytes, jpeg: bytes) -> dict[str, tuple[str, bytes]]:
-    """Return image files that can't be compared with the picture, and their codes."""
+    """Return image files that can't be compared with the picture, with the expected codes."""
     transparent = picture.copy()
     transparent.putalpha(100)
     frames = encoded(picture, "GIF", save_all=True, append_images=[picture.rotate(90)])

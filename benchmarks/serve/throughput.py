@@ -1,4 +1,4 @@
-"""Pairs a second of the endpoint with eight clients, over those of the library in a process."""
+"""Pairs per second of the endpoint with eight clients, compared with the library in a process."""
 
 import json
 import statistics
@@ -24,7 +24,7 @@ _LOOP, _BATCHES = "score() in a loop", f"the worker's scorer, batches of {in_pro
 
 
 def measure(server: RunningServer, built: Path, *, seconds: float, quick: bool) -> dict[str, Any]:
-    """Let endpoint and process take turns, and return what each did in each round."""
+    """Let the endpoint and the process take turns, and return the rates of each round."""
     count, rounds = (QUICK_PAIRS, 1) if quick else (PAIRS, ROUNDS)
     part = seconds / (3 * rounds)
     at = server.inference_url, server.token()
@@ -48,7 +48,7 @@ def measure(server: RunningServer, built: Path, *, seconds: float, quick: bool) 
 
 
 def findings(found: dict[str, Any]) -> list[Finding]:
-    """Return a row over the faster way in a process, which has the bound, then the other."""
+    """Return rows against both ways in a process; the one against the faster has the bound."""
     ways = sorted((_LOOP, _BATCHES), key=lambda way: -statistics.median(found[way]))
     rows = []
     for way in ways:
@@ -64,18 +64,18 @@ def findings(found: dict[str, Any]) -> list[Finding]:
     bound.deviation, bound.deviation_at_most = found["deviation"], DEVIATION
     bound.notes.append(f"{found['threads']} threads in the process")
     if len(found["endpoint"]) > 1:
-        bound.notes.append(f"spread is of {len(found['endpoint'])} rounds")
+        bound.notes.append(f"the spread is over {len(found['endpoint'])} rounds")
     if found["mean_batch"]:
-        bound.notes.append(f"{found['mean_batch']:.1f} requests a batch")
+        bound.notes.append(f"{found['mean_batch']:.1f} requests per batch")
     return rows
 
 
 def endpoint_rate(url: str, token: str, count: int, seconds: float) -> dict[str, Any]:
-    """Return pairs a second of clients that each send one pair after another, and the values.
+    """Return the pairs per second of clients that send one pair after another, and the values.
 
-    Replies come in bursts, as the worker answers in batches. What counts is the time from the last
-    reply before the clients were warm to the last one before they stopped: neither is in the middle
-    of a burst, nor does a first or a last batch count that is not full.
+    Replies come in bursts, since the worker answers in batches. The time counts from the last reply
+    of the warm-up to the last reply before the clients stop, so that it neither begins nor ends in
+    the middle of a burst, and a first or last batch that is not full does not count.
     """
     sent = pairs(count)
     ends: list[float] = []
@@ -118,7 +118,7 @@ def endpoint_rate(url: str, token: str, count: int, seconds: float) -> dict[str,
 
 
 def _mean_batch(server: RunningServer, requests: int) -> float | None:
-    """Return how many requests the worker's batches held on average, by its log."""
+    """Return the mean number of requests in the worker's batches, from its log."""
     lines = last_lines(log_file(server.state, "requests"), "requests", requests)
     logged = [line.get("batch") for line in _objects(lines)]
     batches = sum(1 / size for size in logged if size)

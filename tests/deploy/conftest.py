@@ -1,4 +1,4 @@
-"""What the tests of the deployment share: its files, read."""
+"""Fixtures of the deployment's tests: its files, parsed."""
 
 import pytest
 import yaml
@@ -14,7 +14,7 @@ def kustomization():
 
 @pytest.fixture(scope="session")
 def manifests(kustomization):
-    """The objects that are applied, by their kind; there is one of each."""
+    """The applied objects, by kind; there is one of each."""
     paths = [DEPLOY / "kubernetes" / name for name in kustomization["resources"]]
     objects = [yaml.safe_load(path.read_text()) for path in paths if path.is_file()]
     assert len({one["kind"] for one in objects}) == len(objects)
@@ -23,7 +23,7 @@ def manifests(kustomization):
 
 @pytest.fixture(scope="session")
 def secrets():
-    """The example Secrets, by their name."""
+    """The example Secrets, by name."""
     text = (DEPLOY / "kubernetes" / "secrets.example.yaml").read_text()
     return {one["metadata"]["name"]: one for one in yaml.safe_load_all(text)}
 

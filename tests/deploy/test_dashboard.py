@@ -1,4 +1,4 @@
-"""The dashboard and the autoscaler's rule ask for metrics and labels that the server has."""
+"""The dashboard and the autoscaler's rule use metrics and labels that the server has."""
 
 import json
 import re
@@ -40,7 +40,7 @@ FUNCTIONS = {"sum", "rate", "histogram_quantile", "clamp_min"}
 
 
 def wrong(expression):
-    """What an expression says that no metric of the server answers; empty if nothing."""
+    """Return the parts of an expression that no metric of the server matches; empty if none."""
     problems = []
     groupings = [
         {label.strip() for label in labels.split(",")}
@@ -84,11 +84,11 @@ def dashboard():
         ("1 / 1e6", "no metric"),
     ],
 )
-def test_a_wrong_expression_is_found(expression, problem):
+def test_an_invalid_expression_is_found(expression, problem):
     assert problem in wrong(expression)
 
 
-def test_each_panel_asks_for_metrics_that_there_are(dashboard):
+def test_each_panel_uses_existing_metrics(dashboard):
     for panel in dashboard["panels"]:
         assert panel["targets"]
         for target in panel["targets"]:
@@ -100,7 +100,7 @@ def test_all_of_our_metrics_are_shown(dashboard):
     assert [name for name in {**COUNTERS, **HISTOGRAMS, **GAUGES} if name not in text] == []
 
 
-def test_each_panel_has_a_title_a_unit_and_a_place_of_its_own(dashboard):
+def test_each_panel_has_a_title_a_unit_and_its_own_place(dashboard):
     panels = dashboard["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len({panel["title"] for panel in panels}) == len(panels)
@@ -148,7 +148,7 @@ def test_it_can_be_imported_anywhere(dashboard):
     assert all(one == {"type": "prometheus", "uid": "${datasource}"} for one in sources)
 
 
-def test_the_autoscalers_rule_asks_for_metrics_that_there_are(manifests):
+def test_the_autoscalers_rule_uses_existing_metrics(manifests):
     (rule,) = yaml.safe_load((DEPLOY / "prometheus" / "adapter-rules.yaml").read_text())["rules"]
     query = rule["metricsQuery"].replace("<<.GroupBy>>", "pod")
     assert wrong(query.replace("<<.LabelMatchers>>", 'namespace="iqa",pod=~"a|b"')) == []

@@ -1,4 +1,4 @@
-"""The Dockerfile: closed, pinned, and with all that its build needs."""
+"""The Dockerfile: closed, pinned, and complete."""
 
 import json
 import re
@@ -9,7 +9,7 @@ DEPLOY = REPOSITORY / "deploy"
 
 
 def instructions():
-    """The instructions as (word, arguments), comments and continued lines resolved."""
+    """The instructions as (word, arguments), without comments and continued lines."""
     text = (DEPLOY / "Dockerfile").read_text()
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
@@ -30,11 +30,11 @@ def arguments_of(word, among=None):
 
 
 def copied():
-    """What is copied from the repository."""
+    """The paths that are copied from the repository."""
     return [said.split()[:-1] for said in arguments_of("COPY") if not said.startswith("--from")]
 
 
-def test_it_is_read_as_a_dockerfile():
+def test_the_dockerfile_can_be_parsed():
     words = {word for word, _ in instructions()}
     known = {"FROM", "ARG", "ENV", "WORKDIR", "RUN", "COPY", "USER", "HEALTHCHECK", "ENTRYPOINT"}
     assert words <= known  # and no ADD, which fetches
@@ -47,7 +47,7 @@ def test_base_images_are_pinned_and_the_same():
     assert re.fullmatch(r"python:3\.11\.\d+-slim-[a-z]+", image)
 
 
-def test_it_runs_as_a_user_by_number_that_is_not_root(containers):
+def test_it_runs_as_a_numeric_user_other_than_root(containers):
     *_, user = arguments_of("USER", stages()[-1])
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
     context = containers["endpoint"]["securityContext"]

@@ -1,4 +1,4 @@
-"""The gateway, run by a real nginx before a stand-in for TorchServe: what passes, what does not."""
+"""The gateway in a real nginx, with a stand-in for TorchServe: what passes, and what does not."""
 
 import contextlib
 import http.client
@@ -36,7 +36,7 @@ NOBODY = 65534 if os.getuid() == 0 else None
 
 
 class StandIn(BaseHTTPRequestHandler):
-    """Takes down what comes, and answers what the request says; else its own body."""
+    """Records requests, and replies with what the request says or with the request's own body."""
 
     protocol_version = "HTTP/1.1"
 
@@ -63,7 +63,7 @@ class StandIn(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def endpoint():
-    """A stand-in for TorchServe: ``came`` are the requests, ``release`` ends the slow ones."""
+    """A stand-in for TorchServe: ``came`` has the requests, ``release`` ends slow ones."""
     with ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
         server.came, server.release = [], threading.Event()
         thread = threading.Thread(target=server.serve_forever)
@@ -88,14 +88,14 @@ def free_ports(count):
 
 
 def rendered(values):
-    """The template as envsubst fills it in where it is told the names."""
+    """Return the template as envsubst fills it in when the names are listed."""
     text = (REPOSITORY / "deploy" / "gateway" / "nginx.conf.template").read_text()
     return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda m: values.get(m[1] or m[2], m[0]), text)
 
 
 @contextlib.contextmanager
 def running(authority, containers, endpoint_port, **changed):
-    """Run nginx in a folder of its own, with the Deployment's values but for ports and folders."""
+    """Run nginx in its own folder, with the Deployment's values except for ports and folders."""
     port, metrics = free_ports(2)
     folder = Path(tempfile.mkdtemp(prefix="iqa-gateway-"))
     address = f"127.0.0.1:{endpoint_port}"
@@ -200,7 +200,7 @@ def ask(gateway, method="POST", path=MODEL, body=b"images", headers=None):
 
 
 def refused(answer, status, code):
-    """Check that a reply is one of the gateway's own."""
+    """Check that a reply comes from the gateway itself."""
     assert answer[0] == status
     assert answer[1]["Content-Type"] == "application/json"
     said = json.loads(answer[2])
@@ -254,7 +254,7 @@ def test_a_wrong_or_missing_token_is_refused(authorization, gateway, endpoint):
     assert endpoint.came == []
 
 
-def test_both_tokens_are_taken_while_they_are_exchanged(authority, containers, endpoint):
+def test_both_tokens_are_accepted_during_a_rotation(authority, containers, endpoint):
     port = endpoint.server_address[1]
     with running(authority, containers, port, GATEWAY_NEXT_TOKEN=NEXT_TOKEN) as gateway:
         for token in (TOKEN, NEXT_TOKEN):
@@ -265,7 +265,7 @@ def test_both_tokens_are_taken_while_they_are_exchanged(authority, containers, e
 
 
 @pytest.mark.parametrize("token", ["", "PLACEHOLDER", "x" * 31])
-def test_empty_and_short_tokens_open_nothing(token, authority, containers, endpoint):
+def test_empty_and_short_tokens_give_no_access(token, authority, containers, endpoint):
     port = endpoint.server_address[1]
     with running(authority, containers, port, GATEWAY_TOKEN=token) as gateway:
         for said in (f"Bearer {token}", "Bearer ", "Bearer", " ", ""):
@@ -313,7 +313,7 @@ def test_other_paths_never_pass(method, path, gateway, endpoint):
 @pytest.mark.parametrize(
     "path", ["/models/../predictions/iqa", "//predictions/./iqa", f"{MODEL}?a"]
 )
-def test_what_leads_to_the_path_arrives_as_that_path(path, gateway, endpoint):
+def test_equivalent_paths_arrive_as_the_same_path(path, gateway, endpoint):
     assert ask(gateway, path=path)[0] == 200
     ((_, came, _, _),) = endpoint.came
     assert came.split("?")[0] == MODEL
@@ -353,13 +353,13 @@ def test_the_endpoints_own_refusals_pass_unchanged(status, gateway, endpoint):
     assert len(endpoint.came) == 1  # and nothing is tried again
 
 
-def test_an_endpoint_that_is_not_there_is_said_to_be(authority, containers):
+def test_a_missing_endpoint_is_reported(authority, containers):
     (closed,) = free_ports(1)
     with running(authority, containers, closed) as gateway:
         assert refused(ask(gateway), 503, "unavailable")
 
 
-def test_more_requests_at_work_than_are_taken_are_refused(authority, containers, endpoint):
+def test_too_many_simultaneous_requests_are_refused(authority, containers, endpoint):
     port = endpoint.server_address[1]
     with (
         running(authority, containers, port, GATEWAY_REQUESTS="1") as gateway,
@@ -386,7 +386,7 @@ def test_plain_http_is_refused(gateway):
 
 
 def raw(gateway, data):
-    """Send this, then nothing, and return what comes until the connection ends."""
+    """Send these bytes, then nothing, and return what arrives until the connection ends."""
     said = b""
     with (
         socket.create_connection(("127.0.0.1", gateway.port), 60) as plain,
@@ -406,7 +406,7 @@ def test_a_client_that_stops_sending_is_dropped(gateway, endpoint):
     assert endpoint.came == []
 
 
-def test_health_is_the_gateways_own_and_asks_for_no_token(gateway, endpoint):
+def test_the_gateway_answers_health_without_a_token(gateway, endpoint):
     status, _, reply = ask(gateway, method="GET", path="/healthz", body=None, headers={})
     assert (status, json.loads(reply)) == (200, {"status": "ok"})
     assert endpoint.came == []
@@ -423,7 +423,7 @@ def plain(port, method, path):
         connection.close()
 
 
-def test_metrics_are_on_their_own_port_alone(gateway, endpoint):
+def test_metrics_are_only_on_their_own_port(gateway, endpoint):
     assert plain(gateway.metrics, "GET", "/metrics") == 200
     assert [(method, path) for method, path, _, _ in endpoint.came] == [("GET", "/metrics")]
     assert plain(gateway.metrics, "POST", "/metrics") == 405
@@ -434,7 +434,7 @@ def test_metrics_are_on_their_own_port_alone(gateway, endpoint):
     assert len(endpoint.came) == 1
 
 
-def test_the_log_tells_of_requests_and_of_no_token(authority, containers, endpoint):
+def test_the_log_has_requests_but_no_tokens(authority, containers, endpoint):
     port = endpoint.server_address[1]
     with running(authority, containers, port, GATEWAY_NEXT_TOKEN=NEXT_TOKEN) as gateway:
         ask(gateway)
@@ -456,7 +456,7 @@ def test_the_log_tells_of_requests_and_of_no_token(authority, containers, endpoi
     assert not any(token in written for token in (TOKEN, NEXT_TOKEN, "w" * 40))
 
 
-def test_a_leaving_gateway_answers_what_is_at_work(authority, containers, endpoint):
+def test_a_terminating_gateway_finishes_requests_in_progress(authority, containers, endpoint):
     port = endpoint.server_address[1]
     with (
         running(authority, containers, port) as gateway,

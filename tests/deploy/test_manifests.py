@@ -1,4 +1,4 @@
-"""The Kubernetes manifests keep to the schema, and agree with each other and with the server."""
+"""The Kubernetes manifests follow the schema, and agree with each other and with the server."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def directive(name):
 
 # The oldest version that the Deployment needs, and a newer one.
 @pytest.mark.parametrize("version", ["1.30", "1.34"])
-def test_each_manifest_keeps_to_the_schema(version, manifests, secrets):
+def test_each_manifest_follows_the_schema(version, manifests, secrets):
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     for one in [*manifests.values(), *secrets.values()]:
         assert kubernetes_validate.validate(one, version, strict=True) == version
@@ -48,7 +48,7 @@ def test_the_schema_check_can_fail(manifests):
         kubernetes_validate.validate(wrong, "1.30", strict=True)
 
 
-def test_every_file_is_applied_or_an_example(kustomization):
+def test_every_file_is_applied_or_is_an_example(kustomization):
     files = {path.name for path in KUBERNETES.iterdir()}
     listed = {name for name in kustomization["resources"] if not name.startswith("..")}
     assert files == listed | {"kustomization.yaml", "secrets.example.yaml"}
@@ -93,7 +93,7 @@ def test_all_selectors_find_the_pods(manifests, pod):
         assert selector.items() <= labels.items()
 
 
-def test_ports_are_those_of_the_gateway_alone(manifests, containers):
+def test_only_the_gateways_ports_are_exposed(manifests, containers):
     assert "ports" not in containers["endpoint"]
     gateway = containers["gateway"]
     ports = {one["name"]: one["containerPort"] for one in gateway["ports"]}
@@ -113,7 +113,7 @@ def test_ports_are_those_of_the_gateway_alone(manifests, containers):
     assert [one["port"] for one in monitor["spec"]["podMetricsEndpoints"]] == ["metrics"]
 
 
-def test_the_network_is_closed_but_for_clients_and_prometheus(manifests):
+def test_the_network_is_closed_except_for_clients_and_prometheus(manifests):
     policy = manifests["NetworkPolicy"]["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     assert policy["egress"] == []
@@ -157,7 +157,7 @@ def test_the_rendered_configuration_is_the_one_that_runs(containers, pod):
     assert volumes[mounts[folder]["name"]]["emptyDir"]["medium"] == "Memory"
 
 
-def test_secrets_are_there_with_their_keys_and_none_is_optional(containers, pod, secrets):
+def test_secrets_exist_with_their_keys_and_none_is_optional(containers, pod, secrets):
     asked = [
         one["valueFrom"]["secretKeyRef"]
         for container in containers.values()
@@ -174,7 +174,7 @@ def test_secrets_are_there_with_their_keys_and_none_is_optional(containers, pod,
     assert tls["defaultMode"] & 0o007 == 0
 
 
-def test_example_secrets_hold_nothing_and_open_nothing(secrets, kustomization):
+def test_example_secrets_are_empty_and_give_no_access(secrets, kustomization):
     assert "secrets.example.yaml" not in kustomization["resources"]
     for one in secrets.values():
         assert set(one["stringData"].values()) <= {"PLACEHOLDER", ""}
@@ -197,7 +197,7 @@ def test_each_mount_has_its_volume_and_each_volume_its_size(containers, pod):
     assert all(one["emptyDir"]["sizeLimit"] for one in volumes.values() if "emptyDir" in one)
 
 
-def test_what_must_be_writable_is(containers, pod):
+def test_writable_folders_are_writable(containers, pod):
     volumes = {one["name"]: one for one in pod["spec"]["volumes"]}
 
     def writable(container):
@@ -243,7 +243,7 @@ def test_images_are_pinned_and_ours_is_this_version(containers):
     assert containers["endpoint"]["image"] == f"iqa-torchserve:{version}"
 
 
-def test_the_endpoint_takes_no_tokens_and_leaves_the_address_alone(containers):
+def test_the_endpoint_uses_no_tokens_and_keeps_its_address(containers):
     # Without tokens it may listen on loopback alone, which is its default.
     assert containers["endpoint"]["args"] == ["--no-tokens"]
     assert "command" not in containers["endpoint"]
@@ -271,7 +271,7 @@ def test_threads_follow_the_cpu_limit(containers):
     assert int(limit) > 0
 
 
-def test_a_leaving_pod_has_time_to_drain(containers, pod):
+def test_a_terminating_pod_has_time_to_drain(containers, pod):
     stop = ServerConfig.drain_seconds + 30  # TorchServe itself is waited for so long
     grace = pod["spec"]["terminationGracePeriodSeconds"]
     waits = {
@@ -291,7 +291,7 @@ def test_the_gateways_limits_are_those_of_the_server():
         assert seconds(timeout) > 2 * Limits.batch_seconds
 
 
-def test_what_the_gateway_receives_fits_where_it_is_kept(containers, pod):
+def test_the_gateways_buffers_fit_into_its_volume(containers, pod):
     given = settings(containers["gateway"])
     bound = int(given["GATEWAY_REQUESTS"]["value"])
     assert bound > ServerConfig.queue + BATCH
@@ -302,14 +302,14 @@ def test_what_the_gateway_receives_fits_where_it_is_kept(containers, pod):
     assert int(size[:-2]) * 2**30 > bound * Limits.request_bytes
 
 
-def test_rollouts_and_evictions_keep_the_service(manifests):
+def test_rollouts_and_evictions_keep_the_service_available(manifests):
     spec = manifests["Deployment"]["spec"]
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     budget = manifests["PodDisruptionBudget"]["spec"]
     assert budget["maxUnavailable"] < manifests["HorizontalPodAutoscaler"]["spec"]["minReplicas"]
 
 
-def test_the_autoscaler_alone_sets_the_number_of_replicas(manifests):
+def test_only_the_autoscaler_sets_the_number_of_replicas(manifests):
     scaler = manifests["HorizontalPodAutoscaler"]["spec"]
     target = manifests["Deployment"]
     assert scaler["scaleTargetRef"] == {

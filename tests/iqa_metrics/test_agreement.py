@@ -1,4 +1,4 @@
-"""From scores that carry opinions to agreement with people."""
+"""From scores with opinions to the agreement with human ratings."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ HEADER = ["reference", "distorted", "metric", "value", "error", "distortion", "d
 
 
 def rows(references=6, each=8, seed=0):
-    """A good metric, a worse one of the other direction, and one that fails now and then."""
+    """A good metric, a worse one of the other direction, and one that sometimes fails."""
     stream = np.random.default_rng(seed)
     made = []
     for reference in range(references):
@@ -47,7 +47,7 @@ def written(path, table, header=HEADER):
     return path
 
 
-def test_correlations_are_scipys_and_intervals_those_of_the_statistics(scores):
+def test_correlations_agree_with_scipy_and_intervals_with_the_statistics(scores):
     read = read_scored(scores, "dmos")
     found = {(row.metric, row.distortion): row for row in agreements(read, draws=200)}
     assert set(found) == {
@@ -71,7 +71,7 @@ def test_correlations_are_scipys_and_intervals_those_of_the_statistics(scores):
     assert (found["flaky", ""].failed, found["flaky", ""].n) == (12, 36)
 
 
-def test_differences_are_of_the_pairs_that_both_have(scores):
+def test_differences_use_the_pairs_that_both_have(scores):
     read = read_scored(scores, "dmos")
     found = {(row.first, row.second): row for row in differences(read, draws=200)}
     assert set(found) == {("good", "similar"), ("good", "flaky"), ("similar", "flaky")}
@@ -146,7 +146,7 @@ def test_the_command_line(scores, tmp_path):
 
 
 def test_real_opinions(live, tmp_path):
-    """From the command that scores to the one that says what the scores are worth."""
+    """From the command that scores to the one that measures agreement."""
     out = tmp_path / "scores.csv"
     command = ["score", "--pairs", live / "pairs.csv", "-m", "psnr", "-m", "ssim", "--out", out]
     assert CliRunner().invoke(app, [str(c) for c in command]).exit_code == 0

@@ -1,4 +1,4 @@
-"""Every backbone: its layers are where and what its record says, its weights are checked."""
+"""Every backbone: its layers are what its record says, and its weights are checked."""
 
 import csv
 import re
@@ -116,7 +116,7 @@ def test_layers_of_every_architecture_are_as_stated(name):
 
 
 def check_deep_distance(record):
-    """A deep distance is that of the whole network's own responses, taken by plain hooks."""
+    """A deep distance is that of the whole network's feature maps, taken with plain hooks."""
     torch.manual_seed(0)
     whole = record.build().eval()
     trunk = record.trunk(whole)
@@ -208,8 +208,8 @@ def test_records_are_distinct_and_say_what_they_are():
             assert files.setdefault(record.weights.filename, record.weights) == record.weights
 
 
-def test_torchvision_says_the_same_of_its_networks():
-    """Each published training of each network is there, with its address, score and input."""
+def test_records_agree_with_torchvision():
+    """There is a record for each published training of each network, with URL, score and input."""
     urls = {record.weights.url: record for record in BACKBONES if record.weights}
     for module in (models, segmentation, detection):
         for name in models.list_models(module=module):
@@ -226,8 +226,8 @@ def test_torchvision_says_the_same_of_its_networks():
                     assert record.scaling.std == tuple(network.transform.image_std)
 
 
-def test_what_transforms_its_input_itself_is_given_what_it_makes_of_it():
-    """torchvision's GoogLeNet takes ImageNet's scaling and makes another of it."""
+def test_networks_that_transform_their_input_get_the_right_input():
+    """torchvision's GoogLeNet takes ImageNet's scaling and transforms it itself."""
     record = backbone("googlenet")
     network = models.googlenet(init_weights=False, transform_input=True).eval()
     images = torch.rand(1, 3, 8, 8)
@@ -237,7 +237,7 @@ def test_what_transforms_its_input_itself_is_given_what_it_makes_of_it():
 
 
 def test_a_network_builds_with_the_keys_of_its_published_file():
-    """As far as torchvision's own builders show them: of networks that need options."""
+    """For networks that need options, as far as torchvision's own builders show the keys."""
     for name in ("googlenet", "inception_v3", "fcn_resnet50", "fasterrcnn_resnet50_fpn"):
         record = backbone(name)
         options = record.build.keywords or record.build.args[0].keywords
@@ -247,7 +247,7 @@ def test_a_network_builds_with_the_keys_of_its_published_file():
         assert any("aux" in key.lower() for key in keys) is (name != "fasterrcnn_resnet50_fpn")
 
 
-def test_frozen_normalisation_has_the_epsilon_that_torchvision_gives_it():
+def test_frozen_normalisation_has_torchvisions_epsilon():
     for name, epsilon in (
         *(("fasterrcnn_resnet50_fpn", 0.0), ("retinanet_resnet50_fpn", 0.0)),
         *(("keypointrcnn_resnet50_fpn.legacy", 1e-5), ("fasterrcnn_resnet50_fpn_v2", 1e-5)),
@@ -259,7 +259,7 @@ def test_frozen_normalisation_has_the_epsilon_that_torchvision_gives_it():
 
 
 def test_the_zoo_is_the_one_that_was_published():
-    """Every row of the facts beside the repository is a record, and says the same."""
+    """Every row of the facts beside the repository is a record with the same facts."""
     path = SHARED / "facts" / "pretrained_checkpoints.csv"
     if not path.is_file():
         pytest.skip("shared/facts is not beside this checkout")
@@ -313,7 +313,7 @@ def wrapped(record, state, layout):
 
 
 def published(record, checkpoint, tmp_path, monkeypatch):
-    """Write a checkpoint where the record's file is looked for."""
+    """Write a checkpoint where the record's file is expected."""
     monkeypatch.setenv("IQA_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     torch.save(checkpoint, tmp_path / record.weights.filename)
@@ -333,7 +333,7 @@ def published(record, checkpoint, tmp_path, monkeypatch):
         ("vit_b_16.mocov3_300ep", "tar"),
     ],
 )
-def test_a_checkpoint_in_its_publishers_layout_gives_the_same_responses(
+def test_a_checkpoint_in_its_published_layout_gives_the_same_feature_maps(
     name, layout, tmp_path, monkeypatch
 ):
     record = backbone(name)
@@ -358,7 +358,7 @@ def test_a_checkpoint_in_its_publishers_layout_gives_the_same_responses(
 
 
 def of_an_older_release(name, state):
-    """Call parameters as torchvision's published files of a network do, which are older."""
+    """Rename parameters as in torchvision's older published files of a network."""
     renamed = OrderedDict()
     for key, value in state.items():
         for now, then in (
@@ -399,7 +399,7 @@ def test_published_files_of_older_releases_load(name, tmp_path, monkeypatch):
     assert "num_batches" not in str(caught.value)
 
 
-def test_a_file_that_says_no_release_has_todays_keys(tmp_path):
+def test_a_file_without_a_version_has_current_keys(tmp_path):
     record = backbone("mnasnet0_5")
     torch.manual_seed(1)
     trunk = record.trunk(record.build()).eval()
@@ -415,7 +415,7 @@ ALEXNET_BLOCKS = ("conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5",
 
 
 def theirs(name, state):
-    """Call a network's parameters as their publisher does."""
+    """Rename a network's parameters as their publisher does."""
     renamed = {}
     for key, value in state.items():
         match = re.fullmatch(r"(conv|bn)(\d)\.(\w+)", key)
@@ -469,7 +469,7 @@ def test_every_module_can_be_read_out():
     )
 
 
-def test_layers_and_modules_stand_in_the_order_in_which_they_run():
+def test_layers_and_modules_are_in_execution_order():
     record = backbone("mobilenet_v2")
     assert record.in_order(["block3", "3.conv.3"]) == ("3.conv.3", "block3")
     trunk = record.build()
@@ -518,7 +518,7 @@ def test_untrained_networks_are_the_same_each_time_and_seeds_differ():
     assert metric(x, x) == 0
 
 
-def test_a_transformer_takes_any_size_and_at_its_own_is_torchvisions():
+def test_a_transformer_takes_any_size_and_agrees_with_torchvision_at_its_own():
     record = backbone("vit_b_32")
     whole = models.vit_b_32(weights=None).eval()
     trunk = record.trunk(whole)
@@ -533,7 +533,7 @@ def test_a_transformer_takes_any_size_and_at_its_own_is_torchvisions():
     assert {tuple(shape) for shape in shapes.values()} == {(1, 768, 4, 10)}
 
 
-def test_a_network_that_takes_one_size_alone_says_so():
+def test_a_network_that_takes_only_one_size_says_so():
     record = backbone("maxvit_t")
     assert record.input_size == 224
     metric = DeepDistance(record, record.layers[0].name, trunk=models.maxvit_t(weights=None))
@@ -610,7 +610,7 @@ def whole_network(record, path):
 
 
 def test_the_embedded_network_names_what_it_sees():
-    """It says what scikit-image's photographs show: scaling and weights are right."""
+    """It classifies scikit-image's photographs correctly, so scaling and weights are right."""
     record = backbone("efficientnet_lite0")
     assert names_what_it_sees(whole_network(record, record.weights.verified()), record.scaling)
 

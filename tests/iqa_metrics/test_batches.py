@@ -1,11 +1,12 @@
-"""Batches: a reference passes once, sizes keep apart, and what fails fails alone."""
+"""Batches: a reference passes once, sizes are kept apart, and pairs fail independently."""
 
 import numpy as np
 import pytest
 import torch
 from material import encoded, tensor
 
-from iqa_metrics import MSE, DeepDistance, Pair, create_metric, readahead, score, score_pairs
+from iqa_metrics import MSE, DeepDistance, Pair, create_metric, score, score_pairs
+from iqa_metrics.io import readahead
 from iqa_metrics.io.readahead import WINDOW, LoadedPair, Part
 from iqa_metrics.metrics.contract import Metric
 from iqa_metrics.scoring.batches import BatchScorer
@@ -27,7 +28,7 @@ def folder(tmp_path_factory, photographs):
 
 
 class Counting(MSE):
-    """Counts its passes, and what it remembers."""
+    """Counts its passes and its cached references."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +55,7 @@ def test_a_reference_passes_once_through_all_windows(folder):
     assert [row.value for row in rows[10:20]] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_reference_is_let_go_when_another_comes(folder, monkeypatch):
+def test_a_reference_is_freed_when_another_comes(folder, monkeypatch):
     alive, most = set(), 0
     opened, closed = Metric.reference, type(create_metric("mse").reference(torch.zeros(1, 3, 8, 8)))
     close = closed.close
@@ -78,7 +79,7 @@ def test_a_reference_is_let_go_when_another_comes(folder, monkeypatch):
     assert (most, len(alive)) == (1, 0)
 
 
-def test_pairs_of_one_size_go_together_and_no_others(folder):
+def test_only_pairs_of_the_same_size_share_a_batch(folder):
     metric = Counting()
     pairs = [Pair(f"{n}.png", f"{n}.jpg", folder) for n in range(30)]
     # Two share a reference, and stay out of the batches.
@@ -105,7 +106,7 @@ def test_networks_give_the_values_of_single_pairs(folder):
     assert [row.value for row in rows] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_run_from_a_later_window_gives_the_same_to_the_bit(folder, monkeypatch):
+def test_a_run_from_a_later_window_gives_the_same_bits(folder, monkeypatch):
     window, count = 16, 48
     monkeypatch.setattr(readahead, "WINDOW", window)
     # Each window begins with a reference that goes on from the one before it.
@@ -119,7 +120,7 @@ def test_a_run_from_a_later_window_gives_the_same_to_the_bit(folder, monkeypatch
 
 
 class Moody(MSE):
-    """Fails on bright images, and on any batch that holds one."""
+    """Fails on bright images, and on any batch that contains one."""
 
     def compare(self, reference, distorted):
         if bool((distorted.mean(dim=(1, 2, 3)) > 0.9).any()):
@@ -128,7 +129,7 @@ class Moody(MSE):
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_of_a_batch_that_fails_each_pair_has_its_own_reason(shared):
+def test_each_pair_of_a_failed_batch_has_its_own_reason(shared):
     dark, bright = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
     rows = [
         LoadedPair(Pair("r", str(n)), "r" if shared else str(n), (dark, bright if n == 2 else dark))
@@ -174,7 +175,7 @@ def test_grad_mode_is_the_callers_own(folder):
     rows.close()
 
 
-def test_networks_that_remember_free_it(folder, photographs):
+def test_caches_of_networks_are_freed(folder, photographs):
     metric = create_metric("default")
     assert isinstance(metric, DeepDistance)
     image = tensor(photographs["cat"])

@@ -17,8 +17,9 @@ from material import encoded
 from processes import told_versions
 from typer.testing import CliRunner
 
-from iqa_metrics import BACKBONES, METRICS, READOUTS, backbone, metrics, score
+from iqa_metrics import BACKBONES, METRICS, READOUTS, backbone, create_metric, metrics, score
 from iqa_metrics.cli import app
+from iqa_metrics.scoring import whole_tables
 
 
 def iqa(*arguments):
@@ -69,14 +70,15 @@ def test_a_table(files, tmp_path):
     assert "reference,distorted,metric,value,error" in result.stdout
 
 
-def test_how_it_computes_is_handed_on(files, tmp_path, monkeypatch):
-    made, create = [], metrics.create_metric
+def test_computing_options_are_passed_on(files, tmp_path, monkeypatch):
+    made, create = [], create_metric
 
     def recorded(spec, **options):
         made.append((spec, {**options, "device": str(options["device"])}))
         return create(spec)
 
-    monkeypatch.setattr(metrics, "create_metric", recorded)
+    for module in (metrics, whole_tables):
+        monkeypatch.setattr(module, "create_metric", recorded)
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("reference,distorted\nreference.png,distorted.jpg\n")
     assert iqa("score", *files, "-m", "psnr", "--workers", 1, "--device", "cpu").exit_code == 0
@@ -122,7 +124,7 @@ def test_a_background(tmp_path):
         (["score", "--pairs", "{2}", "--out", "x", "--json"], 2, "--json goes with one pair"),
         (["score", "--pairs", "{3}", "--out", "{3}"], 2, "name another file"),
         (["score", "--pairs", "{3}", "--out", "no/such/folder/x.csv"], 2, "can't be written"),
-        (["score", "--pairs", "{4}", "-m", "psnr", "--out", "/dev/full"], 2, "writing failed"),
+        (["score", "--pairs", "{4}", "-m", "psnr", "--out", "/dev/full"], 2, "can't be written"),
         (["score", "--pairs", "{3}", "--out", "-", "--resume"], 2, "not standard output"),
         (["score", "{0}", "{1}", "--resume"], 2, "--resume goes with --pairs"),
         (["score", "{0}", "{1}", "--workers", "0"], 2, "for '--workers'"),
@@ -132,7 +134,7 @@ def test_a_background(tmp_path):
         (["weights", "fetch", "vgg166"], 2, "did you mean 'vgg16'"),
     ],
 )
-def test_bad_use_is_one_line(files, tmp_path, arguments, status, words):
+def test_errors_of_usage_are_one_line(files, tmp_path, arguments, status, words):
     text, pairs = tmp_path / "text.csv", tmp_path / "pairs.csv"
     text.write_text("hello\n")
     pairs.write_text("reference,distorted\n")
@@ -162,7 +164,7 @@ def test_lists():
     assert "layer4.2" in result.stdout
 
 
-def test_what_needs_no_weights_or_can_not_be_fetched():
+def test_metrics_without_weights_and_weights_that_can_not_be_fetched():
     result = iqa("weights", "fetch", "psnr")
     assert result.exit_code == 0
     assert "psnr needs no weights" in result.stderr
@@ -173,7 +175,7 @@ def test_what_needs_no_weights_or_can_not_be_fetched():
     assert "hand" in next(row for row in rows if row[:1] == ["perceptnet"])
 
 
-def test_two_spellings_of_a_metric_are_one(files, tmp_path):
+def test_two_spellings_of_a_metric_are_the_same_metric(files, tmp_path):
     reference, distorted = files[:2]
     pairs = tmp_path / "pairs.csv"
     pairs.write_text(f"reference,distorted\n{reference},{distorted}\n")
@@ -215,7 +217,7 @@ def test_the_module_is_the_command():
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """A record whose weights a server on this machine has, and the server's folder."""
+    """A record whose weights are on a server on this machine, and the server's folder."""
     folder = tmp_path / "www"
     folder.mkdir()
     torch.manual_seed(0)
@@ -239,7 +241,11 @@ def served(tmp_path, monkeypatch):
 def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     result = iqa("weights", "where", "mine")
     assert result.exit_code == 1
-    for words in ("mine.pth is not here", "iqa weights fetch mine.pth", "http://127.0.0.1"):
+    for words in (
+        "mine.pth is not on this machine",
+        "iqa weights fetch mine.pth",
+        "http://127.0.0.1",
+    ):
         assert words in result.stderr
     result = iqa("score", *files, "-m", "mine:fire9:rmse")
     assert result.exit_code == 2
@@ -248,7 +254,7 @@ def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     assert result.exit_code == 0, result.output
     path = result.stdout.strip()
     assert path == str(tmp_path / "mine.pth")
-    assert "states no SHA-256" in result.stderr
+    assert "has no published SHA-256" in result.stderr
     assert iqa("weights", "where", "mine").stdout.strip() == path
     assert iqa("weights", "verify", "mine").stdout.split() == ["mine.pth", "recorded"]
     listed = json.loads(iqa("weights", "list", "--here", "--json").stdout)
@@ -264,13 +270,13 @@ def test_weights_from_fetching_to_scoring(served, files, tmp_path):
     assert rows["efficientnet-lite0-57934424.pth"]["against"] == "published"
     Path(path).unlink()
     result = iqa("weights", "add", "mine", tmp_path / "gone.pth")
-    assert (result.exit_code, "found none" in result.stderr) == (2, True)
+    assert (result.exit_code, "there is no such file" in result.stderr) == (2, True)
     assert iqa("weights", "add", "mine", served / "mine.pth").stdout.strip() == path
     assert iqa("weights", "verify", "mine").exit_code == 0
     result = iqa("weights", "add", "psnr", served / "mine.pth")
     assert (result.exit_code, "psnr needs no weights" in result.stderr) == (2, True)
     result = iqa("weights", "add", "lpips_alex", served / "mine.pth")
-    assert (result.exit_code, "say which of the files" in result.stderr) == (2, True)
+    assert (result.exit_code, "name the one that this file is" in result.stderr) == (2, True)
 
 
 def test_backbones_are_listed_by_their_factors(served):

@@ -9,7 +9,7 @@ from iqa_metrics.backbones import FACTORS
 
 
 def values(factor, **agreed):
-    """The values in the one comparison that agrees in all that."""
+    """Return the values of the one comparison whose other factors are these."""
     found = [c for c in comparisons(factor) if agreed.items() <= c.agreed.items()]
     assert len(found) == 1, found
     return {value: {record.name for record in records} for value, records in found[0].sets.items()}
@@ -55,7 +55,7 @@ def test_strict_comparisons_agree_in_training_too():
 
 @pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize("strict", [False, True])
-def test_what_is_compared_agrees_in_all_else(factor, strict):
+def test_comparisons_agree_in_all_other_factors(factor, strict):
     for comparison in comparisons(factor, strict=strict):
         assert len(comparison.sets) > 1
         for value, records in comparison.sets.items():
@@ -81,7 +81,7 @@ def test_comparisons_do_not_depend_on_the_order_of_records(shuffled):
     assert as_sets(comparisons("goal", among=shuffled)) == as_sets(comparisons("goal"))
 
 
-def test_a_new_record_joins_by_itself():
+def test_a_new_record_joins_automatically():
     from dataclasses import replace
 
     record = next(r for r in BACKBONES if r.name == "resnet50")

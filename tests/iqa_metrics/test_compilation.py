@@ -1,4 +1,4 @@
-"""Compiled comparisons give the uncompiled values, and are bounded."""
+"""Compiled comparisons give the uncompiled values, and their number is bounded."""
 
 import copy
 import logging
@@ -27,7 +27,7 @@ def images():
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    """Stand in for torch.compile where only the bookkeeping is looked at."""
+    """Replace torch.compile where only the bookkeeping is tested."""
     made = []
     monkeypatch.setattr(torch, "compile", lambda f, **_: made.append(f) or f)
     return made
@@ -114,7 +114,7 @@ def test_gradients_are_not_compiled(uncompiled, images):
     assert uncompiled == []
 
 
-def test_weights_that_move_or_change_precision_are_compiled_anew(uncompiled, images):
+def test_weights_that_move_or_change_precision_are_compiled_again(uncompiled, images):
     metric = create_metric("default", compile=True)
     with torch.no_grad():
         for change in (lambda: None, metric.double, lambda: metric.configure(precision="float32")):
@@ -123,7 +123,7 @@ def test_weights_that_move_or_change_precision_are_compiled_anew(uncompiled, ima
     assert len(uncompiled) == 3
 
 
-def test_it_can_be_switched_off_and_copied(uncompiled, images):
+def test_compiling_can_be_switched_off_and_compiled_metrics_copied(uncompiled, images):
     metric = create_metric("psnr", compile=True)
     with torch.no_grad():
         metric(*images)

@@ -29,7 +29,7 @@ ALL = list(RECORDS)
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
-    """Makes any metric of the catalogue, over seeded networks where the real ones are not here."""
+    """Return a function that makes any metric, with seeded networks where real ones are missing."""
     folder, paths = tmp_path_factory.mktemp("trunks"), {}
 
     def make(name, **options):
@@ -100,7 +100,7 @@ class TestContract:
         assert torch.allclose(backwards.flip(0), values, rtol=1e-5)
 
     def test_a_value_does_not_depend_on_its_batch(self, name, metrics, images):
-        """Not even on an image in it that is all zeros, or far brighter."""
+        """Not even on an image in the batch that is all zeros, or far brighter."""
         metric, (reference, distorted) = metrics[name], images
         others = torch.cat([distorted[:1], torch.zeros_like(reference), torch.ones_like(reference)])
         among = metric(reference, others)[0]
@@ -174,7 +174,7 @@ class TestContract:
                 assert bool(torch.isfinite(distorted.grad).all())
 
     def test_the_network_is_built_once(self, name, metrics, images, monkeypatch):
-        """Nothing is made, read or copied in a call."""
+        """Nothing is created, read or copied in a call."""
         monkeypatch.setattr(nn.Conv2d, "__init__", pytest.fail)
         monkeypatch.setattr(nn.Module, "load_state_dict", pytest.fail)
         monkeypatch.setattr(torch, "load", pytest.fail)
@@ -219,8 +219,8 @@ class TestContract:
     "name", [r.name for r in METRICS if all(file.package for file in r.needs.files)]
 )
 @pytest.mark.parametrize("photograph", ["astronaut", "coffee", "cat"])
-def test_more_noise_is_worse(name, photograph, metrics, photographs):
-    """Of the metrics that need nothing fetched; a network of random weights promises nothing."""
+def test_more_noise_gives_a_worse_value(name, photograph, metrics, photographs):
+    """Only for metrics that need no downloads; a network with random weights promises nothing."""
     from material import tensor
 
     reference = tensor(photographs[photograph])
@@ -233,8 +233,8 @@ def test_more_noise_is_worse(name, photograph, metrics, photographs):
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if needs(n).backbone])
-def test_lower_precision_stays_near(name, make, metrics, images):
-    """What docs/metrics.md states of half-precision networks."""
+def test_lower_precision_gives_similar_values(name, make, metrics, images):
+    """What docs/metrics.md states about half-precision networks."""
     images = [image[..., :64, :64] for image in images]
     single = metrics[name](*images)
     metric = make(name)

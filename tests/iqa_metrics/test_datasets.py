@@ -1,4 +1,4 @@
-"""Opinion databases, made anew in the layouts of their owners, whole and broken."""
+"""Opinion databases, made up in their published layouts, complete and broken."""
 
 import csv
 import json
@@ -19,17 +19,17 @@ from iqa_metrics.datasets import (
     all_databases,
     check_database,
     make_ladder,
-    read_choices,
+    read_2afc,
     read_database,
+    read_jnd,
     read_opinions,
-    read_samenesses,
 )
 
 FACTS = {reader.name: reader.facts for reader in READERS}
 
 
 class Maker:
-    """Makes the files of a database; images are links to one."""
+    """Makes the files of a database; all of its images are links to one file."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -150,7 +150,7 @@ MAKERS = {
 
 @pytest.fixture(scope="module")
 def databases(tmp_path_factory):
-    """Makes databases, each once."""
+    """Return a function that makes a database, each only once."""
     root, made = tmp_path_factory.mktemp("databases"), {}
 
     def make(name):
@@ -163,7 +163,7 @@ def databases(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_whole_database_is_read_whole(databases, name):
+def test_a_complete_database_is_read_completely(databases, name):
     found = read_database(name, databases(name))
     facts = FACTS[name]
     assert len(found.pairs) == facts.pairs
@@ -195,7 +195,7 @@ def test_values_belong_to_their_files(databases):
 
 @pytest.fixture
 def broken(tmp_path):
-    """A TID2008 of one's own, to break."""
+    """A copy of TID2008 that a test may break."""
     folder = tmp_path / "download" / "TID2008"
     make_tid(folder, 17, 4)
     return folder
@@ -224,14 +224,14 @@ def test_what_is_missing_or_renamed_is_named(broken):
     }
 
 
-def test_letter_case_and_a_folder_around_it_do_not_matter(broken):
+def test_letter_case_and_an_enclosing_folder_do_not_matter(broken):
     for folder in ("reference_images", "distorted_images"):
         (broken / folder).rename(broken / folder.upper())
     (broken / "mos_with_names.txt").rename(broken / "MOS_with_names.TXT")
     assert len(read_database("tid2008", broken.parent).pairs) == 1700
 
 
-def test_linked_folders_are_looked_into(broken, tmp_path):
+def test_linked_folders_are_followed(broken, tmp_path):
     (broken / "distorted_images").rename(tmp_path / "elsewhere")
     (broken / "distorted_images").symlink_to(tmp_path / "elsewhere")
     (broken / "distorted_images" / "back").symlink_to(broken)
@@ -241,7 +241,7 @@ def test_linked_folders_are_looked_into(broken, tmp_path):
 def test_two_databases_side_by_side_must_be_told_apart(databases, broken):
     other = broken.parent / "TID2013"
     other.symlink_to(databases("tid2013"))
-    with pytest.raises(DatasetError, match=r"more than one such database: name one of .*TID2008, "):
+    with pytest.raises(DatasetError, match=r"more than one such database: pass one of .*TID2008, "):
         read_database("tid2013", broken.parent)
     assert len(read_database("tid2013", other).pairs) == 3000
 
@@ -275,18 +275,18 @@ def test_the_command_line(databases, tmp_path):
     result = CliRunner().invoke(app, ["datasets", "check", "live", str(databases("live"))])
     assert (result.exit_code, "whole" in result.stdout) == (0, True)
     for arguments, words in (
-        (["tid2013", str(tmp_path)], "holds no mos_with_names.txt"),
-        (["tid2013", str(tmp_path / "gone")], "is no folder"),
+        (["tid2013", str(tmp_path)], "contains no mos_with_names.txt"),
+        (["tid2013", str(tmp_path / "gone")], "is not a folder"),
         (["tid2014", str(tmp_path)], "did you mean 'tid2013'"),
     ):
         result = CliRunner().invoke(app, ["datasets", "check", *arguments])
         assert (result.exit_code, words in " ".join(result.stderr.split())) == (2, True)
 
 
-def test_files_that_are_no_such_files_are_refused(tmp_path):
+def test_files_of_another_format_are_refused(tmp_path):
     for name, file, words in (
         ("csiq", "csiq.DMOS.xlsx", "can't be read as a spreadsheet"),
-        ("live", "dmos_realigned.mat", "can't be read as MATLAB's"),
+        ("live", "dmos_realigned.mat", "can't be read as a MATLAB file"),
         ("kadid10k", "dmos.csv", "no column dist_img"),
     ):
         folder = tmp_path / name
@@ -300,7 +300,7 @@ def test_files_that_are_no_such_files_are_refused(tmp_path):
         read_database("csiq", tmp_path / "csiq")
     book.active.title = "all_by_image"
     book.save(tmp_path / "csiq" / "csiq.DMOS.xlsx")
-    with pytest.raises(DatasetError, match="no line with the titles"):
+    with pytest.raises(DatasetError, match="no header row with the columns"):
         read_database("csiq", tmp_path / "csiq")
     content = bytearray((tmp_path / "csiq" / "csiq.DMOS.xlsx").read_bytes())
     place = content.index(b"xl/worksheets/sheet1.xml") + 40
@@ -316,10 +316,10 @@ def test_files_that_are_no_such_files_are_refused(tmp_path):
     assert caught.value.code == "unknown_database"
 
 
-# Your own -----------------------------------------------------------------------------------------
+# A table of one's own -----------------------------------------------------------------------------
 
 
-def test_a_table_of_ones_own(tmp_path):
+def test_a_table_of_ones_own_is_a_database(tmp_path):
     Maker(tmp_path / "images").image("a.png")
     rows = [
         ["reference", "distorted", "dmos", "distortion", "level"],
@@ -373,7 +373,7 @@ def ladder(tmp_path_factory):
 
 def test_the_ladder_is_a_database_like_others(ladder):
     assert (len(ladder.pairs), len({pair.reference for pair in ladder.pairs})) == (160, 4)
-    assert "no opinion" in ladder.facts.title
+    assert "not human ratings" in ladder.facts.title
     for pair in ladder.pairs:
         with Image.open(pair.reference) as reference, Image.open(pair.distorted) as distorted:
             assert reference.size == distorted.size
@@ -381,7 +381,7 @@ def test_the_ladder_is_a_database_like_others(ladder):
 
 
 def test_each_ladder_is_climbed_rung_by_rung(ladder):
-    """The mean squared error rises with the rung, of each photograph in each way."""
+    """The mean squared error rises with the rung, for each photograph and each degradation."""
     errors = {}
     for pair in ladder.pairs:
         x, y = (np.asarray(Image.open(p), dtype=float) for p in (pair.reference, pair.distorted))
@@ -428,23 +428,23 @@ def bapps(tmp_path):
     return maker.folder
 
 
-def test_choices_and_samenesses(bapps):
-    choices = read_choices(bapps, complete=False)
-    assert len(choices) == 18
+def test_2afc_and_jnd_judgements_are_read(bapps):
+    judgements = read_2afc(bapps, complete=False)
+    assert len(judgements) == 18
     with pytest.raises(DatasetError, match="expected 36344, got 18"):
-        read_choices(bapps)
-    assert (choices[1].chose_second, choices[1].distortion) == (0.25, "traditional")
-    assert choices[1].second == bapps / "2afc/val/traditional/p1/000001.png"
-    same = read_samenesses(bapps)
+        read_2afc(bapps)
+    assert (judgements[1].chose_second, judgements[1].distortion) == (0.25, "traditional")
+    assert judgements[1].second == bapps / "2afc/val/traditional/p1/000001.png"
+    same = read_jnd(bapps)
     assert [s.said_same for s in same] == [0, 0.25, 0.5] * 2
 
 
-def test_bapps_as_pairs_with_shares_of_people(bapps):
+def test_bapps_is_read_as_pairs_with_shares_of_people(bapps):
     with pytest.raises(DatasetError, match="expected 36344, got 18"):
         read_database("bapps_2afc", bapps)
-    choices = read_database("bapps_2afc", bapps, complete=False)
-    assert choices.facts.asked == "choice"
-    first, second = choices.pairs[2:4]
+    found = read_database("bapps_2afc", bapps, complete=False)
+    assert found.facts.asked == "2afc"
+    first, second = found.pairs[2:4]
     assert first.reference == second.reference == bapps / "2afc/val/traditional/ref/000001.png"
     assert [one.distorted.parent.name for one in (first, second)] == ["p0", "p1"]
     assert (first.opinion, second.opinion) == (0.75, 0.25)
@@ -460,12 +460,12 @@ def test_a_broken_bapps_says_what_is_wrong(bapps):
     (bapps / "2afc/val/color/judge/000001.npy").write_bytes(b"no array")
     np.save(bapps / "2afc/val/deblur/judge/000000.npy", np.float32([7]))
     with pytest.raises(DatasetError) as caught:
-        read_choices(bapps)
+        read_2afc(bapps)
     assert {(p.kind, p.what) for p in caught.value.problems} == {
         ("missing", "2afc/val/cnn/p1/000002.png"),
         ("missing", "2afc/val/cnn/judge/000001.npy"),
         ("unreadable", str(bapps / "2afc/val/color/judge/000001.npy")),
         ("opinion", str(bapps / "2afc/val/deblur/judge/000000.npy")),
     }
-    with pytest.raises(DatasetError, match="holds no jnd/val/"):
-        read_samenesses(bapps / "2afc")
+    with pytest.raises(DatasetError, match="contains no jnd/val/"):
+        read_jnd(bapps / "2afc")

@@ -32,7 +32,7 @@ MOBILE = [layer.name for layer in backbone("mobilenet_v2").layers]
 
 
 class PlainHooks:
-    """A network as its own package makes it, with a hook on every stage: no code of ours."""
+    """A network made by its own package, with a hook on every stage and without our code."""
 
     def __init__(self, network, stages, prepare):
         self.network, self.prepare, self.seen = network.eval(), prepare, {}
@@ -97,7 +97,7 @@ def check_against_hooks(name, layers, size, pair, plain):
         assert float(found[layer]["euclidean"]) == pytest.approx(expected, rel=1e-5), layer
 
 
-def test_joined_layers_are_one_long_response(pair, plain_lite0):
+def test_joint_layers_are_one_long_feature_vector(pair, plain_lite0):
     layers = ["block9", "stem", "block3"]
     x, y = (plain_lite0.responses(image) for image in pair)
     long = [torch.cat([r[name].double().flatten() for name in layers]) for r in (x, y)]
@@ -134,7 +134,7 @@ MAPS = [record for record in READOUTS if record.map]
 
 @pytest.mark.parametrize("record", MAPS, ids=lambda r: r.name)
 def test_maps_are_enlarged_and_concatenated(record, pair):
-    """Of layers as large as the image nothing is enlarged, so that a map sums up to the value."""
+    """Layers as large as the image are not enlarged, so that their map sums up to the value."""
     images = [image[..., :48, :40] for image in pair]
     layers = ["conv1_1", "relu1_1", "relu1_2"]
     weights = {name: torch.rand(64) for name in layers} if record.weighted else None
@@ -177,7 +177,7 @@ def test_a_map_of_a_small_layer_is_enlarged_bilinearly(pair, plain_lite0):
 
 
 class TestChannelWeights:
-    def test_they_weigh_each_channel(self, pair, plain_lite0):
+    def test_channel_weights_weigh_each_channel(self, pair, plain_lite0):
         x, y = (plain_lite0.responses(image)["stem"].double() for image in pair)
         weights = torch.rand(32, generator=torch.Generator().manual_seed(0))
         expected = (weights.double()[:, None, None] * (x - y)[0].square()).sum().sqrt()
@@ -197,11 +197,11 @@ class TestChannelWeights:
             ({"stem": [math.nan] * 32}, "finite"),
         ],
     )
-    def test_wrong_ones_are_refused(self, weights, words):
+    def test_wrong_channel_weights_are_refused(self, weights, words):
         with pytest.raises(ValueError, match=words):
             DeepDistance("efficientnet_lite0", "stem", "weighted_lpips", channel_weights=weights)
 
-    def test_plain_readouts_take_none_and_specs_have_none(self):
+    def test_plain_readouts_and_specs_have_no_channel_weights(self):
         with pytest.raises(ValueError, match="takes no channel_weights"):
             DeepDistance("efficientnet_lite0", "stem", channel_weights={"stem": [1.0] * 32})
         with pytest.raises(ValueError, match="weighs channels"):
@@ -226,7 +226,7 @@ class TestFeatureReadouts:
     }
     weights: ClassVar = {"block3": torch.linspace(0, 1, 40)}
 
-    def test_they_are_the_values_of_single_metrics_out_of_one_pass(self, pair):
+    def test_one_pass_gives_the_values_of_single_metrics(self, pair):
         passes = []
         readouts = FeatureReadouts("efficientnet_lite0", self.wanted, channel_weights=self.weights)
         stem = readouts.extractor.network.get_submodule("stem")
@@ -241,7 +241,7 @@ class TestFeatureReadouts:
                 single = DeepDistance("efficientnet_lite0", layer, name, channel_weights=weights)
                 assert torch.allclose(value, single(*pair), rtol=1e-6), (layer, name)
 
-    def test_gradients_come_out_too(self, pair):
+    def test_gradients_are_those_of_single_metrics(self, pair):
         distorted = pair[1][..., :64, :64].clone().requires_grad_()
         readouts = FeatureReadouts("efficientnet_lite0", {"stem": ["gram"], "block9": ["cosine"]})
         values = readouts(pair[0][..., :64, :64], distorted)
@@ -260,12 +260,12 @@ class TestFeatureReadouts:
         [
             ({}, "at least one layer, and a readout"),
             ({"stem": []}, "at least one layer, and a readout"),
-            ({"stem": "rmse"}, "lists of names, got"),
-            (["stem"], "lists of names, got"),
+            ({"stem": "rmse"}, "lists of readouts, got"),
+            (["stem"], "lists of readouts, got"),
             ({"stem": ["weighted_lpips"]}, "for stem, got none"),
         ],
     )
-    def test_wrong_wishes_are_refused(self, wanted, words):
+    def test_wrong_options_are_refused(self, wanted, words):
         with pytest.raises(ValueError, match=words):
             FeatureReadouts("efficientnet_lite0", wanted)
 
@@ -277,7 +277,7 @@ class TestFeatureReadouts:
 
 
 def test_the_callers_own_network(pair, real_weights):
-    """A record tells a whole network from a trunk; the copy gives what the original gives."""
+    """A record tells a whole network from a trunk; the copy gives the values of the original."""
     from torchvision.models import mobilenet_v2
 
     network = mobilenet_v2(weights=None)
@@ -406,13 +406,13 @@ def test_a_trunk_is_compared_layer_by_layer():
             DeepDistance(backbone_name, layer, trunk=networks[name])
 
 
-def test_distances_together_are_to_the_bit_those_of_their_metrics_in_one_pass(pair):
+def test_joined_distances_equal_those_of_their_metrics_to_the_bit(pair):
     specs = ["default", "efficientnet_lite0:0.5*stem+block3:cosine:sum"]
     specs += ["efficientnet_lite0:stem+block14:rmse", "efficientnet_lite0:block3:gram"]
     metrics = [create_metric(spec) for spec in specs]
     assert all(can_share(metric) for metric in metrics)
     apart = [metric(*pair) for metric in metrics]
-    with pytest.raises(ValueError, match="networks of their own"):
+    with pytest.raises(ValueError, match="not the same object"):
         DistancesTogether(metrics)
     share_network(metrics, backbone("efficientnet_lite0"))
     together = DistancesTogether(metrics)

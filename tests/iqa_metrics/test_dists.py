@@ -1,4 +1,4 @@
-"""DISTS against the authors' package, the same trunk in both."""
+"""DISTS against the authors' package, with the same trunk in both."""
 
 import copy
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def images(photographs):
 
 
 def official(network, monkeypatch):
-    """The authors' module in float64, over a trunk of ours instead of a downloaded one."""
+    """The authors' module in float64, with our trunk instead of a downloaded one."""
     models = SimpleNamespace(
         vgg16=lambda pretrained: SimpleNamespace(features=copy.deepcopy(network))
     )
@@ -47,21 +47,21 @@ def official(network, monkeypatch):
 
 
 def compare(network, images, monkeypatch):
-    """Our float32 and float64 values, and theirs in float64, which both must be."""
+    """Our float32 and float64 values, and the authors' in float64, which both must equal."""
     wide = [i.double() for i in images]
     theirs = official(network, monkeypatch)(*wide).detach()
     ours = DISTS(trunk=network)
     return ours(*images).double(), ours.double()(*wide), theirs
 
 
-def test_values_are_the_authors(network, images, monkeypatch):
+def test_values_equal_the_authors(network, images, monkeypatch):
     single, double, theirs = compare(network, images, monkeypatch)
     assert torch.allclose(single, theirs, rtol=1e-5, atol=0)
     assert double.dtype == torch.float64
     assert torch.allclose(double, theirs, rtol=1e-9, atol=0)
 
 
-def test_a_real_network_agrees_too(edge_network, images, monkeypatch):
+def test_a_real_network_agrees_as_well(edge_network, images, monkeypatch):
     """VGG-16 fine-tuned to edges, since the original can't be downloaded here."""
     single, double, theirs = compare(edge_network, images, monkeypatch)
     assert torch.allclose(double, theirs, rtol=1e-9, atol=0)
@@ -71,7 +71,7 @@ def test_a_real_network_agrees_too(edge_network, images, monkeypatch):
     assert bool(((single / theirs - 1).abs() < tolerance).all())
 
 
-def test_gradients_are_the_authors(network, images, monkeypatch):
+def test_gradients_equal_the_authors(network, images, monkeypatch):
     theirs, ours = official(network, monkeypatch), DISTS(trunk=network)
     reference, distorted = (i[:1] for i in images)
     wide = distorted.double().requires_grad_()
@@ -83,14 +83,14 @@ def test_gradients_are_the_authors(network, images, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 1)])
-def test_pooling_is_the_authors(size):
+def test_pooling_equals_the_authors(size):
     response = torch.rand(2, 5, *size)
     expected = DISTS_pt.L2pooling(channels=5)(response)
     assert torch.allclose(L2Pooling()(response), expected, rtol=1e-6)
 
 
-def test_resizing_is_the_authors(network, photographs):
-    """They resize the file's 8-bit image; we the tensor, without rounding to 8 bits again."""
+def test_resizing_equals_the_authors(network, photographs):
+    """The authors resize the 8-bit image; we resize the tensor, without rounding again."""
     reference = photographs["astronaut"][:, :300].repeat(2, 0).repeat(2, 1)
     distorted = reference[:, ::-1].copy()
     prepared = [DISTS_pt.prepare_image(Image.fromarray(i), True) for i in (reference, distorted)]
@@ -107,8 +107,8 @@ def test_the_trunk_keeps_its_own_pooling(network):
     assert isinstance(network[4], torch.nn.MaxPool2d)
 
 
-def test_it_forgives_another_patch_of_the_same_texture():
-    """What the metric is for: the statistics of one texture are alike, its pixels are not."""
+def test_it_tolerates_another_patch_of_the_same_texture():
+    """The purpose of the metric: patches of one texture have similar statistics, not pixels."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.rand(1, 3, 96, 96, generator=generator) for _ in range(2))
     coarse = torch.nn.functional.interpolate(y[..., :24, :24], scale_factor=4.0)
@@ -119,7 +119,7 @@ def test_it_forgives_another_patch_of_the_same_texture():
 def test_names_and_a_wrong_calibration(network, tmp_path):
     assert DISTS(trunk=network).name == "dists"
     assert DISTS(trunk=network, resize=True).name == "dists_resized"
-    with pytest.raises(WeightsError, match="no calibration of DISTS"):
+    with pytest.raises(WeightsError, match="not a calibration of DISTS"):
         DISTS(trunk=network, calibration=CALIBRATIONS["alex"].verified())
     path = tmp_path / "zeros.safetensors"
     save_file({"alpha": torch.zeros(1475), "beta": torch.zeros(1475)}, path)

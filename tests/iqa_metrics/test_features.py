@@ -1,4 +1,4 @@
-"""The core: one pass, layer by layer, stopping early, leaving nothing behind."""
+"""The core: one pass, layer by layer, that stops early and leaves nothing behind."""
 
 import gc
 import threading
@@ -18,7 +18,7 @@ from iqa_metrics import (
 
 
 class InPlace(nn.Module):
-    """A network that writes into its own activations, by modules and by operators."""
+    """A network that overwrites its own activations, with modules and with operators."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ def hooks(network):
     return sum(len(module._forward_hooks) for module in network.modules())
 
 
-def test_responses_are_those_before_any_in_place_change(network, images):
+def test_feature_maps_are_those_before_any_in_place_change(network, images):
     found = FeatureExtractor(network, LAYERS).responses(images, LAYERS)
     first = network.first(images)
     relu = first.clamp(min=0)
@@ -67,7 +67,7 @@ def test_responses_are_those_before_any_in_place_change(network, images):
         assert torch.allclose(found[name], expected, rtol=1e-5, atol=1e-6), name
 
 
-def test_layers_come_in_the_networks_order_each_once(network, images):
+def test_layers_come_once_each_in_the_networks_order(network, images):
     seen = []
     extractor = FeatureExtractor(network, LAYERS)
     extractor.visit(images, ["last", "second", "relu"], lambda name, _: seen.append(name))
@@ -83,7 +83,7 @@ def test_the_pass_stops_after_the_last_layer(network, images):
     extractor.visit(images, [], lambda *_: pytest.fail("no layer was asked for"))
 
 
-def test_a_response_is_freed_before_the_next_layer(images):
+def test_a_feature_map_is_freed_before_the_next_layer(images):
     torch.manual_seed(0)
     network = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(6)))
     alive = []
@@ -186,7 +186,7 @@ def test_scaling():
     assert torch.allclose(scaled, torch.tensor([117.5, 53.75, 24.375]))
 
 
-def test_what_is_no_tensor_or_not_reached_is_an_error(images):
+def test_other_outputs_and_unreached_layers_are_errors(images):
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
@@ -208,7 +208,7 @@ def test_what_is_no_tensor_or_not_reached_is_an_error(images):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 48), (120, 160), (384, 512)])
-def test_an_image_alone_gives_to_the_bit_what_it_gives_in_a_batch(size):
+def test_an_image_gives_the_same_bits_alone_and_in_a_batch(size):
     # torch has another kernel for the convolutions of one small image.
     metric = create_metric("default")
     images = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
@@ -240,7 +240,7 @@ def test_a_value_does_not_depend_on_how_many_share_its_pass(threads):
         torch.set_num_threads(before)
 
 
-def test_a_network_that_knows_no_meta_device_gives_the_same_alone():
+def test_a_network_without_support_for_the_meta_device_gives_the_same_values():
     class Own(nn.Module):
         def __init__(self):
             super().__init__()

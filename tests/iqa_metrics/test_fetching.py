@@ -1,4 +1,4 @@
-"""Fetching weights from a server on this machine, whatever goes wrong on the way."""
+"""Fetching weights from a server on this machine, with everything that can go wrong."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ CONTENT = bytes(range(256)) * 4096
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT in the way that the path names, and keeps what it was asked."""
+    """Serves CONTENT in the way that the path names, and records the requests."""
 
     daemon_threads = False
 
@@ -111,7 +111,7 @@ def get(file, **options):
 
 
 def left_behind():
-    """What lies beside the fetched files, but for locks."""
+    """Return the names of files beside the fetched ones, except for locks."""
     folder = hub_folder()
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     return sorted(name for name in names if not name.endswith(".lock"))
@@ -134,11 +134,11 @@ def test_a_fetched_file_is_found_and_kept(server):
 
 
 @pytest.mark.parametrize("kind", ["slow", "redirect", "chunked", "untagged"])
-def test_other_servers_serve_as_well(server, kind):
+def test_other_servers_work_as_well(server, kind):
     assert get(weights(server.url(f"{kind}.pth"))).read_bytes() == CONTENT
 
 
-def test_a_download_that_is_cut_off_goes_on_where_it_was(server):
+def test_an_interrupted_download_is_resumed(server):
     server.cuts = 2
     assert get(weights(server.url("good.pth"))).read_bytes() == CONTENT
     ranges = [headers.get("Range") for _, headers in server.asked]
@@ -147,10 +147,10 @@ def test_a_download_that_is_cut_off_goes_on_where_it_was(server):
     assert [headers.get("If-Range") for _, headers in server.asked[1:]] == [server.tag] * 2
 
 
-def test_a_later_call_goes_on_with_what_an_earlier_one_left(server):
+def test_a_later_call_resumes_an_earlier_download(server):
     file = weights(server.url("good.pth"))
     server.cuts = 9
-    with pytest.raises(WeightsError, match=r"bytes are kept, and the same command goes on"):
+    with pytest.raises(WeightsError, match=r"bytes are kept, and the same command resumes"):
         get(file)
     assert left_behind() == [".good.pth.part", ".good.pth.tag"]
     server.cuts, server.asked = 0, []
@@ -159,18 +159,18 @@ def test_a_later_call_goes_on_with_what_an_earlier_one_left(server):
     assert left_behind() == ["good.pth"]
 
 
-def test_a_server_that_ignores_ranges_sends_it_whole(server):
+def test_a_server_that_ignores_ranges_sends_the_whole_file(server):
     server.cuts = 1
     assert get(weights(server.url("whole.pth"))).read_bytes() == CONTENT
 
 
-def test_a_server_that_goes_on_elsewhere_is_not_believed(server):
+def test_a_server_that_resumes_elsewhere_is_refused(server):
     server.cuts = 1
     assert get(weights(server.url("lying.pth"))).read_bytes() == CONTENT
     assert [headers.get("Range") is None for _, headers in server.asked] == [True, False, True]
 
 
-def test_a_file_that_changed_meanwhile_is_begun_anew(server):
+def test_a_file_that_has_changed_is_downloaded_from_the_beginning(server):
     file = weights(server.url("good.pth"), CONTENT[::-1])
     server.cuts = 9
     with pytest.raises(WeightsError):
@@ -179,7 +179,7 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(server):
     assert get(file).read_bytes() == CONTENT[::-1]
 
 
-def test_a_beginning_that_was_damaged_is_thrown_away(server):
+def test_a_damaged_part_is_discarded(server):
     file = weights(server.url("untagged.pth"))
     hub_folder().mkdir(parents=True)
     (hub_folder() / ".untagged.pth.part").write_bytes(b"x" * 1000)
@@ -194,7 +194,7 @@ def test_a_download_that_ended_just_before_the_last_step_is_used(server):
     assert server.asked == []
 
 
-def test_a_redirection_never_leaves_encryption(server):
+def test_a_redirection_never_drops_encryption(server):
     request = urllib.request.Request("https://weights.invalid/x.pth")
     handler = module._NeverLessSecure()
     with pytest.raises(module._Refused, match="not encrypted"):
@@ -203,7 +203,7 @@ def test_a_redirection_never_leaves_encryption(server):
     assert sent_on.full_url == "https://b.invalid/x.pth"
 
 
-def test_others_can_read_what_was_added_or_recorded(server, tmp_path):
+def test_other_users_can_read_added_files_and_records(server, tmp_path):
     file = weights(server.url("good.pth"), published=False)
     mine = tmp_path / "mine.pth"
     mine.write_bytes(CONTENT)
@@ -226,12 +226,12 @@ def test_a_download_that_can_not_be_recorded_is_kept(server, tmp_path, monkeypat
     file = replace(digest, folder=tmp_path / "mine")
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "a file"))
-    with pytest.raises(WeightsError, match="set TORCH_HOME to a folder that can be written to"):
+    with pytest.raises(WeightsError, match="set TORCH_HOME to a writable folder"):
         get(file)
     assert (tmp_path / "mine" / ".good.pth.part").read_bytes() == CONTENT
 
 
-def test_a_beginning_longer_than_the_file_is_thrown_away(server):
+def test_a_part_longer_than_the_file_is_discarded(server):
     hub_folder().mkdir(parents=True)
     (hub_folder() / ".good.pth.part").write_bytes(b"x" * (len(CONTENT) + 1))
     assert get(weights(server.url("good.pth"))).read_bytes() == CONTENT
@@ -252,7 +252,7 @@ def test_a_failure_says_what_failed(server, kind, said):
     assert len(server.asked) == (1 if kind == "gone" else 4)
 
 
-def test_another_file_than_published_is_refused_and_removed(server):
+def test_a_file_other_than_the_published_one_is_refused_and_removed(server):
     file = weights(server.url("good.pth"), b"other")
     with pytest.raises(
         WeightsError, match=r"damaged or another file: expected SHA-256 [0-9a-f]{8}"
@@ -261,14 +261,14 @@ def test_another_file_than_published_is_refused_and_removed(server):
     assert left_behind() == []
 
 
-def test_a_closed_address_is_an_error_of_ours(tmp_path, monkeypatch):
+def test_a_refused_connection_is_a_weights_error(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for url in ("http://127.0.0.1:9/x.pth", "file:///etc/x.pth", "http://[/x.pth"):
         with pytest.raises(WeightsError, match=r"could not be fetched"):
             get(weights(url))
 
 
-def test_the_offline_switch_forbids_it(server, monkeypatch):
+def test_the_offline_switch_forbids_downloads(server, monkeypatch):
     monkeypatch.setenv("IQA_OFFLINE", "1")
     file = weights(server.url("good.pth"))
     with pytest.raises(WeightsError, match=r"IQA_OFFLINE forbids.*iqa weights add good.pth"):
@@ -288,9 +288,9 @@ def test_proxies_of_the_environment_are_used(server, monkeypatch):
     assert server.asked[0][0] == "http://weights.invalid/good.pth"
 
 
-def test_a_file_without_a_published_hash_is_recorded_and_compared_ever_after(server):
+def test_the_hash_of_a_file_without_a_published_one_is_recorded_and_compared(server):
     file = weights(server.url("good.pth"), published=False)
-    with pytest.warns(FirstSightWarning, match="states no SHA-256"):
+    with pytest.warns(FirstSightWarning, match="has no published SHA-256"):
         path = get(file)
     assert file.recorded_sha256() == hashlib.sha256(CONTENT).hexdigest()
     assert (hub_folder() / "good.pth.sha256").read_text().endswith("  good.pth\n")
@@ -298,7 +298,9 @@ def test_a_file_without_a_published_hash_is_recorded_and_compared_ever_after(ser
         warnings.simplefilter("error")
         assert file.verified() == path
     path.write_bytes(b"other")
-    with pytest.raises(WeightsError, match=r"when it was first seen.*delete .*good\.pth\.sha256"):
+    with pytest.raises(
+        WeightsError, match=r"when the file was first used.*delete .*good\.pth\.sha256"
+    ):
         file.verified()
     path.unlink()
     server.content = b"newer"
@@ -312,7 +314,7 @@ def test_a_file_that_is_added_is_checked_like_a_fetched_one(server, tmp_path):
     mine.write_bytes(b"other")
     with pytest.raises(WeightsError, match="damaged or another file"):
         add(file, mine)
-    with pytest.raises(WeightsError, match="found none"):
+    with pytest.raises(WeightsError, match="there is no such file"):
         add(file, tmp_path / "gone.pth")
     assert left_behind() == []
     mine.write_bytes(CONTENT)
@@ -320,10 +322,12 @@ def test_a_file_that_is_added_is_checked_like_a_fetched_one(server, tmp_path):
     assert left_behind() == ["good.pth"]
 
 
-def test_a_file_that_does_not_fit_the_disk_is_refused_before(server, monkeypatch):
+def test_a_file_too_large_for_the_disk_is_refused_beforehand(server, monkeypatch):
     usage = module.shutil.disk_usage("/")
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(WeightsError, match=rf"needs {len(CONTENT)} bytes, and .* has 1000 left"):
+    with pytest.raises(
+        WeightsError, match=rf"needs {len(CONTENT)} bytes, but .* has only 1000 free"
+    ):
         get(weights(server.url("good.pth")))
     assert left_behind() == []
 
@@ -351,7 +355,7 @@ def child(server, limit=0):
     )
 
 
-def test_a_disk_that_fills_is_told_and_room_made_it_goes_on(server):
+def test_a_full_disk_is_reported_and_the_download_resumes_later(server):
     process = child(server, limit=2**19)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -361,7 +365,7 @@ def test_a_disk_that_fills_is_told_and_room_made_it_goes_on(server):
     assert server.asked[-1][1]["Range"] == f"bytes={2**19}-"
 
 
-def test_processes_that_fetch_at_once_fetch_once(server):
+def test_simultaneous_processes_fetch_a_file_once(server):
     processes = [child(server) for _ in range(3)]
     paths = {process.communicate(timeout=60)[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Metrics as functions: the classes' own values, networks built once."""
+"""Metrics as functions: they return the classes' values, and build networks once."""
 
 import doctest
 import inspect
@@ -56,7 +56,7 @@ def nothing_kept():
 
 @pytest.fixture(scope="module")
 def seeded_weights(tmp_path_factory):
-    """Seeded networks in the place of published ones, for classes that look for these."""
+    """Seeded networks instead of published ones, for classes that look for these."""
     folder = tmp_path_factory.mktemp("trunks")
     return {
         trunk: save_trunk(trunk, folder)
@@ -65,14 +65,14 @@ def seeded_weights(tmp_path_factory):
     }
 
 
-def test_every_metric_that_has_a_name_has_a_function():
+def test_every_named_metric_has_a_function():
     assert set(FUNCTIONS) == {record.name for record in METRICS}
     public = {name for name in iqa_metrics.functional.__all__ if name != "clear_cache"}
     assert public == {function.__name__ for function, _ in FUNCTIONS.values()}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_values_are_the_metrics(name, pair, seeded_weights, monkeypatch):
+def test_functions_return_the_values_of_the_metrics(name, pair, seeded_weights, monkeypatch):
     from iqa_metrics import Backbone
 
     function, options = FUNCTIONS[name]
@@ -132,7 +132,7 @@ def test_what_was_built_in_inference_mode_is_a_loss_later(pair):
     assert float(distorted.grad.abs().max()) > 0
 
 
-def test_wrong_use_is_said_as_by_the_metrics(pair):
+def test_wrong_use_gives_the_errors_of_the_metrics(pair):
     with pytest.raises(ImageError, match="divide by 255"):
         psnr(pair[0] * 255, pair[1])
     assert psnr(pair[0] * 255, pair[1], check="off").shape == (1,)

@@ -213,7 +213,7 @@ BAD = {
     "flipped bytes": (PNG[:45] + b"\xff\x00\xff" + PNG[48:], "bad_image", "damaged"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "bad_image", "not an image"),
     "bomb": (BOMB, "too_large", "pixels"),
-    "large": (LARGE, "too_large", "9000x9000 is 81,000,000 pixels"),
+    "large": (LARGE, "too_large", "9000x9000 has 81,000,000 pixels"),
     "rgba": (encoded(RGBA, "PNG"), "has_alpha", "background"),
     "grey with alpha": (encoded(RGBA[..., 2:], "PNG"), "has_alpha", "background"),
     "transparent palette": (TRANSPARENT_PALETTE, "has_alpha", "background"),
@@ -334,7 +334,7 @@ def test_damaged_files_raise_nothing_but_image_errors(data):
     assert bool(((image >= 0) & (image <= 1)).all())
 
 
-def test_a_pair_of_unlike_sizes_names_both():
+def test_different_sizes_are_both_named():
     with pytest.raises(ImageError, match="reference is 5x6 and distorted is 7x6") as caught:
         check_pair(torch.zeros(1, 3, 6, 5), torch.zeros(1, 3, 6, 7))
     assert caught.value.code == "size_mismatch"

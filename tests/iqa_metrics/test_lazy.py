@@ -20,7 +20,7 @@ print(iqa_metrics.weights.fetching.fetch, iqa_metrics.scoring.scores.score is iq
 """
 
 
-def test_what_the_pages_speak_of_is_there_after_one_import():
+def test_names_in_the_documentation_exist_after_one_import():
     answer = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     light, heavy, below = answer.stdout.splitlines()
@@ -35,7 +35,7 @@ def test_what_the_pages_speak_of_is_there_after_one_import():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Writes a package whose names are lazy; its modules are forgotten afterwards."""
+    """Return a function that writes a package with lazy names, which is removed afterwards."""
     monkeypatch.syspath_prepend(tmp_path)
     folder = tmp_path / "lazily"
     folder.mkdir()

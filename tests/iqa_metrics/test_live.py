@@ -1,4 +1,4 @@
-"""The default metric against people: image pairs of the LIVE database."""
+"""The default metric against human ratings: image pairs of the LIVE database."""
 
 import csv
 

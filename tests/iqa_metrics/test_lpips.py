@@ -1,4 +1,4 @@
-"""LPIPS against the authors' package, the same trunk in both."""
+"""LPIPS against the authors' package, with the same trunk in both."""
 
 import copy
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ def trunks():
 
 @pytest.fixture(scope="module")
 def images(photographs):
-    """Three photographs of one size, and what blur, noise and contrast make of them."""
+    """Three photographs of the same size, with blurred, noisy and low-contrast copies."""
     references = torch.cat([tensor(p)[..., 40:160, 30:161] for p in photographs.values()])
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(references[1:2].shape, generator=generator)
@@ -34,7 +34,7 @@ def images(photographs):
 
 
 def official(net, network, monkeypatch, **options):
-    """The authors' module in float64, over a trunk of ours instead of a downloaded one."""
+    """The authors' module in float64, with our trunk instead of a downloaded one."""
     name = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}[net]
     models = SimpleNamespace(
         **{name: lambda pretrained: SimpleNamespace(features=copy.deepcopy(network))}
@@ -67,7 +67,7 @@ def test_values_and_maps_are_the_authors(net, calibrated, trunks, images, monkey
     assert torch.allclose(found, values, rtol=1e-9, atol=0)
 
 
-def test_a_real_network_agrees_too(edge_network, images, monkeypatch):
+def test_a_real_network_agrees_as_well(edge_network, images, monkeypatch):
     """VGG-16 fine-tuned to edges, since the original can't be downloaded here."""
     theirs = official("vgg", edge_network, monkeypatch)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_a_real_network_agrees_too(edge_network, images, monkeypatch):
     assert torch.allclose(found.double(), expected, rtol=1e-5, atol=0)
 
 
-def test_gradients_are_the_authors(trunks, images, monkeypatch):
+def test_gradients_equal_the_authors(trunks, images, monkeypatch):
     theirs = official("alex", trunks["alex"], monkeypatch)
     ours = LPIPS("alex", trunk=trunks["alex"])
     reference, distorted = images
@@ -89,7 +89,7 @@ def test_gradients_are_the_authors(trunks, images, monkeypatch):
 
 
 def test_identical_images_have_gradients_where_the_authors_code_has_none(trunks):
-    """Flat regions give features of zeros, on whose length the authors' root has no slope."""
+    """Flat regions give feature vectors of zeros, where the root of the length has no gradient."""
     network = copy.deepcopy(trunks["alex"])
     with torch.no_grad():
         network[0].weight.zero_()
@@ -144,7 +144,7 @@ def test_names_and_what_they_stand_for(trunks):
 
 
 def test_the_calibration_is_that_of_both_packages():
-    """torchmetrics ships the same bytes."""
+    """torchmetrics contains the same bytes."""
     from pathlib import Path
 
     torchmetrics = pytest.importorskip("torchmetrics")
@@ -172,11 +172,11 @@ def test_without_the_package_the_message_says_how_to_get_it(trunks, monkeypatch)
 
 def test_the_calibration_keeps_its_precision(trunks):
     metric = LPIPS("alex", trunk=trunks["alex"])
-    exact = metric.channel_weights.of("relu1").clone()
+    exact = metric.channel_weights["relu1"].clone()
     metric.to(torch.bfloat16)
     assert next(metric.extractor.parameters()).dtype == torch.bfloat16
-    assert torch.equal(metric.channel_weights.of("relu1"), exact)
-    assert metric.to("meta").channel_weights.of("relu1").is_meta
+    assert torch.equal(metric.channel_weights["relu1"], exact)
+    assert metric.to("meta").channel_weights["relu1"].is_meta
     metric.to_empty(device="cpu")
 
 

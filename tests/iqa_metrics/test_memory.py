@@ -1,4 +1,4 @@
-"""Memory budgets, and batches in chunks: what fits, what is halved, what stays equal."""
+"""Memory budgets and batches in chunks: what fits, what is halved, and equal values."""
 
 import gc
 import weakref
@@ -42,19 +42,19 @@ def test_a_budget_is_read(memory, expected):
 @pytest.mark.parametrize(
     "memory", [0, -1, 0.0, 1.5, float("nan"), "", "2 GiBs", "two", "-3", True, "0", [1], "1e9 MB"]
 )
-def test_what_is_no_budget_is_refused(memory):
+def test_invalid_budgets_are_refused(memory):
     with pytest.raises(ValueError, match="memory: expected bytes"):
         MemoryBudget.parse(memory)
 
 
-def test_what_is_available_on_a_cpu():
+def test_the_available_memory_of_a_cpu():
     assert MemoryBudget().available(CPU) == CPU_BYTES
     assert MemoryBudget(bytes=5).available(CPU) == 5
     assert MemoryBudget(share=0.5).available(CPU) > CPU_BYTES
 
 
 class TestChunks:
-    def test_they_cover_the_batch_in_order(self):
+    def test_chunks_cover_the_batch_in_order(self):
         seen = []
 
         def run(first, last):
@@ -77,7 +77,7 @@ class TestChunks:
         assert in_chunks(9, 9, run, CPU).tolist() == list(range(9))
         assert seen == [9, 5, 3, 2, 2, 2, 2, 1]
 
-    def test_what_does_not_fit_alone_is_an_error(self):
+    def test_an_image_that_does_not_fit_alone_is_an_error(self):
         def run(first, last):
             raise MemoryError("no")
 
@@ -95,7 +95,7 @@ class TestChunks:
             in_chunks(4, 4, run, CPU)
         assert calls == [0]
 
-    def test_torchs_own_exhaustion_is_recognised(self):
+    def test_torchs_out_of_memory_errors_are_recognised(self):
         with pytest.raises(RuntimeError) as caught:
             torch.empty(2**60)
         assert is_out_of_memory(caught.value)
@@ -147,7 +147,7 @@ def counted(module):
 
 
 @pytest.mark.parametrize("through", ["call", "session"])
-def test_the_reference_passes_the_network_once(through, images):
+def test_the_reference_passes_through_the_network_once(through, images):
     reference, distorted = images
     metric = create_metric("default", memory=1)
     calls, handle = counted(metric.extractor.network.get_submodule("stem")[0])
@@ -161,7 +161,7 @@ def test_the_reference_passes_the_network_once(through, images):
     assert len(calls) == 1 + len(distorted)  # with memory for one, each is a pass
 
 
-def test_what_is_kept_of_a_reference_is_freed(images):
+def test_the_memory_of_a_reference_is_freed(images):
     reference, distorted = images
     metric = create_metric("default")
     with metric.reference(reference) as shared:
@@ -175,7 +175,7 @@ def test_what_is_kept_of_a_reference_is_freed(images):
         shared.score(distorted)
 
 
-def test_only_the_layers_asked_for_are_kept(images):
+def test_only_the_requested_layers_are_kept(images):
     metric = create_metric("efficientnet_lite0:block3+block9:rmse")
     assert set(metric.remember(images[0]).responses) == {"block3", "block9"}
 
@@ -213,7 +213,7 @@ def test_a_reference_is_checked(images):
 
 
 class FillsUp(nn.Module):
-    """A stem that runs out of memory where a batch is larger than it bears."""
+    """A stem that runs out of memory if a batch is too large."""
 
     def __init__(self, stem, most):
         super().__init__()

@@ -59,14 +59,14 @@ def test_the_real_network(real, photographs, monkeypatch):
 
 
 def test_a_seeded_network(tmp_path, photographs):
-    """Its divisive normalisation mixes channels, as that of the public weights hardly does."""
+    """Its divisive normalisation mixes channels, unlike that of the public weights."""
     network = trunk("perceptnet")
     check(network.state_dict(), PerceptNet(trunk=network), photographs)
     from_file = PerceptNet(weights=save_trunk("perceptnet", tmp_path))
     check(network.state_dict(), from_file, photographs)
 
 
-def test_more_noise_is_worse(real, photographs):
+def test_more_noise_gives_a_worse_value(real, photographs):
     metric = PerceptNet(weights=real)
     for photograph in photographs.values():
         reference = tensor(photograph)

@@ -67,7 +67,7 @@ class TestAgainstScikitImage:
 
 
 def plain_terms(x, y, weights, covariance_factor):
-    """SSIM's luminance term, and that of contrast and structure, as the paper writes them."""
+    """SSIM's luminance term and its contrast-structure term, as written in the paper."""
     kernel = torch.tensor(weights, dtype=torch.float64)
     window = torch.outer(kernel, kernel).expand(3, 1, -1, -1)
 
@@ -120,7 +120,7 @@ def random_pair(size, count=2):
 
 @PLAIN
 class TestAgainstThePlainFormula:
-    """Blocks and tiles change nothing but the time it takes: values, gradients and maps."""
+    """Blocks and tiles change only the time, not values, gradients and maps."""
 
     @SIZES
     def test_values_and_gradients(self, metric, plain, size):
@@ -145,7 +145,7 @@ class TestAgainstThePlainFormula:
         assert found.dtype == torch.float32
         assert torch.allclose(found.double(), plain(x.double(), y.double()), rtol=1e-6)
 
-    def test_images_laid_out_otherwise(self, metric, plain):
+    def test_other_memory_layouts(self, metric, plain):
         x, y = random_pair((170, 541))
         expected = metric(x, y)
         for layout in (
@@ -156,7 +156,7 @@ class TestAgainstThePlainFormula:
             assert torch.equal(metric(layout(x), layout(y)), expected)
 
     def test_after_inference_mode(self, metric, plain):
-        """What was cached there serves a call that records gradients."""
+        """What was cached in inference mode can be used by a call that records gradients."""
         x, y = random_pair((177, 187), count=1)
         with torch.inference_mode():
             expected = metric(x, y)
@@ -166,7 +166,7 @@ class TestAgainstThePlainFormula:
         assert torch.equal(values.detach(), expected)
         assert bool(torch.isfinite(y.grad).all())
 
-    def test_one_image_alone_gives_what_it_gives_in_a_batch(self, metric, plain):
+    def test_an_image_gives_the_same_value_alone_and_in_a_batch(self, metric, plain):
         x, y = random_pair((170, 541), count=3)
         singles = torch.cat([metric(x[i : i + 1], y[i : i + 1]) for i in range(3)])
         assert torch.equal(metric(x, y), singles)
@@ -185,7 +185,7 @@ def test_a_map_is_the_same_in_blocks(metric, size):
 
 @pytest.mark.slow
 class TestCompiled:
-    """torch.compile takes another way of blurring, and one strip of a large image at a time."""
+    """torch.compile blurs in another way, and processes one strip of a large image at a time."""
 
     @pytest.fixture(autouse=True)
     def afresh(self):
@@ -267,7 +267,7 @@ def test_an_unknown_window_is_refused():
 @pytest.mark.parametrize("level", [0.02, 0.5, 0.9, 0.98])
 @pytest.mark.parametrize("noise", [1e-4, 1e-3, 1e-1])
 class TestFlatImages:
-    """A dark square on a flat ground, where variances are all but lost to rounding."""
+    """A dark square on a flat background, where variances are almost lost to rounding."""
 
     def images(self, level, noise):
         generator = torch.Generator().manual_seed(0)
@@ -310,10 +310,10 @@ def test_the_gradient_of_psnr_near_identity_is_finite(error):
 
 
 class TestMultiscale:
-    """Against packages where they agree with each other, and against the paper where they don't."""
+    """Against packages where these agree with each other, and otherwise against the paper."""
 
     def plain(self, x, y):
-        """The authors' way, of one channel, in float64."""
+        """The authors' computation for one channel, in float64."""
         product = 1.0
         for scale, weight in enumerate(MSSSIM.weights):
             if scale:
@@ -347,7 +347,7 @@ class TestMultiscale:
     @pytest.mark.parametrize("kind", ["noise", "slight", "contrast", "blur"])
     @PRECISIONS
     def test_pytorch_msssim(self, photographs, kind, dtype, tolerance):
-        """Of sizes that halve without a rest."""
+        """For sizes that can be halved at every scale."""
         from pytorch_msssim import ms_ssim
 
         reference = tensor(photographs["coffee"])[..., :192, :208]
@@ -393,7 +393,7 @@ class TestMultiscale:
 
 
 def halved(image):
-    """Means of 2x2 pixels, of fewer at an odd end."""
+    """Means of 2x2 pixels, or of fewer at the end of an odd side."""
     rows, columns = (-(-n // 2) for n in image.shape)
     return np.array(
         [[image[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean() for c in range(columns)]

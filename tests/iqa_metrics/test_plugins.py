@@ -1,4 +1,4 @@
-"""What is registered, by a call or by a package's entry point, is used like what is built in."""
+"""Objects registered by a call or by an entry point are used like built-in ones."""
 
 import dataclasses
 import importlib
@@ -55,7 +55,7 @@ from iqa_metrics.weights.files import WeightsFile
 
 @pytest.fixture(autouse=True)
 def loaded(tmp_path, monkeypatch):
-    """The plug-ins, of this test alone; packages are written into ``tmp_path``."""
+    """The plug-ins, only for this test; packages are written into ``tmp_path``."""
     monkeypatch.syspath_prepend(tmp_path)
     with own_catalogues() as fresh:
         yield fresh
@@ -226,7 +226,7 @@ def test_a_record_file_may_build_on_a_registered_backbone(tmp_path, monkeypatch)
         all_backbones()
 
 
-def test_the_torchmetrics_adapter_takes_it(pair):
+def test_the_torchmetrics_adapter_takes_a_registered_metric(pair):
     from iqa_metrics.torchmetrics import ImageQuality
 
     register_metric(LARGEST)
@@ -255,11 +255,11 @@ class TestNames:
     @pytest.mark.parametrize(
         "name", ["", "a b", "a:b", "a+b", "2*a", "a,b", "a/b", "..", "-a", "ä", None, 3]
     )
-    def test_unfit_ones_are_refused(self, register, record, name):
+    def test_invalid_names_are_refused(self, register, record, name):
         with pytest.raises(PluginError, match="name: expected letters"):
             register(self.named(record, name))
 
-    def test_taken_ones_are_refused_and_the_same_object_is_fine(self, register, record):
+    def test_taken_names_are_refused_except_for_the_same_object(self, register, record):
         register(record)
         assert register(record) is record
         other = self.named(record, record.name)
@@ -275,7 +275,7 @@ class TestNames:
         assert known[-1] is other
         assert [one.name for one in known].count(record.name) == 1
 
-    def test_built_in_ones_stay(self, register, record):
+    def test_built_in_names_can_not_be_replaced(self, register, record):
         name = {
             register_metric: "psnr",
             register_readout: "rmse",
@@ -348,7 +348,7 @@ def test_a_metric_that_can_not_be_used_is_refused(change, words):
         (lambda *_: Bare(), r"Bare\.name: expected the metric's spec, got None"),
     ],
 )
-def test_a_metric_that_is_none_when_made_is_refused(make, words):
+def test_a_function_that_makes_no_metric_is_refused(make, words):
     register_metric(dataclasses.replace(LARGEST, make=make))
     with pytest.raises(PluginError, match=words):
         create_metric("largest")
@@ -398,7 +398,7 @@ def test_other_records_that_can_not_be_used_are_refused(register, record, words)
         register(record)
 
 
-def test_what_is_kept_by_name_is_made_again_after_a_replacement(pair):
+def test_cached_objects_are_made_again_after_a_replacement(pair):
     from iqa_metrics.functional import deep_distance
 
     def constant(value):
@@ -469,7 +469,7 @@ def test_plugins_are_loaded_by_the_first_look_up_of_what_is_not_built_in(tmp_pat
     ],
     ids=["import", "syntax", "nothing", "no function", "raises", "built in", "other"],
 )
-def test_one_that_fails_is_named_with_its_cause_and_takes_nothing_down(
+def test_a_failing_plugin_is_named_with_its_cause_and_breaks_nothing_else(
     tmp_path, code, function, cause
 ):
     write_package(tmp_path, "iqa-alright", METRIC.format(name="mean"))
@@ -490,7 +490,7 @@ def test_one_that_fails_is_named_with_its_cause_and_takes_nothing_down(
     assert (failure.provider.distribution, str(failure)) == ("iqa-broken", str(warning.message))
 
 
-def test_a_failed_one_registers_nothing(tmp_path):
+def test_a_failed_plugin_registers_nothing(tmp_path):
     parts = """
         from iqa_metrics import Readout, register_readout, register_metric
         def register():

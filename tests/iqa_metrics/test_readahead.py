@@ -1,4 +1,4 @@
-"""Reading ahead: in order, bounded, and each image once; the same parts whatever the timing."""
+"""Reading ahead: in order, bounded, each image once, and the same parts for any timing."""
 
 import os
 import random
@@ -12,7 +12,8 @@ import pytest
 import torch
 from material import encoded
 
-from iqa_metrics import Pair, create_metric, readahead, score_pairs
+from iqa_metrics import Pair, create_metric, score_pairs
+from iqa_metrics.io import readahead
 from iqa_metrics.io.readahead import WINDOW, read_ahead
 
 SIZES = [(24, 32), (32, 24), (40, 40)]
@@ -31,7 +32,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The paths that are decoded, as they are."""
+    """The paths, recorded when they are decoded."""
     read, paths = readahead.read_image, []
 
     def counted(path, **options):
@@ -53,7 +54,7 @@ def pairs_of(folder, names):
     ]
 
 
-def test_order_stands_whatever_decoding_takes(images, monkeypatch):
+def test_order_does_not_depend_on_the_time_of_decoding(images, monkeypatch):
     names = [(n % 30, (n + 3) % 30) for n in range(150)]
     pairs = pairs_of(images, names)
     metrics = {"psnr": create_metric("psnr")}
@@ -71,7 +72,7 @@ def test_order_stands_whatever_decoding_takes(images, monkeypatch):
     assert all(row.value for row in rows)
 
 
-def test_what_is_read_ahead_is_bounded(images, monkeypatch):
+def test_read_ahead_is_bounded(images, monkeypatch):
     lock, alive, most = threading.Lock(), 0, 0
     read = readahead.read_image
 
@@ -127,7 +128,7 @@ def test_an_image_is_decoded_once_while_it_is_needed(images, decoded):
     assert len(decoded) == len(set(decoded)) == 10
 
 
-def test_parts_follow_from_the_table_alone(images, monkeypatch):
+def test_parts_depend_only_on_the_table(images, monkeypatch):
     monkeypatch.setattr(readahead, "PART_BYTES", 10 * 24 * 32 * 3 * 4)
     pairs = pairs_of(images, [(n * n % 30, n * n % 30) for n in range(2 * WINDOW + 10)])
 
@@ -141,7 +142,7 @@ def test_parts_follow_from_the_table_alone(images, monkeypatch):
     assert len(whole) > 6
 
 
-def test_a_row_that_is_unusable_stands_in_its_place(images):
+def test_an_unusable_row_keeps_its_place(images):
     pairs = [
         Pair("0.png", "3.png", images),
         Pair("", "3.png", images, problem="bad_row: no path"),
@@ -156,14 +157,14 @@ def test_a_row_that_is_unusable_stands_in_its_place(images):
     assert [row.images is None for row in part.rows] == [bool(code) for code in codes]
 
 
-def test_a_pipe_among_the_images_holds_up_nothing(images, tmp_path):
+def test_a_pipe_among_the_images_does_not_block(images, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     pairs = [Pair(str(tmp_path / "pipe.png"), "0.png"), Pair("0.png", "0.png", images)]
     (part,) = parts_of(pairs)
     assert [row.problem.split(":")[0] for row in part.rows] == ["not_found", ""]
 
 
-def test_memory_that_runs_out_in_a_decoder_is_a_row(images, monkeypatch):
+def test_running_out_of_memory_in_a_decoder_is_a_row(images, monkeypatch):
     def refused(path, **options):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
@@ -188,7 +189,7 @@ def test_threads_end_and_leave_torch_as_it_was(images, after):
     assert (torch.get_num_threads(), *elsewhere) == (before, before)
 
 
-def test_an_error_of_the_pairs_own_ends_the_threads(images):
+def test_an_error_of_the_iterator_of_pairs_ends_the_threads(images):
     def broken():
         yield from pairs_of(images, [(0, 0)] * 10)
         raise KeyError("mine")

@@ -18,7 +18,7 @@ from iqa_metrics.readouts.statistics import distance_correlation, pooled
 
 
 def unit(x, axis, epsilon=1e-10):
-    """Of length one, but for the epsilon that LPIPS adds."""
+    """Return vectors of length one, except for the epsilon that LPIPS adds."""
     length = np.sqrt((x**2).sum(axis, keepdims=True)) + epsilon
     return x / np.where(length == 0, 1, length)
 
@@ -57,7 +57,7 @@ def kurtosis(rows):
 
 
 def of_varied(function, rows):
-    """Of each row's values; 0 for a row whose values are all the same."""
+    """Return a function of each row, and 0 for constant rows."""
     return np.array([function(row) if row.std() > 0 else 0 for row in rows])
 
 
@@ -201,8 +201,8 @@ def test_identity_symmetry_batch_and_scale(record, pair, factor):
     "record", [r for r in READOUTS if r.joint and not r.descriptor], ids=lambda r: r.name
 )
 @given(parts=st.lists(st.integers(1, 20), min_size=2, max_size=5), seed=st.integers(0, 2**31))
-def test_joint_layers_are_one_readout_of_all_of_them(record, parts, seed):
-    """Layers of one channel each, laid end to end along the positions."""
+def test_joint_layers_are_one_readout_of_all_layers(record, parts, seed):
+    """Layers of one channel each, concatenated along the positions."""
     generator = torch.Generator().manual_seed(seed)
     x, y = (torch.randn(2, 1, sum(parts), generator=generator) for _ in range(2))
     layers = list(zip(x.split(parts, 2), y.split(parts, 2), strict=True))
@@ -247,7 +247,7 @@ def test_gradients_are_finite_and_right(record, equal):
 
 @all_readouts
 def test_zeros_and_constants_give_numbers_and_gradients(record):
-    """What dead channels, black images and flat regions make of a response."""
+    """Feature maps of dead channels, black images and flat regions."""
     zeros, ones = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.1)
     some = torch.zeros(1, 3, 4, 4)
     some[0, 1, 1:3, 1:3] = 0.7
@@ -264,7 +264,7 @@ def test_zeros_and_constants_give_numbers_and_gradients(record):
 @all_readouts
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_nan_is_not_swallowed(record, value):
-    """As a network of too low a precision may make it."""
+    """NaN and infinity, as from a network in too low a precision, are not hidden."""
     x = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
     broken = x.clone()
     broken[1, 2, 3, 1] = value
@@ -293,14 +293,14 @@ def test_distance_correlation_of_channels_with_a_common_pattern(offset, noise):
 
 
 @all_readouts
-def test_the_wider_precision_of_two_counts(record):
+def test_the_wider_of_two_precisions_is_used(record):
     x = torch.rand(1, 3, 5, 4)
     for pair in ((x.double(), x.flip(3)), (x, x.flip(3).double())):
         assert call(record, *pair).dtype == torch.float64
 
 
 @all_readouts
-def test_half_precision_is_computed_in_single(record):
+def test_half_precision_is_computed_in_single_precision(record):
     generator = torch.Generator().manual_seed(2)
     x, y = (torch.randn(2, 3, 8, 8, generator=generator).bfloat16() for _ in range(2))
     found = call(record, x, y)
@@ -329,8 +329,8 @@ def test_a_map_sums_up_to_the_value(record, pair):
 
 
 @all_readouts
-def test_responses_without_positions(record):
-    """Such as those of a fully connected layer, [N, C]."""
+def test_feature_maps_without_positions(record):
+    """Feature maps such as those of a fully connected layer, [N, C]."""
     x, y = torch.rand(2, 6), torch.rand(2, 6)
     value = call(record, x, y)
     assert value.shape == (2,)
@@ -343,12 +343,12 @@ def test_the_grid_of_one_cell_is_the_mean():
     assert torch.allclose(pooled(x, y, grid=1), mean_only, rtol=1e-6)
 
 
-def test_distance_correlation_forgives_shift_and_scale_of_all_channels():
+def test_distance_correlation_ignores_shift_and_scale_of_all_channels():
     x = torch.rand(1, 5, 4, 4)
     assert float(distance_correlation(x, 3 * x + 0.5)) == pytest.approx(0, abs=1e-9)
 
 
-def test_unit_weights_weigh_nothing():
+def test_unit_weights_change_nothing():
     x, y = torch.rand(2, 3, 5, 4), torch.rand(2, 3, 5, 4)
     weighted = [record for record in READOUTS if record.weighted]
     plain = {record.function: record for record in READOUTS if not record.weighted}
@@ -359,7 +359,7 @@ def test_unit_weights_weigh_nothing():
 
 
 def test_small_differences_keep_their_digits():
-    """Where one minus a cosine, or the difference of two statistics, would drown in rounding."""
+    """One minus a cosine, or a difference of statistics, would lose them to rounding."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, 8, 20, 20, generator=generator)
     y = x + 1e-4 * torch.rand(1, 8, 20, 20, generator=generator)

@@ -66,7 +66,7 @@ scaling = {order = "BGR", peak = 255, mean = [104, 117, 123], std = [1, 1, 1]}
 
 @pytest.fixture
 def records(tmp_path, monkeypatch, real_weights):
-    """Three records of real networks, found by their folder."""
+    """Three records of pretrained networks, found by their folder."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("IQA_WEIGHTS", str(real_weights))
     for name, text in (("hed", HED), ("craft", CRAFT), ("pruned", PRUNED)):
@@ -94,8 +94,8 @@ def test_every_real_network_loads_by_its_record(records, real_weights, pair):
 
 
 @pytest.mark.filterwarnings("ignore::iqa_metrics.FirstSightWarning")
-def test_a_record_loads_what_its_file_holds(records, real_weights):
-    """Half precision becomes single, the classifier may be absent, and colours are turned."""
+def test_a_record_loads_the_weights_of_its_file(records, real_weights):
+    """Half precision becomes single, the classifier may be absent, and colours are reordered."""
     record = backbone("vgg16.hed")
     state = read_state_dict(real_weights / "vgg16-hed-edges.safetensors")
     network = record.network()
@@ -118,7 +118,7 @@ def test_the_pruned_network_names_what_it_sees(records, real_weights):
     assert names_what_it_sees(whole, record.scaling)
 
 
-def test_factors_find_the_users_own(records):
+def test_factors_find_the_users_own_records(records):
     assert [record.name for record in select(goal="edge detection")] == ["vgg16.hed"]
     result = CliRunner().invoke(app, ["list", "backbones", "--where", "goal=text detection"])
     assert "vgg16_bn.craft" in result.stdout
@@ -132,7 +132,7 @@ def test_factors_find_the_users_own(records):
         backbone("vgg16.head")
 
 
-def test_a_file_is_read_anew_when_it_changes(records):
+def test_a_file_is_read_again_when_it_changes(records):
     import os
 
     assert backbone("vgg16.hed").data == "BSDS500"
@@ -183,7 +183,7 @@ def test_files_that_are_not_there_or_clash_are_refused(tmp_path, monkeypatch):
         select(goal="edge detection")
 
 
-def test_a_prefix_is_taken_off_and_the_hash_checked(tmp_path, monkeypatch):
+def test_a_prefix_is_removed_and_the_hash_checked(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     torch.manual_seed(0)
     whole = backbone("squeezenet1_1").build()
@@ -199,7 +199,7 @@ def test_a_prefix_is_taken_off_and_the_hash_checked(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="damaged or another file"):
         read_record(path).network()
     path.write_text(text.replace(', sha256 = "SUM"', ""))
-    with pytest.warns(match="states no SHA-256"):
+    with pytest.warns(match="has no published SHA-256"):
         network = read_record(path).network()
     assert torch.equal(next(network.parameters()), next(whole.parameters()))
     path.write_text(text.replace('prefix = "net.", sha256 = "SUM"', 'prefix = "nothing."'))
@@ -229,7 +229,7 @@ def test_timms_networks_by_name(tmp_path, monkeypatch):
     save_file(whole.state_dict(), tmp_path / record.weights.filename)
     spec = "timm:resnet18.a1_in1k:layer2.1:euclidean"
     assert str(parse_spec(spec)) == spec
-    with pytest.warns(match="states no SHA-256"):
+    with pytest.warns(match="has no published SHA-256"):
         metric = create_metric(spec)
     x, y = torch.rand(2, 1, 3, 64, 64)
     seen = []
@@ -253,7 +253,7 @@ def test_timms_transformers_have_grids(name):
     assert last.stride == (16 if "vit" in name else 32)
 
 
-def test_what_timm_lacks_is_said(monkeypatch):
+def test_unknown_timm_networks_are_named(monkeypatch):
     pytest.importorskip("timm")
     with pytest.raises(UnknownNameError, match=r"no network 'resnet8'; did you mean 'resnet"):
         backbone("timm:resnet8")
@@ -289,12 +289,12 @@ def test_what_timm_lacks_is_said(monkeypatch):
         ("resnet18", "", ("", "", "")),
     ],
 )
-def test_names_and_tags_of_timm_say_goal_and_data(name, tag, factors):
+def test_goal_and_data_follow_from_timms_names_and_tags(name, tag, factors):
     assert _factors(name, tag) == factors
 
 
-def test_what_no_file_holds_is_computed(tmp_path, monkeypatch):
-    """Tables of positions that networks make themselves, and leave out of their files."""
+def test_buffers_missing_from_files_are_computed(tmp_path, monkeypatch):
+    """Tables of positions that networks compute and leave out of their files."""
     timm = pytest.importorskip("timm")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("IQA_WEIGHTS", str(tmp_path))
@@ -302,7 +302,7 @@ def test_what_no_file_holds_is_computed(tmp_path, monkeypatch):
     torch.manual_seed(0)
     whole = timm.create_model("swin_tiny_patch4_window7_224", pretrained=False).eval()
     save_file(whole.state_dict(), tmp_path / record.weights.filename)
-    with pytest.warns(match="states no SHA-256"):
+    with pytest.warns(match="has no published SHA-256"):
         network = record.network()
     images = torch.rand(1, 3, 224, 224)
     with torch.no_grad():
@@ -321,7 +321,7 @@ def test_users_files_may_share_a_name(tmp_path, monkeypatch):
             f'name = "mine{index}"\nnetwork = "squeezenet1_1"\ngoal = "tests"\n'
             'weights = {file = "model.safetensors"}\n'
         )
-        with pytest.warns(match="states no SHA-256"):
+        with pytest.warns(match="has no published SHA-256"):
             networks.append(read_record(folder / "record.toml").network())
     assert not torch.equal(*(next(network.parameters()) for network in networks))
 

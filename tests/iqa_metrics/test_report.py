@@ -1,4 +1,4 @@
-"""The report of a study: what the page says is what its tables say, and anyone can read it."""
+"""The report of a study: the page says what its tables say, and is accessible."""
 
 import csv
 import dataclasses
@@ -32,7 +32,7 @@ PUBLISHED = "model,layer,readout,database,abs_plcc,abs_srocc,source\n"
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """One database, three networks and their controls, with its report."""
+    """A study of one database, three backbones and their controls, with its report."""
     folder = write_study(tmp_path_factory.mktemp("one") / "study")
     write_report(folder)
     return folder
@@ -40,7 +40,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pooled(tmp_path_factory):
-    """Two databases and pooled rows; one is of severity, with few references and failures."""
+    """A study with pooled rows; one of its two databases has severities and failed pairs."""
     folder = write_study(
         tmp_path_factory.mktemp("two") / "study",
         databases=[
@@ -60,7 +60,7 @@ def text_of(folder):
 
 
 def words_of(folder):
-    """Return the page's words as they are read."""
+    """Return the page's text as it is read."""
     body = text_of(folder).split("<body>")[1].split("<script>")[0]
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
@@ -75,7 +75,7 @@ def names_of(folder):
 
 
 def small(folder, **changes):
-    """Write a study of one network, which is quick to draw."""
+    """Write a study of one backbone, which is quick to draw."""
     return write_study(folder, **{"backbones": networks(1, untrained=False)} | changes)
 
 
@@ -84,15 +84,15 @@ def test_each_figure_is_there_as_svg_and_png(study):
     assert names_of(study) == {f"{name}-tid2013" for name in names}
     for name in names_of(study):
         svg = (study / "figures" / f"{name}.svg").read_text(encoding="utf-8")
-        assert "<text" not in svg, "texts are paths, so that no font is needed"
+        assert "<text" not in svg, "text is drawn as paths, so that no font is needed"
         assert (study / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_summary_is_that_of_the_tables(study):
+def test_the_summary_agrees_with_the_tables(study):
     rows = [row for row in rows_of(study / "models.csv") if row["readout"]]
     best = max(rows, key=lambda row: float(row["corrected"]))
     words = words_of(study)
-    assert "3 trained networks with 30 layers, 3 untrained controls and 5 baselines" in words
+    assert "3 trained backbones with 30 layers, 3 untrained controls and 5 baselines" in words
     assert "144 pairs of 12 reference images" in words
     assert (
         f"{best['backbone']} at {best['best_layer']} with {best['readout']} agrees best: "
@@ -101,19 +101,19 @@ def test_the_summary_is_that_of_the_tables(study):
     ) in words
     assert "1 is supported, 1 contradicted and 1 undecided" in words
     assert "no jigsaw network was measured" in words
-    assert "Nobody was asked" not in words
+    assert "no human ratings" not in words
     assert "rough" not in words
-    assert "No pair failed" in words
+    assert "No pairs failed" in words
 
 
-def test_severity_few_references_and_failures_are_told(pooled):
+def test_severity_few_references_and_failures_are_reported(pooled):
     words = words_of(pooled)
-    assert "Nobody was asked about The ladder" in words
-    assert "The ladder has 4 reference images: its intervals are rough" in words
-    assert "7 pairs failed with some network" in words
+    assert "There are no human ratings for The ladder" in words
+    assert "The ladder has only 4 reference images: its intervals are rough" in words
+    assert "7 pairs failed with at least one backbone" in words
     assert "Fisher" in words
     assert "On all databases, pooled, " in words
-    # Pooled where there is a pooled row, else one a database.
+    # A pooled figure where there are pooled rows, else one per database.
     names = names_of(pooled)
     assert {"depth-pooled", "models-pooled", "factors-pooled", "own-task-pooled"} <= names
     assert {"pairs-tid2013", "pairs-ladder", "distortions-tid2013"} <= names
@@ -121,7 +121,7 @@ def test_severity_few_references_and_failures_are_told(pooled):
     assert "The same claims on each database" in words
 
 
-def test_agreement_is_turned_whatever_the_direction(pooled):
+def test_agreement_is_positive_whatever_the_direction(pooled):
     read = read_study(pooled)
     signs = {
         (row.database, row.backbone): math.copysign(1, row.srocc)
@@ -137,7 +137,7 @@ def test_agreement_is_turned_whatever_the_direction(pooled):
             assert one.value > 0
 
 
-def test_databases_of_one_title_are_told_apart(study):
+def test_databases_with_the_same_title_have_different_labels(study):
     read = read_study(study)
     twice = (read.databases[0], dataclasses.replace(read.databases[0], name="again"))
     described = dataclasses.replace(read.description, databases=twice)
@@ -147,7 +147,7 @@ def test_databases_of_one_title_are_told_apart(study):
     assert read.file_name("again") != read.file_name("tid2013")
 
 
-def test_comparisons_are_told_by_question_and_verdict(study):
+def test_comparisons_are_counted_by_question_and_verdict(study):
     rows = rows_of(study / "comparisons.csv")
     text = html.unescape(text_of(study))
     for questions in (("goal", "architecture"), ("layer", "descriptors")):
@@ -205,18 +205,18 @@ def test_names_are_never_markup(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "there", "gone"),
     [
-        ({"baselines": ()}, "No baseline was measured.", "SSIM 0"),
-        ({"kinds": ()}, "No database has two kinds of distortion", "distortions-tid2013"),
-        ({"intervals": False}, "once its optimism is taken off", " nan "),
-        ({}, "Fewer than three networks have a score", "own-task-tid2013"),
+        ({"baselines": ()}, "No baselines were measured.", "SSIM 0"),
+        ({"kinds": ()}, "for two or more kinds of distortion", "distortions-tid2013"),
+        ({"intervals": False}, "after correction for optimism", " nan "),
+        ({}, "Fewer than three backbones have the same kind of score", "own-task-tid2013"),
         (
             {"databases": [database(references=1, pairs=12)]},
-            "has 1 reference image:",
+            "has only 1 reference image:",
             "images: its",
         ),
     ],
 )
-def test_studies_that_lack_something(tmp_path, changes, there, gone):
+def test_studies_that_lack_something_have_a_report(tmp_path, changes, there, gone):
     folder = small(tmp_path / "study", **changes)
     write_report(folder)
     words = words_of(folder)
@@ -301,7 +301,7 @@ def without_distances(folder):
         (without_distances, r"distances\.parquet: .*no value in database"),
     ],
 )
-def test_tables_that_are_not_what_they_should_be(tmp_path, damage, words):
+def test_invalid_tables_are_refused(tmp_path, damage, words):
     folder = small(tmp_path / "study", kinds=(), baselines=())
     damage(folder)
     with pytest.raises(ReportError, match=words) as caught:
@@ -310,7 +310,7 @@ def test_tables_that_are_not_what_they_should_be(tmp_path, damage, words):
     assert not (folder / "report.html").exists()
 
 
-def test_only_the_series_asked_for_is_read(study):
+def test_only_the_requested_series_is_read(study):
     read = read_study(study)
     rows = pyarrow.parquet.read_table(study / "distances.parquet").to_pylist()
     for series in (Series("vgg16", "pool3", "euclidean", 1.0), Series("psnr", "", "", math.nan)):
@@ -326,7 +326,7 @@ def test_only_the_series_asked_for_is_read(study):
         assert list(points.distortion) == [row["distortion"] for row in of]
 
 
-def test_the_series_is_the_best_or_the_one_asked_for(study, tmp_path):
+def test_the_series_is_the_best_or_the_requested_one(study, tmp_path):
     read = read_study(study)
     best = max((m for m in read.models if m.readout), key=lambda m: m.corrected)
     assert chosen(read, "tid2013", None) == Series(
@@ -342,7 +342,7 @@ def test_the_series_is_the_best_or_the_one_asked_for(study, tmp_path):
             chosen(read, "tid2013", wrong)
 
 
-def test_published_figures_stand_beside_ours(tmp_path):
+def test_published_values_are_shown_beside_ours(tmp_path):
     folder = small(tmp_path / "study")
     path = tmp_path / "published.csv"
     path.write_text(
@@ -357,7 +357,7 @@ def test_published_figures_stand_beside_ours(tmp_path):
     )
     write_report(folder, published=path)
     (table,) = re.findall(
-        r"<caption>Published figures beside ours, TID 2013</caption>.*?</table>",
+        r"<caption>Published values and ours, TID 2013</caption>.*?</table>",
         text_of(folder),
         re.DOTALL,
     )
@@ -379,12 +379,12 @@ def test_published_figures_stand_beside_ours(tmp_path):
         assert row[1:4] == [f"{theirs:.3f}", f"{mine:.3f}", wording.signed(mine - theirs)]
 
 
-def test_published_figures_that_match_nothing_or_are_none(tmp_path):
+def test_published_values_that_match_nothing_or_are_no_numbers(tmp_path):
     folder = small(tmp_path / "study", kinds=(), baselines=())
     path = tmp_path / "published.csv"
     path.write_text(f"{PUBLISHED}piq SSIMLoss,,,TID2013,0.7,0.8,somebody\n")
     write_report(folder, published=path)
-    assert "Nothing in published.csv was measured in this study, too." in words_of(folder)
+    assert "Nothing in published.csv was also measured in this study." in words_of(folder)
     path.write_text(f"{PUBLISHED}VGG-16 ImageNet,block3_pool,euclidean,tid2013,0.7,x,somebody\n")
     with pytest.raises(ReportError, match=r"line 2: abs_srocc: expected a number, got 'x'"):
         write_report(folder, published=path)
@@ -398,12 +398,12 @@ def test_long_tables_are_linked_and_not_copied(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "MOST_ROWS", 9)
     write_report(folder)
     text = text_of(folder)
-    assert 'The table has 10 rows, too many for a page: see <a href="correlations.csv">' in text
+    assert 'The table has 10 rows, which are too many for a page: see <a href="corr' in text
     count = len(rows_of(folder / "correlations.csv"))
-    assert f"{count} correlations, of every layer" in text
+    assert f"All {count} correlations, one per layer" in text
 
 
-def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
+def test_missing_packages_are_named(tmp_path, monkeypatch):
     for name in ("matplotlib", "pyarrow"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, name, None)
@@ -411,7 +411,7 @@ def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
                 write_report(tmp_path)
 
 
-def test_importing_loads_neither_torch_nor_what_draws():
+def test_importing_loads_neither_torch_nor_matplotlib():
     code = (
         "import sys, iqa_metrics.report\n"
         "print({'torch', 'matplotlib', 'pyarrow', 'jinja2'} & set(sys.modules))"
@@ -458,7 +458,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """Open pages; complain of each message of an error and each request to anywhere else."""
+    """Open pages; fail on any error message and any request to another address."""
     troubles, pages = [], []
 
     def watched(folder, width=1280):
@@ -481,7 +481,7 @@ def opened(browser):
 
 
 def column(one, name):
-    """Return a column of the table of models, as numbers or texts."""
+    """Return a column of the first sortable table, as texts."""
     return one.evaluate(
         """name => {
           const table = document.querySelector("#tables table.sortable");
@@ -492,7 +492,7 @@ def column(one, name):
     )
 
 
-def test_heads_of_columns_sort(study, opened):
+def test_column_headings_sort(study, opened):
     one = opened(study)
     table = one.locator("#tables table.sortable").first
     head = table.locator("th", has=one.get_by_role("button", name="best", exact=True))
@@ -508,14 +508,14 @@ def test_heads_of_columns_sort(study, opened):
     assert head.get_attribute("aria-sort") == "descending"
     assert down == sorted(down, reverse=True)
     assert down != up
-    # Baselines have no count of layers: they come last, whichever way the others go.
+    # Baselines have no layers and come last in either direction.
     layers = table.get_by_role("button", name="layers", exact=True)
     for _ in range(2):
         layers.click()
         assert column(one, "layers")[-5:] == ["–"] * 5
     assert head.get_attribute("aria-sort") is None
-    table.get_by_role("button", name="model", exact=True).click()
-    assert column(one, "model") == sorted(column(one, "model"), key=str.lower)
+    table.get_by_role("button", name="backbone", exact=True).click()
+    assert column(one, "backbone") == sorted(column(one, "backbone"), key=str.lower)
 
 
 def test_numbers_sort_as_numbers(study, opened):
@@ -537,7 +537,7 @@ def test_numbers_sort_as_numbers(study, opened):
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("which", ["study", "pooled"])
-def test_anyone_can_read_it(which, width, opened, request):
+def test_the_page_is_accessible(which, width, opened, request):
     one = opened(request.getfixturevalue(which), width)
     one.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert one.evaluate("document.documentElement.scrollWidth") <= width
@@ -550,7 +550,7 @@ def test_anyone_can_read_it(which, width, opened, request):
     assert len(images) == len(names_of(request.getfixturevalue(which)))
     for alt, natural, caption, shown, tab in images:
         assert len(alt) > 80
-        assert re.search(r"\d", alt), "what it shows is told in numbers"
+        assert re.search(r"\d", alt), "an alternative text has numbers"
         assert natural > 0
         assert len(caption) > 80
         assert shown >= 300

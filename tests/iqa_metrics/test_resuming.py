@@ -1,4 +1,4 @@
-"""Runs that are stopped anywhere and go on: the table comes out the same to the byte."""
+"""Runs that are stopped anywhere and resumed give the same table to the byte."""
 
 import csv
 import os
@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from material import encoded
 from typer.testing import CliRunner
 
-from iqa_metrics import PairTable, readahead
+from iqa_metrics import PairTable
 from iqa_metrics.cli import app
+from iqa_metrics.io import readahead
 from iqa_metrics.io.resuming import ResumeError, Written, written
 
 ROWS = 22
@@ -46,7 +47,7 @@ def write_pairs(path, rows, columns=()):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A table that holds whatever a table may hold, its scores, and a short window."""
+    """A table with everything that a table may contain, its scores, and a short window."""
     folder = tmp_path_factory.mktemp("table")
     write_images(folder, 6, 12)
     notes = [
@@ -78,7 +79,7 @@ def finished(folder):
     return (folder / "finished.csv").read_bytes()
 
 
-def test_a_first_run_may_say_resume_too(folder, finished, tmp_path):
+def test_resume_is_allowed_in_a_first_run(folder, finished, tmp_path):
     read = list(csv.reader(finished.decode().splitlines(keepends=True)))
     assert len(read) == 1 + ROWS * len(METRICS)
     plain = iqa("score", "--pairs", folder / "pairs.csv", "--out", tmp_path / "x.csv", "-m", "psnr")
@@ -113,7 +114,7 @@ def test_a_table_cut_at_each_byte_is_completed_to_the_byte(folder, finished, tmp
         check_cut(folder, finished, tmp_path / "scores.csv", size)
 
 
-def test_rows_are_kept_in_whole_windows(folder, finished, tmp_path):
+def test_rows_are_kept_in_complete_windows(folder, finished, tmp_path):
     table = PairTable.open(folder / "pairs.csv")
     out = tmp_path / "scores.csv"
     assert written(out, table, METRICS, 4) == Written()
@@ -134,14 +135,14 @@ def test_a_finished_table_is_left_alone(folder, finished, tmp_path, monkeypatch)
     out = tmp_path / "scores.csv"
     out.write_bytes(finished)
     before = out.stat().st_mtime_ns
-    monkeypatch.setattr("iqa_metrics.metrics.create_metric", None)
+    monkeypatch.setattr("iqa_metrics.scoring.whole_tables.create_metric", None)
     result = resume(folder / "pairs.csv", out)
     assert result.exit_code == 1
-    assert "failed; column 'error' says why" in result.stderr
+    assert "failed; see the column 'error'" in result.stderr
     assert (out.read_bytes(), out.stat().st_mtime_ns) == (finished, before)
 
 
-def test_of_an_empty_table_only_the_header_is_written(folder, tmp_path):
+def test_an_empty_table_gives_only_a_header(folder, tmp_path):
     pairs, out = tmp_path / "pairs.csv", tmp_path / "scores.csv"
     write_pairs(pairs, [])
     for _ in range(2):
@@ -163,14 +164,14 @@ def changed_pairs(folder, tmp_path, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda header, rows: rows[1].__setitem__(1, "5.png"), "row 3 is no row of"),
-        (lambda header, rows: rows[1].__setitem__(1, "5.png"), "holds '1.png', expected '5.png'"),
+        (lambda header, rows: rows[1].__setitem__(1, "5.png"), "row 3 does not belong to"),
+        (lambda header, rows: rows[1].__setitem__(1, "5.png"), "is '1.png', expected '5.png'"),
         (lambda header, rows: rows.reverse(), "column 'reference'"),
-        (lambda header, rows: rows.insert(3, rows[0]), "row 7 is no row"),
+        (lambda header, rows: rows.insert(3, rows[0]), "row 7 does not belong"),
         (lambda header, rows: rows[2].__setitem__(2, "else"), "column 'note, of a kind'"),
-        (lambda header, rows: header.__setitem__(2, "mos"), "does not begin with the columns"),
-        (lambda header, rows: header.append("more"), "does not begin with the columns"),
-        (lambda header, rows: rows.__delitem__(slice(5, None)), "more than the 10 rows"),
+        (lambda header, rows: header.__setitem__(2, "mos"), "have the columns"),
+        (lambda header, rows: header.append("more"), "have the columns"),
+        (lambda header, rows: rows.__delitem__(slice(5, None)), "more rows than the 10"),
     ],
 )
 def test_a_changed_table_is_refused(folder, finished, tmp_path, change, words):
@@ -216,7 +217,7 @@ def with_value(finished, text):
         lambda finished: finished[:150] + b"\xff\xfe\n" + finished[150:],
     ],
 )
-def test_what_no_run_wrote_is_refused(folder, finished, tmp_path, change):
+def test_rows_that_no_run_wrote_are_refused(folder, finished, tmp_path, change):
     out = tmp_path / "scores.csv"
     content = change(finished)
     out.write_bytes(content)
@@ -226,7 +227,7 @@ def test_what_no_run_wrote_is_refused(folder, finished, tmp_path, change):
     assert out.read_bytes() == content
 
 
-def test_what_is_no_regular_file_is_refused(folder):
+def test_other_than_regular_files_are_refused(folder):
     result = resume(folder / "pairs.csv", "/dev/null")
     assert (result.exit_code, "not a regular file" in result.stderr) == (2, True)
     table = PairTable.open(folder / "pairs.csv")
@@ -234,7 +235,7 @@ def test_what_is_no_regular_file_is_refused(folder):
         written(folder, table, METRICS, 4)
 
 
-def test_a_full_disk_costs_no_row_that_was_whole(folder, finished, tmp_path):
+def test_a_full_disk_costs_no_complete_row(folder, finished, tmp_path):
     out = tmp_path / "scores.csv"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(finished) // 2, hard))
@@ -243,14 +244,14 @@ def test_a_full_disk_costs_no_row_that_was_whole(folder, finished, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert result.exit_code == 2
-    assert "writing failed" in result.stderr
+    assert "can't be written" in result.stderr
     assert 0 < out.stat().st_size <= len(finished) // 2
     assert resume(folder / "pairs.csv", out).exit_code == 1
     assert out.read_bytes() == finished
 
 
 class Run:
-    """A real ``iqa score`` of a table, of which others may be stopped."""
+    """A function that runs a real ``iqa score`` of a table, which may be stopped."""
 
     def __init__(self, folder, count, size):
         self.folder, self.out = folder, folder / "scores.csv"
@@ -272,7 +273,7 @@ class Run:
         return finished.read_bytes()
 
     def go_on(self, stop=None, size=0):
-        """Resume, and once the table has grown to a size stop it with a signal."""
+        """Resume, and stop with a signal once the table has reached a size."""
         command = [*self.command, "--out", str(self.out), "--resume"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             while stop and process.poll() is None:
@@ -284,12 +285,12 @@ class Run:
         return process.returncode, message
 
 
-def test_a_run_that_is_killed_goes_on_to_the_byte(tmp_path):
+def test_a_killed_run_is_resumed_to_the_same_bytes(tmp_path):
     run = Run(tmp_path, 300, 48)
     finished = run.whole()
     status, message = run.go_on(signal.SIGINT, len(finished) // 4)
     assert status == 130, message
-    assert "go on with --resume" in " ".join(message.split())
+    assert "resume it with --resume" in " ".join(message.split())
     assert "Traceback" not in message
     assert len(finished) // 4 <= run.out.stat().st_size < len(finished)
     status, _ = run.go_on(signal.SIGKILL, len(finished) // 2)
@@ -301,7 +302,7 @@ def test_a_run_that_is_killed_goes_on_to_the_byte(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_many_times_goes_on_to_the_byte(tmp_path):
+def test_a_run_killed_many_times_is_resumed_to_the_same_bytes(tmp_path):
     run = Run(tmp_path, 1500, 32)
     finished = run.whole()
     moments = np.random.default_rng(0).uniform(0, 0.98, 12)
@@ -317,7 +318,7 @@ def test_a_run_that_is_killed_many_times_goes_on_to_the_byte(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads /proc")  # noqa: PTH110
-def test_memory_stays_flat_over_a_long_table(tmp_path):
+def test_memory_is_constant_over_a_long_table(tmp_path):
     count = 20_000
     random_pixels = np.random.default_rng(0)
     for number in range(200):

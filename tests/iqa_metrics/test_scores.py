@@ -40,7 +40,7 @@ def table(folder, text):
     return PairTable.open(path)
 
 
-def test_score_takes_whatever_holds_an_image(folder, photographs):
+def test_score_takes_every_kind_of_image_source(folder, photographs):
     reference = photographs["cat"]
     jpeg = folder / "images/cat.jpg"
     expected = score(reference, jpeg)
@@ -114,7 +114,7 @@ def test_a_pipe_is_refused(tmp_path):
         PairTable.open(tmp_path / "pairs.csv")
 
 
-def test_a_generator_is_read_as_rows_are_asked_for(folder):
+def test_a_generator_is_read_as_rows_are_requested(folder):
     taken = []
 
     def pairs():
@@ -130,7 +130,7 @@ def test_a_generator_is_read_as_rows_are_asked_for(folder):
     rows.close()
 
 
-def test_threads_are_at_least_one(folder):
+def test_at_least_one_thread_is_required(folder):
     with pytest.raises(ValueError, match="workers: expected"):
         score_pairs([], {}, workers=0)
 
@@ -148,8 +148,8 @@ def test_a_carriage_return_survives(tmp_path):
     [
         (b"", "an empty file"),
         (b"ref,dist\n", "no column reference"),
-        (b"reference,distorted,value\n", "value of their own"),
-        (b"reference,distorted,a,a\n", "stands twice"),
+        (b"reference,distorted,value\n", "uses the column names value"),
+        (b"reference,distorted,a,a\n", "have the same name"),
         (b"\xff\xfe\x00", "not a CSV file in UTF-8"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Specs: parsing and printing round-trip; what is wrong is answered with near names."""
+"""Specs: parsing and printing round-trip, and errors suggest near names."""
 
 import pickle
 import re
@@ -54,7 +54,7 @@ positive = st.just(1.0) | st.floats(1e-30, 1e30)
 
 
 def number(weight):
-    """As Python writes it, but for a plus sign and a fraction of nothing."""
+    """As Python writes a number, but without a plus sign and a zero fraction."""
     return re.sub(r"\.0$", "", repr(weight).replace("+", ""))
 
 
@@ -106,7 +106,7 @@ def test_a_spec_of_an_unknown_metric_is_answered_with_near_ones():
             use(NamedSpec("psnrr"))
 
 
-def test_specs_put_together_by_hand_are_checked_too():
+def test_specs_made_by_hand_are_checked_as_well():
     spec = DeepSpec("efficientnet_lite0", ("block3", "stem"), "euclidean")
     assert str(resolve(spec)) == "efficientnet_lite0:stem+block3:euclidean:joint"
     assert create_metric(spec).name == str(resolve(spec))
@@ -120,7 +120,7 @@ def test_specs_put_together_by_hand_are_checked_too():
 
 
 @pytest.mark.parametrize("weights", [[], [1], [1, 1, 1]])
-def test_as_many_weights_as_layers(weights):
+def test_there_must_be_as_many_weights_as_layers(weights):
     with pytest.raises(ValueError, match="for 2 layers"):
         DeepDistance(
             "efficientnet_lite0", ["stem", "head"], concatenation="sum", layer_weights=weights

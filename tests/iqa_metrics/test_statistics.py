@@ -1,4 +1,4 @@
-"""Statistics of agreement, beside scipy and beside plain loops."""
+"""Statistics of agreement, compared with scipy and with plain loops."""
 
 import warnings
 
@@ -58,12 +58,12 @@ def test_ties_and_constants_are_handled_as_scipy_does(correlation, table):
 
 
 @given(table=apart)
-def test_ranks_are_scipys(table):
+def test_ranks_agree_with_scipy(table):
     np.testing.assert_array_equal(ranks(table), scipy.stats.rankdata(table, axis=-1))
 
 
 @pytest.mark.parametrize("correlation", PAIRS)
-def test_a_table_is_its_rows(correlation):
+def test_a_table_gives_the_values_of_its_rows(correlation):
     stream = np.random.default_rng(0)
     x, y = stream.normal(size=(3, 4, 50)), stream.normal(size=50)
     found = correlation(x, y)
@@ -87,14 +87,14 @@ def test_units_do_not_matter_and_signs_are_kept(correlation, table):
     np.testing.assert_allclose(correlation(y, x), value, atol=1e-9)
 
 
-def test_kendall_in_blocks_is_kendall_at_once(monkeypatch):
+def test_kendall_in_blocks_equals_kendall_in_one_piece(monkeypatch):
     stream = np.random.default_rng(0)
     x, y = stream.integers(0, 20, (2, 300))
     monkeypatch.setattr(correlations, "AT_ONCE", 1000)
     assert krocc(x, y) == pytest.approx(scipy.stats.kendalltau(x, y)[0], rel=1e-12)
 
 
-def test_errors_and_choices_of_two():
+def test_rmse_and_2afc_agreement():
     assert rmse([1.0, 2, 3], [1.0, 2, 5]) == pytest.approx((4 / 3) ** 0.5)
     # By hand: right for 80 % of people, a tie, wrong for 90 %.
     assert two_afc([1, 2, 1], [2, 2, 3], [0.2, 0.7, 0.9]) == pytest.approx((0.8 + 0.5 + 0.1) / 3)
@@ -182,7 +182,7 @@ def test_a_constant_distance_predicts_the_mean():
 
 
 def study(rows=3, references=8, each=12, seed=0):
-    """Distances that people agree with, more or less, a reference at a time."""
+    """Distances that agree with opinions to a degree that depends on the reference."""
     stream = np.random.default_rng(seed)
     names = np.repeat([f"r{i}" for i in range(references)], each)
     opinion = stream.normal(size=len(names)) + np.repeat(stream.normal(size=references), each)
@@ -191,12 +191,12 @@ def study(rows=3, references=8, each=12, seed=0):
 
 
 def resampled(x, y, names, counts):
-    """A draw, pair by pair."""
+    """A bootstrap replicate, pair by pair."""
     index = np.repeat(np.arange(len(names)), counts.astype(int))
     return by_scipy(srocc, x[index], y[index])
 
 
-def test_draws_are_those_of_copied_pairs():
+def test_replicates_are_those_of_copied_pairs():
     x, y, names = study()
     counts = Resampling(names, 40, seed=3).counts()
     for name in np.unique(names):  # all of a reference's pairs, or none
@@ -208,7 +208,7 @@ def test_draws_are_those_of_copied_pairs():
         assert found[draw, row] == pytest.approx(expected, rel=1e-10)
 
 
-def test_the_interval_is_that_of_the_draws():
+def test_the_interval_is_that_of_the_replicates():
     x, y, names = study()
     found = srocc_interval(x, y, names, draws=400, seed=1, confidence=0.9)
     draws = intervals._srocc_draws(x, y, Resampling(names, 400, 1))
@@ -222,21 +222,21 @@ def test_the_interval_is_that_of_the_draws():
     assert (srocc_interval(x, y, names, draws=400, seed=2).low != found.low).any()
 
 
-def test_drawing_references_is_wider_than_drawing_pairs():
+def test_resampling_references_is_wider_than_resampling_pairs():
     x, y, names = study(rows=1, references=6, each=40)
     by_reference = srocc_interval(x, y, names, draws=500)
     by_pair = srocc_interval(x, y, [str(i) for i in range(len(y))], draws=500)
     assert (by_reference.high - by_reference.low > by_pair.high - by_pair.low).all()
 
 
-def test_chunks_do_not_change_draws(monkeypatch):
+def test_chunks_do_not_change_replicates(monkeypatch):
     x, y, names = study()
     whole = srocc_interval(x, y, names, draws=50)
     monkeypatch.setattr(intervals, "AT_ONCE", 500)
     np.testing.assert_array_equal(srocc_interval(x, y, names, draws=50).low, whole.low)
 
 
-def test_a_difference_is_of_the_same_draws():
+def test_a_difference_uses_the_same_replicates():
     x, y, names = study()
     found = srocc_difference(x[0], -x[2], y, names, draws=300)
     draws = intervals._srocc_draws(x, y, Resampling(names, 300))
@@ -264,7 +264,7 @@ def test_a_table_is_compared_with_a_single_row():
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says():
-    """Of references drawn anew each time, at 80 %; binomial bounds of three deviations."""
+    """With new references each time, at 80 %; the bounds are three binomial deviations."""
     population = study(rows=1, references=400, each=6, seed=5)
     truth = srocc(population[0][0], population[1])
     stream = np.random.default_rng(6)
@@ -330,7 +330,7 @@ def test_holm_rejects_what_stepping_down_rejects(p, level):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_precision_of_sameness_is_that_of_the_authors(seed):
+def test_jnd_precision_agrees_with_the_authors(seed):
     random = np.random.default_rng(seed)
     same = random.integers(0, 4, 40) / 3
     distances = random.normal(size=(3, 40)) - same
@@ -342,7 +342,7 @@ def test_the_precision_of_sameness_is_that_of_the_authors(seed):
         assert value == pytest.approx(expected, rel=1e-12)
 
 
-def test_sameness_found_at_once_is_found_in_any_order():
+def test_jnd_precision_does_not_depend_on_the_order_of_ties():
     same = np.array([1.0, 0.0, 1.0, 0.0])
     assert same_precision([0.0, 0.0, 0.0, 0.0], same) == 0.5
     assert same_precision([0.0, 1.0, 0.0, 1.0], same) == 1.0

@@ -1,4 +1,4 @@
-"""Comparisons and claims on made-up agreements whose truth is known."""
+"""Comparisons and claims on made-up agreements with a known truth."""
 
 import csv
 import math
@@ -107,7 +107,7 @@ def test_all_beat_ssim(noises, verdict):
     row = verdicts(scope_of(networks, [("ssim", MIDDLING)]))["all_beat_ssim"]
     assert row.verdict == verdict
     assert row.low < row.effect < row.high
-    assert "of 2 networks" in row.evidence
+    assert "of 2 backbones" in row.evidence
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_some_match_the_state_of_the_art(noise, verdict):
 
 
 @pytest.mark.parametrize(("noise", "verdict"), [(GOOD, "supported"), (BAD, "contradicted")])
-def test_goals_beside_lpips(noise, verdict):
+def test_goals_compared_with_lpips(noise, verdict):
     networks = [
         (described("n"), flat(noise)),
         (described("j", goal="self-supervised", method="jigsaw"), flat(noise)),
@@ -134,7 +134,7 @@ def test_goals_beside_lpips(noise, verdict):
         assert found[claim].evidence.endswith("lpips_vgg")
 
 
-def test_simple_networks_beside_very_deep_ones():
+def test_simple_networks_compared_with_very_deep_ones():
     simple, deep = described("s", weighted_layers=16), described("d", weighted_layers=101)
     between = described("b", weighted_layers=34)
     networks = [(simple, flat(GOOD)), (deep, flat(BAD)), (between, flat(0.1))]
@@ -178,7 +178,7 @@ def test_the_environment():
 
 
 def test_environments_are_compared_for_each_goal_and_data():
-    """Two environments that differ on one data set, and not on another."""
+    """Two environments that differ on one data set, but not on another."""
     networks = []
     for data, noises in (("ImageNet-1k", (GOOD, BAD)), ("ImageNet-22k", (GOOD, GOOD))):
         for environment, noise in zip("xy", noises, strict=True):
@@ -190,8 +190,8 @@ def test_environments_are_compared_for_each_goal_and_data():
     assert "ImageNet-1k" in row.evidence
 
 
-def test_no_contradiction_comes_of_asking_often():
-    """Descriptors that are as good as the plain readout, with noise of their own.
+def test_many_tests_give_no_false_contradiction():
+    """Descriptors that are as good as the plain readout, with independent noise.
 
     Of so many, one lies beyond the margin by its own interval now and then.
     """
@@ -216,7 +216,7 @@ def test_a_best_layer_that_is_the_last_is_no_worse_than_itself():
     assert (row.difference, row.low, row.high, row.verdict) == (0.0, 0.0, 0.0, "same")
 
 
-def test_scores_that_do_not_vary_say_nothing():
+def test_constant_scores_decide_nothing():
     networks = [
         (described(f"n{i}", score=70.0, score_of="top-1"), flat(noise))
         for i, noise in enumerate(np.linspace(0.3, 2.0, 6))
@@ -242,7 +242,7 @@ def test_descriptors_and_concatenation():
     little = scope_of([(described("n"), {"euclidean": [0.03] * 5})], concatenations=kinds)
     assert verdicts(little)["concatenation_changes_little"].verdict == "supported"
     rows = [row for row in compared(gains) if row.question == "concatenation"]
-    assert {row.first for row in rows} == {"layers up to one, joint", "two layers, sum"}
+    assert {row.first for row in rows} == {"cumulative layers, joint", "two layers, sum"}
     assert {row.verdict for row in rows} == {"first"}
 
 
@@ -258,7 +258,7 @@ def test_better_classifiers(better, verdict):
     assert abs(row.effect) > 0.9
 
 
-def test_what_was_not_measured_is_undecided_and_says_why():
+def test_claims_that_were_not_measured_are_undecided_with_a_reason():
     found = verdicts(scope_of([(described("n", layers=2), {"euclidean": [GOOD] * 2})]))
     assert set(found) == set(CLAIMS)
     for row in found.values():
@@ -309,7 +309,7 @@ def test_a_series_that_mostly_failed_is_left_out_and_others_keep_their_pairs():
     assert [one.name for one in found.left_out] == ["n:l1:euclidean"]
 
 
-def test_series_that_fail_here_and_there_do_not_take_all_pairs_with_them():
+def test_series_that_fail_on_few_pairs_do_not_remove_all_pairs():
     n = REFERENCES * EACH
     series = tuple(Series("n", f"l{i}", "euclidean", (i + 1) / 3) for i in range(3))
     measured = Measured(
@@ -338,7 +338,7 @@ def write_study(folder, databases=("one", "two")):
             series = [Series("n", f"l{i}", "euclidean", (i + 1) / 5) for i in range(5)]
             values = np.concatenate([-sign * pairs.opinion[None], values])
             series.insert(0, Series("ssim", "", "", math.nan))
-            table.add(pairs, series, values, [""] * len(pairs), np.full(values.shape, 10.0))
+            table.add(pairs, series, values, np.full(values.shape, ""), np.full(values.shape, 10.0))
             described_databases.append(
                 DescribedDatabase(name, name, higher_is, len(pairs), REFERENCES, 0, True, "", "")
             )
@@ -398,7 +398,7 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path):
         with pytest.raises(DescriptionError, match=reason):
             analyse(tmp_path)
     (tmp_path / "study.json").write_text(text.replace('"concatenations"', '"joined"'))
-    with pytest.raises(DescriptionError, match="no 'concatenations'"):
+    with pytest.raises(DescriptionError, match="expected the key 'concatenations'"):
         analyse(tmp_path)
 
 
@@ -409,7 +409,7 @@ def test_distances_from_elsewhere_are_described_by_their_names(tmp_path):
     series = [Series(*one, math.nan if not one[1] else 0.5) for one in names]
     values = pairs.opinion + random.normal(0, 0.5, (3, len(pairs)))
     with written_distances(tmp_path / "distances.parquet") as table:
-        table.add(pairs, series, values * [[-1], [1], [1]], [""] * len(pairs))
+        table.add(pairs, series, values * [[-1], [1], [1]], np.full(values.shape, ""))
     with pytest.raises(DescriptionError, match="no such file"):
         analyse(tmp_path)
     found = analyse(tmp_path, higher_is="worse")
@@ -431,11 +431,11 @@ def test_distances_from_elsewhere_are_described_by_their_names(tmp_path):
 
 
 def judged_study(folder, asked):
-    """Images that people chose between, or called the same; a network sees them as they do."""
+    """A study of 2AFC or JND judgements; SSIM sees what people see, a network does not."""
     random = np.random.default_rng(0)
     n = 200
     worse = random.uniform(0, 1, (n, 2))
-    if asked == "choice":
+    if asked == "2afc":
         nearer = (worse[:, 1] < worse[:, 0]).astype(float)
         opinion = np.stack([1 - nearer, nearer], axis=1).reshape(-1)
         seen, references = worse.reshape(-1), [f"ref{i}" for i in range(n) for _ in range(2)]
@@ -450,7 +450,7 @@ def judged_study(folder, asked):
     series = [Series("ssim", "", "", math.nan), Series("n", "l0", "euclidean", 1.0)]
     values = np.array([1 - seen, random.permutation(seen)])
     values[0, 5] = math.nan
-    errors = [""] * len(seen)
+    errors = np.full(values.shape, "")
     with written_distances(folder / "distances.parquet") as table:
         table.add(pairs, series, values, errors)
     database = DescribedDatabase(
@@ -463,15 +463,15 @@ def judged_study(folder, asked):
     )
 
 
-@pytest.mark.parametrize("asked", ["choice", "sameness"])
-def test_choices_and_samenesses_are_scored_their_own_way(asked, tmp_path):
+@pytest.mark.parametrize("asked", ["2afc", "jnd"])
+def test_2afc_and_jnd_judgements_have_scores_of_their_own(asked, tmp_path):
     judged_study(tmp_path, asked)
     found = analyse(tmp_path)
     assert not found.correlations and not found.models and not found.claims  # noqa: PT018
     rows = {(row.backbone, row.distortion): row for row in found.judgements}
     assert set(rows) == {(name, part) for name in ("ssim", "n") for part in ("", "blur", "cnn")}
     assert rows["ssim", ""].agreement == 1.0
-    chance = 0.5 if asked == "choice" else 0.4
+    chance = 0.5 if asked == "2afc" else 0.4
     assert rows["n", ""].agreement == pytest.approx(chance, abs=0.1)
     assert rows["n", ""].low < rows["n", ""].agreement < rows["n", ""].high
     assert rows["ssim", ""].n == 199
@@ -479,11 +479,11 @@ def test_choices_and_samenesses_are_scored_their_own_way(asked, tmp_path):
     page = write_report(tmp_path).read_text()
     assert "ssim does best" in page
     assert "judgements.csv" not in page
-    assert "Choices and samenesses" in page
+    assert "2AFC and JND judgements" in page
 
 
-def test_choices_that_are_not_two_a_reference_are_refused(tmp_path):
-    judged_study(tmp_path, "choice")
+def test_2afc_judgements_need_two_pairs_per_reference(tmp_path):
+    judged_study(tmp_path, "2afc")
     table = pq.read_table(tmp_path / "distances.parquet")
     fewer = table.filter(pa.compute.not_equal(table["distorted"], "d0"))
     pq.write_table(fewer, tmp_path / "distances.parquet")

@@ -27,7 +27,7 @@ def run(table, out, *more):
     )
 
 
-def test_by_flags_and_by_a_plan_alike(table, tmp_path):
+def test_flags_and_a_plan_give_the_same_study(table, tmp_path):
     more = ("--readout", "euclidean,gram", "--readout", "cosine", "--no-report")
     done = run(table, tmp_path / "flags", *more)
     assert done.exit_code == 0, done.output
@@ -49,7 +49,7 @@ def test_by_flags_and_by_a_plan_alike(table, tmp_path):
     assert {row["layer"] for row in rows} == {"", "stem", "block3", "block9"}
 
 
-def test_report_and_statistics_anew(table, tmp_path):
+def test_report_and_statistics_are_made_again(table, tmp_path):
     done = run(table, tmp_path, "--title", "A made-up study")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "report.html").read_text()
@@ -65,7 +65,7 @@ def test_report_and_statistics_anew(table, tmp_path):
     assert "Another title" in (tmp_path / "report.html").read_text()
 
 
-def test_a_pair_that_fails_is_told_and_is_the_exit_status(tmp_path):
+def test_a_failed_pair_is_reported_and_sets_the_exit_status(tmp_path):
     table = write_pairs(tmp_path / "images", references=3, levels=2, side=48)
     broken = tmp_path / "images" / "r1_dark_1.png"
     broken.write_bytes(b"none")
@@ -103,7 +103,7 @@ def test_a_folder_that_holds_no_study(tmp_path):
         assert "study.json" in done.output
 
 
-def test_ctrl_c_says_how_to_go_on(table, tmp_path, monkeypatch):
+def test_ctrl_c_says_how_to_resume(table, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
@@ -113,7 +113,7 @@ def test_ctrl_c_says_how_to_go_on(table, tmp_path, monkeypatch):
     assert "give the same command again" in " ".join(done.output.split())
 
 
-def test_progress_is_told_in_lines_where_there_is_no_bar(table, tmp_path, monkeypatch):
+def test_progress_is_printed_in_lines_where_there_is_no_bar(table, tmp_path, monkeypatch):
     monkeypatch.setattr("iqa_metrics.cli.study._EVERY", 0.0)
     done = run(table, tmp_path / "out", "--no-report")
     assert "efficientnet_lite0, pairs: 35 of 36 pairs, about 0 min left" in done.output

@@ -1,4 +1,4 @@
-"""A study of real networks on image pairs that people scored, against plain computations."""
+"""A study of pretrained networks on rated image pairs, against plain computations."""
 
 import csv
 
@@ -31,7 +31,7 @@ std = [1, 1, 1]
 
 @pytest.fixture(scope="module")
 def rows(live, real_weights, tmp_path_factory):
-    """The correlations of a study of every fourth pair, by the command line."""
+    """The correlations of a study of every fourth pair, from the command line."""
     folder = tmp_path_factory.mktemp("live")
     with (live / "pairs.csv").open(newline="") as file:
         pairs = list(csv.DictReader(file))[::4]
@@ -71,7 +71,7 @@ def check(row, distances, opinion):
     assert float(row["krocc"]) == pytest.approx(kendalltau(distances, opinion)[0], abs=1e-6)
 
 
-def test_every_layer_of_mobilenet_is_as_computed_by_plain_hooks(rows, real_weights):
+def test_every_layer_of_mobilenet_agrees_with_plain_hooks(rows, real_weights):
     pairs, found = rows
     network = mobilenet_v2()
     state = torch.load(real_weights / "mobilenet_v2-b0353104.pth", weights_only=True)
@@ -102,7 +102,7 @@ def test_every_layer_of_mobilenet_is_as_computed_by_plain_hooks(rows, real_weigh
         check(found["mobilenet_v2", layer], distances[layer], opinion)
 
 
-def test_every_layer_of_the_edge_network_is_as_computed_one_by_one(rows, edge_network):
+def test_every_layer_of_the_edge_network_agrees_with_single_metrics(rows, edge_network):
     pairs, found = rows
     count = sum(backbone == "vgg16.hed" for backbone, _ in found)
     mean = torch.tensor([104.00699, 116.66877, 122.67892]).view(3, 1, 1)
@@ -121,7 +121,7 @@ def test_every_layer_of_the_edge_network_is_as_computed_one_by_one(rows, edge_ne
         check(row, of_layer, opinion)
 
 
-def test_the_study_of_people_says_what_is_known(rows):
+def test_the_study_of_human_ratings_finds_what_is_known(rows):
     pairs, found = rows
     assert len(pairs) == 19
     srocc = {key: float(row["srocc"]) for key, row in found.items()}

@@ -1,4 +1,4 @@
-"""A study from its plan to its tables: what is measured, kept, resumed, and never reused."""
+"""A study from its plan to its tables: what is measured, kept, resumed and never reused."""
 
 import dataclasses
 import os
@@ -75,7 +75,7 @@ def test_values_are_those_of_the_metrics(finished):
         assert measured.values[row] == pytest.approx(expected, rel=1e-5), series.name
 
 
-def test_each_image_passes_each_network_once_whatever_is_read_out(tmp_path, monkeypatch):
+def test_each_image_passes_each_network_once_for_any_readouts(tmp_path, monkeypatch):
     seen = []
     visit = FeatureExtractor._visit
 
@@ -99,7 +99,7 @@ def test_a_second_run_measures_nothing_and_gives_the_same_bytes(finished, monkey
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 5, 15])
-def test_a_run_that_is_cut_off_goes_on_to_the_same_bytes(finished, blocks, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_resumed_to_the_same_bytes(finished, blocks, tmp_path, monkeypatch):
     plan, whole = finished
     write, left = Store.write, [blocks]
 
@@ -119,7 +119,7 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_bytes(finished, blocks, tmp_p
     assert contents(tmp_path) == contents(whole.folder)
 
 
-def test_a_full_disk_is_told_and_loses_nothing(finished, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_loses_nothing(finished, tmp_path, monkeypatch):
     plan, whole = finished
     write, left = Store.write, [5]
 
@@ -194,7 +194,7 @@ def test_nothing_stale_is_reused(finished, changed, tmp_path, monkeypatch):
 
 
 class Gain(nn.Module):
-    """A network with a constant that is no parameter, and a table that no file keeps."""
+    """A network with a constant that is not a parameter, and a buffer that is in no file."""
 
     def __init__(self, gain, shift):
         super().__init__()
@@ -216,8 +216,8 @@ class Gain(nn.Module):
         lambda: (Gain(1.0, 1.0),),
     ],
 )
-def test_networks_of_equal_values_and_other_structure_are_others(other, tmp_path):
-    """Each has the same parameters as the first one of its kind."""
+def test_networks_with_equal_values_but_another_structure_are_different(other, tmp_path):
+    """Each has the same parameters as the first network of its kind."""
 
     def record(make):
         with torch.random.fork_rng():
@@ -265,7 +265,7 @@ std = [0.5, 0.5, 0.5]
     assert (values[0] != values[1]).any()
 
 
-def test_a_value_that_is_no_number_is_a_failure_with_its_reason(tmp_path):
+def test_nan_is_a_failure_with_its_reason(tmp_path):
     class NaNs(nn.Module):
         def forward(self, x):
             return torch.where(x.mean(dim=(1, 2, 3), keepdim=True) > 0.45, x, torch.nan)
@@ -298,7 +298,7 @@ def test_copies_of_a_photograph_are_one_reference(tmp_path):
     assert len(set(measured.pairs.references)) == 3
 
 
-def test_files_of_a_run_that_was_killed_while_writing_go(finished, tmp_path):
+def test_files_of_a_killed_run_are_removed(finished, tmp_path):
     plan, whole = finished
     shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)
     block = next((tmp_path / "parts").rglob("*.parquet"))
@@ -331,7 +331,7 @@ def test_a_failed_pair_is_a_row_with_its_reason(tmp_path):
     assert len(found.reasons) == 2
 
 
-def test_what_failed_for_want_of_memory_is_tried_again(tmp_path, monkeypatch):
+def test_pairs_that_ran_out_of_memory_are_tried_again(tmp_path, monkeypatch):
     plan = small_plan(tmp_path, baselines=())
     visit = FeatureExtractor._visit
 
@@ -355,7 +355,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
 
 
 def test_weights_are_learned_without_the_reference_that_they_judge(tmp_path):
-    """One channel carries the opinion, others noise: learned weights find it, held out."""
+    """One channel has the opinion, the others noise: learned weights find it on held-out pairs."""
 
     class Channels(nn.Module):
         def forward(self, x):
@@ -387,7 +387,7 @@ def test_weights_are_learned_without_the_reference_that_they_judge(tmp_path):
     found = run_study(plan, tmp_path / "out")
     by_readout = {row.readout: row.srocc for row in found.analysis.correlations}
     assert by_readout["weighted_euclidean"] > 0.95 > 0.6 > by_readout["euclidean"]
-    (row,) = [row for row in found.analysis.comparisons if row.question == "relevance"]
+    (row,) = [row for row in found.analysis.comparisons if row.question == "channel_weights"]
     assert row.verdict == "first"
 
 
@@ -403,10 +403,75 @@ def test_too_few_references_to_learn_weights_is_a_reason(tmp_path):
     assert found.reasons[0].startswith("too_few_references")
 
 
+class Fragile(torch.nn.Module):
+    """Its second layer gives NaN for images that are bright on average."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fine = torch.nn.Conv2d(3, 4, 3)
+        self.breaks = torch.nn.Conv2d(4, 5, 3)
+
+    def forward(self, x):
+        bright = x.mean(dim=(1, 2, 3), keepdim=True) > 0.5
+        return self.breaks(torch.where(bright, torch.nan, self.fine(x)))
+
+
+@pytest.mark.parametrize("order", [("fine", "breaks"), ("breaks", "fine")])
+def test_a_failing_layer_costs_no_distance_of_another_layer(tmp_path, order):
+    table = write_pairs(tmp_path / "six", references=6)
+    record = Backbone.from_module(Fragile(), {name: name for name in order}, goal="g", data="d")
+    readouts = ("euclidean", "weighted_euclidean")
+    plan = small_plan(
+        tmp_path,
+        databases={"small": read_opinions(table, "worse")},
+        networks=[network(record, order)],
+        readouts=readouts,
+        baselines=(),
+    )
+    run_study(plan, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "distances.parquet").to_pylist()
+    of = {
+        (layer, readout): [r for r in rows if (r["layer"], r["readout"]) == (layer, readout)]
+        for layer in order
+        for readout in readouts
+    }
+    broken = [row["distorted"] for row in of["breaks", "euclidean"] if row["error"]]
+    assert 0 < len(broken) < len(of["breaks", "euclidean"])
+    for readout in readouts:
+        assert not any(row["error"] for row in of["fine", readout])
+        assert all(row["value"] is not None for row in of["fine", readout])
+        failed = [row for row in of["breaks", readout] if row["error"]]
+        assert [
+            row["distorted"] for row in failed if row["error"].startswith("not_finite")
+        ] == broken
+
+
+def test_an_image_too_small_for_a_layer_is_measured_in_the_others(tmp_path):
+    table = write_pairs(tmp_path / "tiny", side=24)
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 30))
+    record = Backbone.from_module(layers, {"near": "0", "far": "1"}, goal="g", data="d")
+    plan = small_plan(
+        tmp_path,
+        databases={"small": read_opinions(table, "worse")},
+        networks=[network(record)],
+        readouts=("euclidean", "weighted_euclidean"),
+        baselines=(),
+    )
+    found = run_study(plan, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "distances.parquet").to_pylist()
+    assert {row["layer"] for row in rows if row["error"]} == {"far"}
+    assert found.failed == PAIRS * 2
+    assert found.reasons == (
+        "too_small: the shorter side has 24 pixels; this layer needs at least 32",
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
 def test_kill_9_at_any_moment_then_resume(tmp_path):
-    """The command itself, killed after so many blocks, and between the blocks and the tables."""
+    """The command itself, killed after some blocks, and between the blocks and the tables."""
     table = write_pairs(tmp_path / "images", references=5, levels=14, side=64)
     command = [
         *(sys.executable, "-m", "iqa_metrics.cli", "study", "run", "--pairs", str(table)),

@@ -1,4 +1,4 @@
-"""The table of distances and what is computed from it, against independent computations."""
+"""The table of distances and its statistics, against independent computations."""
 
 import math
 
@@ -46,13 +46,13 @@ def measured_of(pairs, layers=4, seed=1, readout="euclidean", baselines=("ssim",
     return Measured(pairs, tuple(series), np.array(values), elements)
 
 
-def written(measured, path, errors=None):
+def written(measured, path):
     with written_distances(path) as table:
         table.add(
             measured.pairs,
             measured.series,
             measured.values,
-            errors or [""] * len(measured.pairs),
+            np.full(measured.values.shape, ""),
             measured.elements.astype(float),
         )
     return path
@@ -88,7 +88,7 @@ def test_rows_in_any_order_and_fewer_columns_give_the_same(tmp_path):
     assert (back.pairs.opinion[order] == measured.pairs.opinion).all()
 
 
-def test_two_databases_are_told_apart(tmp_path):
+def test_two_databases_are_kept_apart(tmp_path):
     one, two = (measured_of(pairs_of(name, seed=s), seed=s) for s, name in enumerate("ab"))
     tables = [
         pq.read_table(written(m, tmp_path / f"{m.pairs.database}.parquet")) for m in (one, two)
@@ -99,16 +99,16 @@ def test_two_databases_are_told_apart(tmp_path):
     assert (found["b"].values == two.values).all()
 
 
-def test_what_is_no_table_of_distances_is_refused(tmp_path):
+def test_other_files_than_tables_of_distances_are_refused(tmp_path):
     (tmp_path / "no.parquet").write_bytes(b"no")
     with pytest.raises(DistancesError, match="can't be read"):
         read_distances(tmp_path / "no.parquet")
     pq.write_table(pa.table({"database": ["a"], "value": [1.0]}), tmp_path / "few.parquet")
-    with pytest.raises(DistancesError, match="no column reference, distorted"):
+    with pytest.raises(DistancesError, match="missing columns reference, distorted"):
         read_distances(tmp_path / "few.parquet")
     table = pq.read_table(written(measured_of(pairs_of()), tmp_path / "d.parquet"))
     pq.write_table(pa.concat_tables([table, table.slice(3, 1)]), tmp_path / "twice.parquet")
-    with pytest.raises(DistancesError, match="twice"):
+    with pytest.raises(DistancesError, match="has two values for"):
         read_distances(tmp_path / "twice.parquet")
 
 
@@ -130,7 +130,7 @@ def test_correlations_are_those_of_scipy():
         assert row.srocc_low <= row.srocc <= row.srocc_high
 
 
-def test_intervals_are_those_of_drawing_references_one_by_one():
+def test_intervals_agree_with_resampling_references_one_by_one():
     measured = measured_of(pairs_of())
     rows = correlations({"made": Judged(measured, Statistics(draws=200), 3)}, {"made": "worse"})
     references = np.array(measured.pairs.references)
@@ -179,7 +179,7 @@ def test_one_reference_has_no_interval():
     assert math.isnan(rows[1].srocc_low)
 
 
-def test_databases_are_pooled_by_fisher_with_opinion_turned():
+def test_databases_are_pooled_by_fishers_z_with_opinions_reversed():
     one = measured_of(pairs_of("dmos"))
     other = pairs_of("mos", references=9, seed=5)
     other = measured_of(Pairs(**{**vars(other), "opinion": other.opinion}))
@@ -211,7 +211,7 @@ def test_databases_are_pooled_by_fisher_with_opinion_turned():
 
 
 @given(st.integers(0, 2**16), st.sampled_from(["euclidean", "rmse", "mean_absolute"]))
-def test_a_joint_series_is_the_readout_of_responses_laid_end_to_end(seed, readout):
+def test_a_joint_series_is_the_readout_of_concatenated_feature_maps(seed, readout):
     random = np.random.default_rng(seed)
     sizes = random.integers(1, 30, 3)
     differences = [random.normal(0, 2, (2, size)) for size in sizes]
@@ -238,7 +238,7 @@ def test_a_joint_series_is_the_readout_of_responses_laid_end_to_end(seed, readou
     assert len(found.series) == 3 + 2 + 3
 
 
-def test_images_of_unlike_size_are_joined_by_their_own_sizes():
+def test_images_of_different_sizes_are_joined_by_their_own_sizes():
     pairs = Pairs("p", ("r", "s"), ("a", "b"), ("", ""), np.zeros(2), np.zeros(2))
     series = tuple(Series("n", f"l{i}", "rmse", (i + 1) / 2) for i in range(2))
     values, elements = np.array([[1.0, 1.0], [2.0, 2.0]]), np.array([[10, 40], [30, 10]])
@@ -247,13 +247,13 @@ def test_images_of_unlike_size_are_joined_by_their_own_sizes():
     assert found.values[2].tolist() == pytest.approx(expected, rel=1e-12)
 
 
-def test_what_two_kinds_of_concatenation_share_comes_once():
+def test_concatenations_of_two_kinds_that_coincide_appear_once():
     kinds = ["cumulative:joint", "pairs:joint"]
     found = concatenated(measured_of(pairs_of()), kinds)
     assert len({one.name for one in found.series}) == len(found.series) == 1 + 4 + 3 + 5
 
 
-def test_what_has_no_joint_form_or_no_sizes_has_sums_alone():
+def test_without_a_joint_form_or_sizes_there_are_only_sums():
     pairs = pairs_of()
     found = concatenated(measured_of(pairs, readout="cosine"), ["cumulative:joint", "pairs:sum"])
     assert {one.readout for one in found.series} == {"", "cosine", "cosine:sum"}
@@ -266,8 +266,8 @@ def test_what_has_no_joint_form_or_no_sizes_has_sums_alone():
 # The best layer -----------------------------------------------------------------------------------
 
 
-def test_the_optimism_of_choosing_is_about_what_it_is():
-    """Layers that are all alike: the best is better than the truth by what choosing gains."""
+def test_the_optimism_of_selection_is_estimated_well():
+    """With equally good layers, the best looks better than the truth by the optimism."""
     random = np.random.default_rng(0)
     truth, layers, spread = 0.6, 12, 0.05
     gained, estimated, alone = [], [], []
@@ -293,8 +293,8 @@ def scope_of(value, samples):
     return Scope("x", 100, 4, places, Bootstrap(value, samples), (), None), series
 
 
-def test_what_all_draws_have_in_common_is_no_optimism():
-    """Of few references, draws correlate higher than all pairs do, whatever is chosen."""
+def test_what_all_replicates_have_in_common_is_no_optimism():
+    """With few references, replicates have higher correlations than all pairs for any layer."""
     random = np.random.default_rng(0)
     one = 0.6 + 0.03 + random.normal(0, 0.05, 300)
     scope, series = scope_of(np.full(3, 0.6), np.stack([one] * 3, axis=1))
@@ -307,7 +307,7 @@ def test_what_all_draws_have_in_common_is_no_optimism():
 
 @pytest.mark.parametrize("references", [4, 12])
 def test_student_intervals_cover_what_they_claim(references):
-    """The mean of few clusters, bootstrapped: percentiles cover too rarely, these do not."""
+    """For the mean of few clusters, percentile intervals cover too rarely; these do not."""
     random = np.random.default_rng(1)
     covered = {"student": 0, "percentile": 0}
     runs = 400
@@ -324,7 +324,7 @@ def test_student_intervals_cover_what_they_claim(references):
     assert covered["percentile"] < covered["student"]
 
 
-def test_students_p_and_interval_say_the_same():
+def test_students_p_and_interval_agree():
     random = np.random.default_rng(2)
     samples = random.normal(0.3, 0.1, (500, 3))
     found = Bootstrap(np.array([0.3, 0.05, 0.0]), samples)

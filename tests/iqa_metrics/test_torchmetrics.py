@@ -32,7 +32,7 @@ def test_every_image_counts_once(name, batches):
     assert torch.equal(each.compute(), values)
 
 
-def test_forward_gives_the_batch_and_reset_forgets(batches):
+def test_forward_returns_the_batch_and_reset_forgets(batches):
     metric = ImageQuality("ssim")
     preds, target = batches[1]
     for _ in range(2):
@@ -46,7 +46,7 @@ def test_forward_gives_the_batch_and_reset_forgets(batches):
         assert none.compute().shape == (0,)
 
 
-def test_a_batch_is_a_loss(batches):
+def test_a_batch_can_be_a_loss(batches):
     preds, target = batches[1]
     preds.requires_grad_()
     ImageQuality("ssim")(preds, target).backward()
@@ -54,7 +54,7 @@ def test_a_batch_is_a_loss(batches):
 
 
 def test_metrics_of_a_collection_stay_apart(batches):
-    """Even if the first batch gives both the same value, here 0 of identical images."""
+    """Even if the first batch gives both the same value, here 0 for identical images."""
     collection = MetricCollection({"mse": ImageQuality("mse"), "default": ImageQuality("default")})
     preds, target = batches[0]
     collection.update(target, target)
@@ -65,8 +65,8 @@ def test_metrics_of_a_collection_stay_apart(batches):
         assert float(values[name]) == pytest.approx(expected, rel=1e-6)
 
 
-def test_metrics_of_one_name_stay_apart_too(batches):
-    """Such as one readout with two relevances of the channels."""
+def test_metrics_of_the_same_name_stay_apart_as_well(batches):
+    """Such as one readout with two sets of channel weights."""
     single, double = (
         DeepDistance(
             *("efficientnet_lite0", "stem", "weighted_euclidean"),
@@ -84,7 +84,7 @@ def test_metrics_of_one_name_stay_apart_too(batches):
     assert ImageQuality("psnr").plot_upper_bound is None
 
 
-def test_it_copies_and_takes_a_metric_object(batches):
+def test_it_can_be_copied_and_takes_a_metric_object(batches):
     own = create_metric("efficientnet_lite0:stem:rmse", check="off")
     metric = ImageQuality(own)
     preds, target = batches[0]
@@ -105,7 +105,7 @@ def test_wrong_use_is_refused(batches):
 
 
 @pytest.mark.slow
-def test_processes_are_put_together():
+def test_values_of_processes_are_combined():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

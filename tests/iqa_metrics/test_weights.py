@@ -1,4 +1,4 @@
-"""Where files of weights are looked for, and how they are checked."""
+"""Where weights files are found, and how they are checked."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ def weights(name, content=CONTENT):
     return WeightsFile(name, hashlib.sha256(content).hexdigest()[:8], "none", "test")
 
 
-def test_a_damaged_file_hides_no_good_one(tmp_path, monkeypatch):
+def test_a_damaged_file_does_not_hide_a_good_one(tmp_path, monkeypatch):
     file = weights("x.pth")
     folders = [tmp_path / name for name in ("bad", "good")]
     for folder, content in zip(folders, (b"other", CONTENT), strict=True):
@@ -29,7 +29,7 @@ def test_a_damaged_file_hides_no_good_one(tmp_path, monkeypatch):
         file.verified()
 
 
-def test_a_package_without_a_spec_is_none(monkeypatch):
+def test_a_package_without_a_spec_counts_as_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "stand_in", types.ModuleType("stand_in"))
     file = WeightsFile("x.pth", "00", "none", "test", package="stand_in", inside="x.pth")
     with pytest.raises(WeightsError, match="pip install stand-in"):

@@ -21,7 +21,11 @@ from iqa_metrics import (
     create_metric,
     register_backbone,
 )
-from iqa_metrics.channel_weights.learning import learn_relevance, read_relevance, save_relevance
+from iqa_metrics.channel_weights import (
+    learn_channel_weights,
+    read_channel_weights,
+    save_channel_weights,
+)
 from iqa_metrics.datasets import read_opinions
 from iqa_torchserve.archive import (
     ArchiveError,
@@ -53,7 +57,7 @@ def test_the_same_input_gives_the_same_bytes(archive, tmp_path):
     assert other.read_bytes() != archive.read_bytes()
 
 
-def test_it_holds_all_that_scoring_needs(archive, unpacked, pair, monkeypatch):
+def test_it_contains_everything_that_scoring_needs(archive, unpacked, pair, monkeypatch):
     contents = check_archive(archive)
     assert contents == read_contents(unpacked)
     assert contents.metrics == ("default", "psnr", "ssim")
@@ -67,7 +71,7 @@ def test_it_holds_all_that_scoring_needs(archive, unpacked, pair, monkeypatch):
 
 
 def test_calibrations_and_trunks_are_packed_once_each(tmp_path, pair, monkeypatch):
-    """Of networks that can't be fetched here: seeded ones stand in for the published files."""
+    """Networks that can't be fetched here are replaced by seeded ones."""
     with monkeypatch.context() as patch:
         patch.setattr(Backbone, "network", lambda self, weights=None: seeded.trunk(self.name))
         specs = ["lpips_alex", "lpips_alex_baseline", "alexnet:relu5:gram", "perceptnet", "dists"]
@@ -89,19 +93,21 @@ def test_calibrations_and_trunks_are_packed_once_each(tmp_path, pair, monkeypatc
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
-    """A file of channel weights, learned from a small table of opinions."""
+    """A file of channel weights that were learned from a small table of opinions."""
     folder = tmp_path_factory.mktemp("learned")
     table = write_pairs(folder / "images", references=3, levels=2, side=48)
-    found = learn_relevance("efficientnet_lite0", ["block3"], read_opinions(table, "worse"))
-    save_relevance(found, folder / "relevance.safetensors")
-    return folder / "relevance.safetensors"
+    found = learn_channel_weights("efficientnet_lite0", ["block3"], read_opinions(table, "worse"))
+    save_channel_weights(found, folder / "weights.safetensors")
+    return folder / "weights.safetensors"
 
 
 def test_learned_channel_weights_are_packed_and_answer(learned, tmp_path, pair, monkeypatch):
-    built = build_archive(tmp_path, metrics=["default"], relevance=[learned])
+    built = build_archive(tmp_path, metrics=["default"], channel_weights=[learned])
     assert (
         built.read_bytes()
-        == build_archive(tmp_path / "again", metrics=["default"], relevance=[learned]).read_bytes()
+        == build_archive(
+            tmp_path / "again", metrics=["default"], channel_weights=[learned]
+        ).read_bytes()
     )
     contents = check_archive(built)
     spec = "efficientnet_lite0:block3:weighted_euclidean"
@@ -109,8 +115,8 @@ def test_learned_channel_weights_are_packed_and_answer(learned, tmp_path, pair, 
     with zipfile.ZipFile(built) as mar:
         mar.extractall(tmp_path)
     assert len(list(tmp_path.glob("efficientnet*.safetensors"))) == 1
-    expected = read_relevance(learned).metric(*pair)
-    learned_path = tmp_path / contents.relevance[spec]
+    expected = read_channel_weights(learned).metric(*pair)
+    learned_path = tmp_path / contents.channel_weights[spec]
     monkeypatch.setattr("iqa_metrics.weights.files.WeightsFile.find", lambda self: None)
     assert torch.equal(load_metrics(tmp_path, contents)[spec](*pair), expected)
     body = {
@@ -128,14 +134,14 @@ def test_learned_channel_weights_are_packed_and_answer(learned, tmp_path, pair, 
 
 
 def test_files_of_channel_weights_that_do_not_fit_are_refused(learned, tmp_path):
-    with pytest.raises(ArchiveError, match="another metric is efficientnet_lite0:block3:weighted"):
-        build_archive(tmp_path, relevance=[learned, learned])
+    with pytest.raises(ArchiveError, match="already a metric efficientnet_lite0:block3:weighted"):
+        build_archive(tmp_path, channel_weights=[learned, learned])
     for content in (b"", b"no weights"):
         (tmp_path / "bad.safetensors").write_bytes(content)
         with pytest.raises(ArchiveError, match=r"bad\.safetensors"):
-            build_archive(tmp_path, relevance=[tmp_path / "bad.safetensors"])
+            build_archive(tmp_path, channel_weights=[tmp_path / "bad.safetensors"])
     with pytest.raises(ArchiveError, match=r"none\.safetensors"):
-        build_archive(tmp_path, relevance=[tmp_path / "none.safetensors"])
+        build_archive(tmp_path, channel_weights=[tmp_path / "none.safetensors"])
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0.safetensors", "full_reference.py"])
@@ -149,7 +155,7 @@ def test_a_flipped_byte_is_found(archive, unpacked, tmp_path, name):
     whole[whole.index(b"class FullRef" if name.endswith("py") else b"weight") + 200] ^= 1
     packed = tmp_path / "damaged.mar"
     packed.write_bytes(whole)
-    with pytest.raises(ArchiveError, match="makes it anew"):
+    with pytest.raises(ArchiveError, match="build it again"):
         check_archive(packed)
 
 
@@ -160,7 +166,7 @@ def test_a_missing_file_is_named(unpacked, name):
         read_contents(unpacked)
 
 
-def test_what_is_no_archive_is_refused(tmp_path):
+def test_other_files_than_archives_are_refused(tmp_path):
     with pytest.raises(ArchiveError, match="'iqa-serve build' makes it"):
         check_archive(tmp_path / "gone.mar")
     (tmp_path / "text.mar").write_text("hello")
@@ -172,7 +178,7 @@ def test_what_is_no_archive_is_refused(tmp_path):
         check_archive(tmp_path / "other.mar")
 
 
-def test_bad_recipes_are_refused_and_write_nothing(tmp_path):
+def test_bad_options_are_refused_and_write_nothing(tmp_path):
     store = tmp_path / "store"
     with pytest.raises(ArchiveError, match="letters, digits"):
         build_archive(store, name="../iqa")
@@ -184,7 +190,7 @@ def test_bad_recipes_are_refused_and_write_nothing(tmp_path):
         build_archive(store, metrics=["alexnet:relu1:rmse"])
     with pytest.raises(ArchiveError, match=r"weighted_lpips: readout .* weighs channels"):
         build_archive(store, metrics=["efficientnet_lite0:stem:weighted_lpips"])
-    with pytest.raises(ArchiveError, match="expected digits with dots"):
+    with pytest.raises(ArchiveError, match="expected digits and dots"):
         build_archive(store, metrics=["psnr"], version="1.0-beta")
     assert not store.exists()
     blocked = tmp_path / "file"

@@ -1,4 +1,4 @@
-"""The client, against a server that does what it is told: what is tried again, and what never."""
+"""The client, with a server that does what it is told: what is repeated, and what never is."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ def reply_to(body, **score):
 
 
 class Told(ThreadingHTTPServer):
-    """Answers each request with the next of its answers; the last one goes on."""
+    """Answers each request with the next of its answers, and then always with the last one."""
 
     daemon_threads = True
 
@@ -72,7 +72,7 @@ def told():
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The waits before retries, which are not waited."""
+    """The waits before retries, which are recorded instead."""
     longest = []
     monkeypatch.setattr(module.random, "uniform", lambda low, high: longest.append(high) or 0)
     return longest
@@ -110,7 +110,7 @@ def test_busy_servers_and_lost_connections_are_tried_again(client, told, waits, 
     ("answer", "code"),
     [((503, BUSY), "busy"), ((503, DRAINING), "draining"), ("hang up", "unreachable")],
 )
-def test_they_are_not_tried_for_ever(client, told, waits, answer, code):
+def test_retries_end(client, told, waits, answer, code):
     told.answers = [answer]
     with pytest.raises(ServeError) as caught:
         client.score(b"a", b"b")
@@ -136,14 +136,14 @@ def test_nothing_else_is_tried_again(client, told, waits, answer, code):
     assert (caught.value.code, len(told.seen), waits) == (code, 1, [])
 
 
-def test_a_reply_that_takes_too_long_is_not_asked_for_again(told, waits):
+def test_a_timeout_is_not_repeated(told, waits):
     told.answers = [1.0]
     with Client(told.url, "token", timeout=(5, 0.2)) as client, pytest.raises(ServeError) as caught:
         client.score(b"a", b"b")
     assert (caught.value.code, len(told.seen), waits) == ("unreachable", 1, [])
 
 
-def test_a_renewed_token_is_asked_for_once(told):
+def test_a_renewed_token_is_requested_once(told):
     tokens = iter(["old", "new", "new"])
     told.answers = [(400, {"code": 400, "type": "InvalidKeyException", "message": "no"}), None]
     with Client(told.url, lambda: next(tokens)) as client:
@@ -152,7 +152,7 @@ def test_a_renewed_token_is_asked_for_once(told):
     assert sent == ["Bearer old", "Bearer new"]
 
 
-def test_a_token_that_a_gateway_refuses_is_asked_for_anew(told):
+def test_a_token_refused_by_a_gateway_is_requested_again(told):
     tokens = iter(["old", "new", "new"])
     told.answers = [(401, {"code": "unauthorised", "message": "expected a token"}), None]
     with Client(told.url, lambda: next(tokens)) as client:
@@ -160,7 +160,7 @@ def test_a_token_that_a_gateway_refuses_is_asked_for_anew(told):
     assert len(told.seen) == 2
 
 
-def test_connections_are_lent_again_from_one_run_to_the_next(client, told):
+def test_connections_are_reused_from_one_run_to_the_next(client, told):
     for _ in range(4):
         assert len(list(client.compare_many([(b"a", [b"b"])] * 12, in_flight=3))) == 12
     assert len(client._idle) <= 3
@@ -191,7 +191,7 @@ def test_infinite_values_come_back_as_numbers(client, told):
     assert client.score(b"a", b"b").value == float("inf")
 
 
-def test_many_go_at_a_time_and_come_back_in_order(told):
+def test_many_requests_run_at_a_time_and_return_in_order(told):
     def jobs():
         for number in range(40):
             yield str(number).encode(), [b"x"] * (number % 3 + 1)
@@ -204,7 +204,7 @@ def test_many_go_at_a_time_and_come_back_in_order(told):
         client.compare_many([], in_flight=0)
 
 
-def test_of_many_each_fails_for_itself(client, told, tmp_path):
+def test_each_of_many_requests_fails_by_itself(client, told, tmp_path):
     told.answers = [None]
     answers = list(client.compare_many([(b"a", [b"b"]), (tmp_path / "gone", [b"b"])], in_flight=2))
     assert answers[0][0][0].value == 30.5
@@ -217,14 +217,14 @@ def test_a_proxy_never_sees_the_token(client, told, monkeypatch):
 
 
 @pytest.mark.parametrize("token", ["ü€", "two\nlines"])
-def test_a_token_that_is_no_token_is_refused(token):
+def test_an_invalid_token_is_refused(token):
     with pytest.raises(ValueError, match="ASCII"):
         Client("http://127.0.0.1:9", token)
 
 
 @pytest.mark.parametrize("options", [{"retries": -1}, {"backoff": 0}, {"timeout": (0, 1)}])
 def test_options_are_checked(options):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="expected retries"):
         Client("http://127.0.0.1:9", "token", **options)
 
 

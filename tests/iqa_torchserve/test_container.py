@@ -1,4 +1,4 @@
-"""The raw body: what is packed comes back, and nothing else is taken for it."""
+"""The raw body: what is packed can be unpacked, and nothing else is accepted."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ def test_what_is_packed_comes_back(images, metrics, maps):
 
 
 @given(images, metrics, st.data())
-def test_a_body_that_is_cut_off_or_goes_on_is_refused(images, metrics, data):
+def test_a_truncated_or_longer_body_is_refused(images, metrics, data):
     body = pack(images, metrics)
     cut = data.draw(st.integers(0, len(body) - 1))
     with pytest.raises(ContainerError, match="cut off"):
@@ -43,11 +43,11 @@ def test_anything_else_is_refused_with_a_container_error(body):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({0: 0x58}, "begin with b'IQAR'"),
+        ({0: 0x58}, "expected b'IQAR'"),
         ({4: 2}, "version 2, expected 1"),
         ({5: 2}, "flags 0x02"),
         ({8: 1}, "1 images"),
-        ({14: 0xFF}, "a metric is no text"),
+        ({14: 0xFF}, "is not UTF-8"),
     ],
 )
 def test_what_is_wrong_is_said(change, words):
@@ -58,7 +58,7 @@ def test_what_is_wrong_is_said(change, words):
         opened(body)
 
 
-def test_counts_are_not_believed():
+def test_counts_in_the_body_are_not_trusted():
     body = bytearray(pack([b"a", b"b"]))
     body[8:12] = b"\xff\xff\xff\x7f"
     with pytest.raises(TooManyError, match="at most 5 and 4"):

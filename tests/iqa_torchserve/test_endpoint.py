@@ -1,4 +1,4 @@
-"""A real TorchServe answers right, and refuses clearly."""
+"""A real TorchServe returns right values and clear errors."""
 
 import base64
 import csv
@@ -102,7 +102,7 @@ def test_maps_reach_the_client(client, pairs):
     assert np.abs(found.map.values() - expected).max() < 2e-5
 
 
-def test_a_form_field_that_came_twice_is_refused(server, client):
+def test_a_repeated_form_field_is_refused(server, client):
     picture = encoded(np.random.default_rng(1).integers(0, 256, (60, 60, 3), dtype=np.uint8))
     parts = [(name, ("x", picture, "image/png")) for name in ("reference", "distorted")]
     answer = post(server, files=[*parts, parts[1]])
@@ -124,7 +124,7 @@ def test_identical_images(client, pairs):
     assert client.score(reference, reference, "psnr").value == float("inf")
 
 
-def test_requests_at_once_do_not_disturb_each_other(server, pairs):
+def test_simultaneous_requests_do_not_disturb_each_other(server, pairs):
     expected = [score(*pair) for pair in pairs]
 
     def ask(number):
@@ -275,7 +275,7 @@ def test_no_answer_without_the_right_token(server, client, token):
     assert client.score(GOOD, GOOD).value == 0
 
 
-def test_it_counts_and_logs_what_it_did(server, client, pairs):
+def test_requests_are_counted_and_logged(server, client, pairs):
     def counted():
         text = requests.get(server.config.metrics_url, timeout=30).text
         found = re.findall(r"^(\w+)\{([^}]*)\} (\S+)$", text, re.MULTILINE)
@@ -309,9 +309,7 @@ def test_it_counts_and_logs_what_it_did(server, client, pairs):
     assert re.fullmatch(r"[0-9a-f-]{36}", said["request_id"])
 
 
-def test_a_table_is_scored_by_the_server_and_goes_on_where_it_stopped(
-    server, pairs, photographs, tmp_path
-):
+def test_a_table_is_scored_by_the_server_and_resumed(server, pairs, photographs, tmp_path):
     names = []
     for number, photograph in enumerate(photographs.values()):
         (tmp_path / f"r{number}.png").write_bytes(encoded(photograph))

@@ -1,4 +1,4 @@
-"""A real server under faults: after each, the next good request is answered right."""
+"""A real server under faults: after each of them, the next good request is answered correctly."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ def expected():
 
 @pytest.fixture
 def answers_right(expected):
-    """Has the next good request of a server answered right."""
+    """Check that a server answers the next good request correctly."""
 
     def check(server, **options):
         with Client(server.inference_url, server.token, **options) as client:
@@ -56,7 +56,7 @@ def answers_right(expected):
 
 @pytest.fixture
 def started(tmp_path):
-    """Starts servers of one's own, and stops them."""
+    """Return a function that starts a separate server, which is stopped afterwards."""
     states = []
 
     def start_one(archive, **options):
@@ -83,7 +83,7 @@ def posted(server, body, **options):
 
 
 def connection(server, content_length, content=b""):
-    """A socket that has sent a request's head, and so much of its body."""
+    """Return a socket that has sent a request's head and a part of its body."""
     peer = socket.create_connection(("127.0.0.1", server.config.port), timeout=60)
     head = (
         f"POST /predictions/iqa HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token()}\r\n"
@@ -100,7 +100,7 @@ def wait_until(condition, seconds=60):
         time.sleep(0.01)
 
 
-def test_a_worker_that_is_killed_at_work_comes_back(archive, started, answers_right):
+def test_a_killed_worker_comes_back(archive, started, answers_right):
     server = started(archive)
     answers_right(server)
     with ThreadPoolExecutor(1) as pool:
@@ -185,7 +185,7 @@ def test_a_body_of_the_wrong_type_gets_a_code_or_its_answer(server, answers_righ
 
 
 def mutated(rng, image):
-    """A damaged image file, and how it was damaged."""
+    """Return a damaged image file, and how it was damaged."""
     content = bytearray(image)
     kind = rng.choice(["flip", "cut", "insert", "zero", "repeat", "swap", "head", "length"])
     at = rng.randrange(len(content))
@@ -230,7 +230,7 @@ IMAGE_CODES = {
 
 
 def check_answers(client, reference, images):
-    """Each damaged image has a code of its own, or is one that the library reads, too."""
+    """Each damaged image has its own code, or the library can read it as well."""
     outcomes = client.compare(reference, images)
     for image, (outcome,) in zip(images, outcomes, strict=True):
         if isinstance(outcome, ServeError):
@@ -329,7 +329,7 @@ def test_clients_that_retry_do_not_notice_a_restart(archive, started, answers_ri
     answers_right(again)
 
 
-def test_a_stop_finishes_what_is_at_work_and_refuses_the_rest(archive, started):
+def test_a_stop_finishes_requests_in_progress_and_refuses_others(archive, started):
     server = started(archive)
     state, family = server.state, [server.process(), *server.process().children(recursive=True)]
     with ThreadPoolExecutor(2) as pool:
@@ -352,7 +352,7 @@ def test_a_stop_finishes_what_is_at_work_and_refuses_the_rest(archive, started):
 
 
 @pytest.mark.slow
-def test_a_stop_waits_for_a_long_time_only(archive, started):
+def test_a_stop_waits_only_for_its_time(archive, started):
     server = started(archive, drain_seconds=0.1)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(posted, server, slow_request())
@@ -364,7 +364,7 @@ def test_a_stop_waits_for_a_long_time_only(archive, started):
 
 
 @pytest.mark.slow
-def test_a_stop_that_is_interrupted_leaves_nothing_either(archive, started):
+def test_an_interrupted_stop_leaves_nothing_behind(archive, started):
     server = started(archive)
     family = [server.process(), *server.process().children(recursive=True)]
     with ThreadPoolExecutor(1) as pool:
@@ -427,7 +427,7 @@ def test_a_full_disk_for_logs_costs_no_answer(archive, tmp_path, started, answer
 
 
 @pytest.mark.slow
-def test_two_instances_at_once_do_not_know_of_each_other(archive, started, tmp_path, answers_right):
+def test_two_instances_are_independent(archive, started, tmp_path, answers_right):
     other = build_archive(tmp_path / "store", name="other", version="2.0", metrics=["psnr"])
     first, second = started(archive), started(other)
     with Client(second.inference_url, second.token, model="other") as client:

@@ -20,7 +20,7 @@ OPTIONAL, REPEATED = 1, 3
 
 
 def messages():
-    """TorchServe's request and reply, as its inference.proto describes them."""
+    """TorchServe's request and reply messages, from its inference.proto."""
     file = descriptor_pb2.FileDescriptorProto(
         name="inference.proto", package=PACKAGE, syntax="proto3"
     )

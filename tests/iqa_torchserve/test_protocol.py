@@ -1,4 +1,4 @@
-"""Requests: all forms parse alike; what is wrong is said. Replies say what became of each image."""
+"""Requests of all forms are parsed alike, errors say what is wrong, replies have all results."""
 
 import base64
 import json
@@ -63,7 +63,7 @@ JSON = {"reference": TEXT, "distorted": TEXT}
         ({**GOOD, "refrence": b"a"}, "unknown field 'refrence'"),
         ({**GOOD, "body": b"a"}, "unknown field 'body'"),
         ({**GOOD, "distorted_1": b"a"}, "either distorted, or distorted_1"),
-        ({"reference": b"a", "distorted_2": b"a"}, "without a gap"),
+        ({"reference": b"a", "distorted_2": b"a"}, "without gaps"),
         ({"reference": b"a", "distorted_0": b"a"}, "unknown field 'distorted_0'"),
         ({**GOOD, "reference": "/etc/passwd"}, "got text"),
         ({**GOOD, "metric": b"\xff\xfe"}, "UTF-8"),
@@ -83,7 +83,7 @@ JSON = {"reference": TEXT, "distorted": TEXT}
         ({"body": {**JSON, "metric": ["psnr", 3]}}, "expected text, got int"),
         ({"body": {**JSON, "map": "true"}}, "expected true or false, got str"),
         ({"body": {**JSON, "maps": True}}, "unknown field 'maps'"),
-        ({"body": b"IQAR"}, "cut off: 4 bytes"),
+        ({"body": b"IQAR"}, "cut off: got 4 bytes"),
     ],
 )
 def test_what_is_wrong_is_said(data, words):
@@ -110,13 +110,13 @@ def test_more_than_a_limit_is_too_large(data):
     assert caught.value.code == "too_large"
 
 
-def test_a_form_field_that_came_twice_is_noticed():
+def test_a_repeated_form_field_is_noticed():
     # TorchServe hands over the last one alone.
     image = bytes(5000)
     form = {"reference": image, "distorted": image}
     once = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "10400"}
     assert parse(form, once).distorted == (image,)
-    with pytest.raises(RequestError, match="came twice"):
+    with pytest.raises(RequestError, match="is repeated"):
         parse(form, {**once, "Content-Length": "15600"})
 
 
@@ -147,7 +147,7 @@ def test_a_reply_has_a_code_where_nothing_was_scored():
     assert set(whole["versions"]) == {"iqa_metrics", "iqa_torchserve", "torch"}
 
 
-def test_what_json_has_no_number_for_is_text():
+def test_values_without_a_json_number_are_text():
     said = score_body(
         metric="psnr", resolved="psnr", value=float("inf"), higher_is_better=True, weights={}
     )

@@ -1,4 +1,4 @@
-"""The scorer: a batch's requests do not disturb each other."""
+"""The scorer: the requests of a batch do not affect each other."""
 
 import base64
 import json
@@ -40,11 +40,11 @@ def requests_(photographs):
 
 
 def values(replies):
-    """The values of replies to single pairs by one metric."""
+    """Return the values in replies to single pairs with one metric."""
     return [reply.body["results"][0]["scores"][0]["value"] for reply in replies]
 
 
-def test_values_are_the_librarys_whatever_shares_the_batch(scorer, requests_):
+def test_values_equal_the_librarys_in_any_batch(scorer, requests_):
     bad = [
         {},
         {"reference": b"", "distorted": b""},
@@ -88,7 +88,7 @@ def test_many_distorted_images_and_metrics_in_a_request(scorer, photographs):
             assert found["value"] == pytest.approx(score(reference, image, metric), rel=1e-6)
 
 
-def test_a_metric_that_can_not_take_the_size_does_not_hinder_the_others(scorer):
+def test_a_metric_that_refuses_the_size_does_not_affect_the_others(scorer):
     tiny = encoded(torch.zeros(20, 20, 3, dtype=torch.uint8).numpy())
     (reply,) = scorer.answer([{"body": pack([tiny, tiny], ["default", "ssim"])}])
     (result,) = reply.body["results"]
@@ -97,7 +97,7 @@ def test_a_metric_that_can_not_take_the_size_does_not_hinder_the_others(scorer):
     assert result["scores"][1]["value"] == 1
 
 
-def test_maps_are_the_librarys(scorer, photographs):
+def test_maps_equal_the_librarys(scorer, photographs):
     photograph = photographs["cat"]
     pair = encoded(photograph), encoded(photograph, "JPEG", quality=10)
     (reply,) = scorer.answer([{"body": pack(pair, ["ssim", "default", "psnr"], maps=True)}])
@@ -126,7 +126,7 @@ def test_maps_that_make_a_reply_too_large_are_refused(scorer, photographs):
 
 
 class Counting(PSNR):
-    """Notes how many references and distorted images each comparison has."""
+    """Records how many references and distorted images each comparison has."""
 
     def __init__(self):
         super().__init__()
@@ -141,13 +141,13 @@ def of_default(requests):
     return [{k: v for k, v in r.items() if k != "metric"} for r in requests]
 
 
-def test_a_batch_takes_one_pass_for_a_metric_and_reference(requests_):
+def test_a_batch_takes_one_pass_per_metric_and_reference(requests_):
     metric = Counting().configure(memory="4GiB")
     assert all(r.status == 200 for r in Scorer({"psnr": metric}).answer(of_default(requests_)))
     assert metric.batches == [(1, 6)] * 3
 
 
-def test_references_of_one_size_share_a_pass_too(photographs):
+def test_references_of_the_same_size_share_a_pass(photographs):
     images = [photograph[:200, :200] for photograph in photographs.values()]
     pairs = [
         {"reference": encoded(image), "distorted": encoded(image, "JPEG", quality=quality)}
@@ -182,7 +182,7 @@ def test_equal_references_are_decoded_once_and_pass_the_network_once(requests_, 
     assert len(passed) == 1 + 6  # with memory for one, each is a pass
 
 
-def test_metrics_of_one_network_share_its_passes(requests_, tmp_path):
+def test_metrics_of_the_same_backbone_share_its_passes(requests_, tmp_path):
     specs = ["psnr", "default", "efficientnet_lite0:block3:rmse", "efficientnet_lite0:stem:gram"]
     unpack_archive(build_archive(tmp_path, metrics=specs), tmp_path / "model")
     scorer = Scorer.from_archive(tmp_path / "model")
@@ -206,7 +206,7 @@ def test_metrics_of_one_network_share_its_passes(requests_, tmp_path):
         assert alone[spec] == pytest.approx([score(*images, spec)], rel=1e-6)
 
 
-def test_metrics_of_one_network_refuse_for_themselves_alone(tmp_path, photographs):
+def test_metrics_of_the_same_backbone_fail_independently(tmp_path, photographs):
     specs = ["efficientnet_lite0:stem:rmse", "efficientnet_lite0:head:rmse"]
     unpack_archive(build_archive(tmp_path, metrics=specs), tmp_path / "model")
     scorer = Scorer.from_archive(tmp_path / "model")
@@ -221,7 +221,7 @@ def test_metrics_of_one_network_refuse_for_themselves_alone(tmp_path, photograph
     assert (stem["value"], head["code"]) == (alone[0], "too_small")
 
 
-def test_an_unknown_metric_does_not_hinder_the_others(scorer, requests_):
+def test_an_unknown_metric_does_not_affect_the_others(scorer, requests_):
     images = [requests_[0][name] for name in ("reference", "distorted")]
     (reply,) = scorer.answer([{"body": pack(images, ["psnr", "nonsense", "ssim"])}])
     found = reply.body["results"][0]["scores"]
@@ -229,7 +229,7 @@ def test_an_unknown_metric_does_not_hinder_the_others(scorer, requests_):
     assert reply.body["results"][0]["status"] == reply.status == 200
 
 
-def test_a_spec_that_is_no_spec_is_not_repeated_at_length(scorer, requests_):
+def test_an_invalid_spec_is_not_repeated_at_length(scorer, requests_):
     images = [requests_[0][name] for name in ("reference", "distorted")]
     for spec in ("efficientnet_lite0:" + "\U0001f600" * 60_00, "x" * 60_000):
         (reply,) = scorer.answer([{"body": pack(images, [spec])}])
@@ -239,7 +239,7 @@ def test_a_spec_that_is_no_spec_is_not_repeated_at_length(scorer, requests_):
     assert reply.status == 400
 
 
-def test_the_clock_is_looked_at_during_a_batch(photographs):
+def test_the_time_is_checked_during_a_batch(photographs):
     class Slow(PSNR):
         def compare(self, reference, distorted):
             time.sleep(0.8)
@@ -272,7 +272,7 @@ def test_images_are_held_in_parts_and_a_reference_stays_for_the_next(photographs
     assert passed == [2, 2, 2, 2]  # the small reference and the last image in company of themselves
 
 
-def test_a_pass_stays_within_the_memory(requests_):
+def test_a_pass_fits_into_memory(requests_):
     metric = Counting().configure(memory=1)
     chosen = of_default(requests_[:6])
     replies = Scorer({"psnr": metric}).answer(chosen)
@@ -301,7 +301,7 @@ def test_a_batch_that_fails_is_tried_one_by_one(requests_, caplog):
     assert "secret detail" in caplog.text
 
 
-def test_an_error_that_nobody_foresaw_costs_its_own_request_alone(requests_, caplog):
+def test_an_unforeseen_error_costs_only_its_own_request(requests_, caplog):
     class Fails(PSNR):
         def compare(self, reference, distorted):
             if distorted.shape[-1] == 320:
@@ -313,7 +313,7 @@ def test_an_error_that_nobody_foresaw_costs_its_own_request_alone(requests_, cap
     assert "unforeseen" in caplog.text
 
 
-def test_a_metric_that_is_asked_for_twice_is_answered_twice(scorer, requests_):
+def test_a_repeated_metric_is_answered_twice(scorer, requests_):
     images = [requests_[0][name] for name in ("reference", "distorted")]
     (reply,) = scorer.answer([{"body": pack(images, ["psnr", "ssim", "psnr"])}])
     found = reply.body["results"][0]["scores"]
@@ -344,7 +344,7 @@ def test_a_hundred_megapixels_are_refused_before_they_are_decoded(scorer, monkey
     assert loaded == []
 
 
-def test_decoding_has_its_time_and_costs_no_other_request_theirs(scorer, requests_):
+def test_the_time_of_decoding_is_limited_for_each_request(scorer, requests_):
     quick = Scorer(dict(scorer.metrics), limits=Limits(decode_seconds=0.5))
     bomb = scan_bomb()
     good = requests_[1]
@@ -355,7 +355,7 @@ def test_decoding_has_its_time_and_costs_no_other_request_theirs(scorer, request
     assert "0.5 s" in replies[0].body["message"]
 
 
-def test_work_that_is_begun_too_late_is_refused(photographs, requests_):
+def test_work_beyond_the_time_limit_is_refused(photographs, requests_):
     late = Scorer({"psnr": PSNR()}, limits=Limits(batch_seconds=1e-9))
     replies = late.answer(of_default(requests_[:2]))
     assert [(reply.status, reply.body["code"]) for reply in replies] == [(503, "overloaded")] * 2
@@ -375,8 +375,8 @@ def test_a_known_metric_that_is_not_packed_is_named(scorer, requests_):
         *("efficientnet_lite0:stem+head:rmse:sun", "efficientnet_lite0:two*stem:rmse:sum"),
     ],
 )
-def test_whatever_a_spec_gets_wrong_has_one_code_over_the_wire(scorer, requests_, spec):
-    """In Python the codes are finer; clients are promised this one."""
+def test_every_error_of_a_spec_has_the_same_code_in_replies(scorer, requests_, spec):
+    """Python has more specific codes, but clients are promised this one."""
     (reply,) = scorer.answer([{**requests_[0], "metric": spec}])
     assert (reply.status, reply.body["code"]) == (400, "unknown_metric")
     (reply,) = scorer.answer([{**requests_[0], "metric": f"psnr,{spec}"}])
@@ -384,7 +384,7 @@ def test_whatever_a_spec_gets_wrong_has_one_code_over_the_wire(scorer, requests_
     assert [score.get("code") for score in scores] == [None, "unknown_metric"]
 
 
-def test_no_network_is_looked_up_for_whoever_asks(scorer, requests_, monkeypatch):
+def test_requests_can_not_look_up_other_networks(scorer, requests_, monkeypatch):
     from iqa_torchserve import scorer as module
 
     monkeypatch.setattr(module, "parse_spec", lambda text: pytest.fail(f"looked up {text}"))
@@ -393,7 +393,7 @@ def test_no_network_is_looked_up_for_whoever_asks(scorer, requests_, monkeypatch
         assert (reply.status, reply.body["code"]) == (400, "unknown_metric")
 
 
-def test_another_spelling_of_a_packed_metric_is_known(requests_):
+def test_other_spellings_of_a_packed_metric_are_accepted(requests_):
     spec = "efficientnet_lite0:stem+block3:rmse:joint"
     scorer = Scorer({spec: create_metric(spec)})
     turned = "efficientnet_lite0:block3+stem:rmse"
@@ -401,7 +401,7 @@ def test_another_spelling_of_a_packed_metric_is_known(requests_):
     assert reply.body["results"][0]["scores"][0]["metric"] == spec
 
 
-def test_describe_says_what_it_offers(scorer):
+def test_describe_lists_metrics_and_limits(scorer):
     said = json.loads(json.dumps(scorer.describe(), allow_nan=False))
     assert [m["metric"] for m in said["metrics"]] == ["default", "psnr", "ssim"]
     assert said["metrics"][1]["range"] == [0, None]
@@ -409,7 +409,7 @@ def test_describe_says_what_it_offers(scorer):
     assert said["device"] == "cpu"
 
 
-def test_no_torchserve_is_imported():
+def test_torchserve_is_not_imported():
     code = "import sys, iqa_torchserve.scorer; print([m for m in sys.modules if m == 'ts'])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.stdout.strip() == "[]", answer.stderr

@@ -1,15 +1,16 @@
-"""Tables scored by a server: what is an answer becomes a row, what is none stops the run."""
+"""Tables scored by a server: answers become rows, and other failures stop the run."""
 
 import csv
 
 import pytest
 
+from iqa_metrics import ScoredTable, score_table
 from iqa_torchserve.client import ServedScore, ServeError
-from iqa_torchserve.served_tables import TOGETHER, ServedTable
+from iqa_torchserve.served_tables import TOGETHER, ServedScorer
 
 
 class Server:
-    """Stands in for a client: answers with what it is told, then with values."""
+    """A stand-in for a client: returns the given answers first, then values."""
 
     def __init__(self, *told):
         self.told, self.seen = list(told), []
@@ -45,21 +46,21 @@ def pairs(tmp_path):
 
 def written(pairs, server, *, resume=False):
     out = pairs.with_name("out.csv")
-    table = ServedTable.open(pairs, out, ["psnr", "ssim"], resume=resume)
-    list(table.write(server, in_flight=1))
-    return list(csv.DictReader(out.read_text().splitlines())), table
+    scorer = ServedScorer(server, in_flight=1)
+    scored = score_table(pairs, out, ["psnr", "ssim"], resume=resume, scorer=scorer)
+    return list(csv.DictReader(out.read_text().splitlines())), scored
 
 
-def test_neighbours_that_share_a_reference_share_requests(pairs):
+def test_consecutive_pairs_with_the_same_reference_share_requests(pairs):
     server = Server()
     rows, table = written(pairs, server)
     assert sorted(len(distorted) for _, distorted in server.seen) == [1, 1, 3, TOGETHER]
     assert [float(row["value"]) for row in rows[::2]] == [*range(1, 12), 13, 14]
     assert [row["metric"] for row in rows[:2]] == ["psnr", "ssim"]
-    assert (table.total, table.done, table.failed) == (26, 26, 0)
+    assert table == ScoredTable(rows=26, failed=0)
 
 
-def test_what_is_an_answer_becomes_a_row(pairs):
+def test_answers_become_rows(pairs):
     bad = [error("bad_image"), None, *[None] * 5, error("internal", 500)]
     rows, table = written(pairs, Server(bad))
     assert [row["error"].split(":")[0] for row in rows[:16:2]] == [
@@ -73,7 +74,7 @@ def test_what_is_an_answer_becomes_a_row(pairs):
     [("unreachable", None, 1), ("unauthorised", 401, 1), ("busy", 503, 1), ("timeout", 504, 1),
      ("not_found", 404, 1), ("failed", 500, 3)],
 )  # fmt: skip
-def test_what_is_none_stops_the_run_which_goes_on_later(pairs, code, status, tries):
+def test_other_failures_stop_the_run_which_can_be_resumed(pairs, code, status, tries):
     server = Server(*[error(code, status)] * 20)
     with pytest.raises(ServeError) as caught:
         written(pairs, server)
@@ -83,14 +84,14 @@ def test_what_is_none_stops_the_run_which_goes_on_later(pairs, code, status, tri
     assert [float(row["value"]) for row in rows[::2]] == [*range(1, 12), 13, 14]
 
 
-def test_what_may_be_the_fault_of_others_is_asked_for_again(pairs):
+def test_failures_that_others_may_have_caused_are_requested_again(pairs):
     late = [None] * 7 + [error("overloaded", 503)]
     rows, table = written(pairs, Server(late))
     assert table.failed == 0
     assert [float(row["value"]) for row in rows[::2]] == [*range(1, 12), 13, 14]
 
 
-def test_what_is_too_large_together_goes_alone(pairs):
+def test_pairs_too_large_together_are_sent_alone(pairs):
     server = Server(error("too_large", 413))
     rows, _ = written(pairs, server)
     assert [float(row["value"]) for row in rows[::2]] == [*range(1, 12), 13, 14]

@@ -41,7 +41,7 @@ pytest.importorskip("ts")
 pytestmark = pytest.mark.server
 
 
-def test_it_is_closed_where_it_can_be(server):
+def test_a_server_is_closed_by_default(server):
     key_file = server.state / "key_file.json"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(server.state.stat().st_mode) == 0o700
@@ -66,7 +66,7 @@ def test_it_is_closed_where_it_can_be(server):
     assert register.status_code == 405
 
 
-def test_describe_says_what_it_offers(server):
+def test_describe_lists_metrics_and_limits(server):
     answer = requests.get(
         f"{server.management_url}/models/iqa?customized=true",
         headers={"Authorization": f"Bearer {server.token('management')}"},
@@ -85,7 +85,7 @@ def test_a_folder_of_something_else_is_left_alone(archive, tmp_path):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "mine.log").write_text("precious")
     tmp_path.chmod(0o755)
-    with pytest.raises(ServerError, match="in use for something else"):
+    with pytest.raises(ServerError, match="is used for something else"):
         start(ServerConfig(archive, state=tmp_path, port=free_port(PORTS)))
     assert servers.stop(tmp_path) is False
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
@@ -94,7 +94,7 @@ def test_a_folder_of_something_else_is_left_alone(archive, tmp_path):
 
 
 def java_of(state):
-    """The Java processes whose configuration lies in a state folder."""
+    """Return the Java processes whose configuration is in a state folder."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -126,7 +126,7 @@ def run_serve(*arguments, state):
         (signal.SIGTERM, "server.json"),
     ],
 )
-def test_an_interrupted_start_leaves_nothing(archive, tmp_path, sent, moment):
+def test_an_interrupted_start_leaves_nothing_behind(archive, tmp_path, sent, moment):
     state = tmp_path / "state"
     starting = run_serve("start", archive, "--port", free_port(PORTS), state=state)
     while not (state / moment).exists():
@@ -143,14 +143,14 @@ def test_an_interrupted_start_leaves_nothing(archive, tmp_path, sent, moment):
     assert RunningServer.described(state) is None
 
 
-def test_of_two_starts_at_once_one_is_refused(archive, tmp_path):
+def test_one_of_two_simultaneous_starts_is_refused(archive, tmp_path):
     state, port = tmp_path / "state", free_port(2 * PORTS)
     both = [run_serve("start", archive, "--port", port + PORTS * i, state=state) for i in range(2)]
     said = [process.communicate(timeout=180)[0] for process in both]
     try:
         assert sorted(process.returncode for process in both) == [0, 2]
         refused = said[0] if both[0].returncode else said[1]
-        assert "under way" in refused or "runs already" in refused
+        assert "in progress" in refused or "already running" in refused
         assert len(java_of(state)) == 1
         assert RunningServer.find(state).worker_states() == ["READY"]
     finally:
@@ -158,7 +158,7 @@ def test_of_two_starts_at_once_one_is_refused(archive, tmp_path):
     assert java_of(state) == []
 
 
-def test_what_a_killed_server_left_is_removed(archive, tmp_path, monkeypatch):
+def test_the_remains_of_a_killed_server_are_removed(archive, tmp_path, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # would swallow what asks it
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -178,14 +178,14 @@ def test_what_a_killed_server_left_is_removed(archive, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"host": "192.0.2.1", "tokens": False}, "without tokens listens on 127.0.0.1 alone"),
+        ({"host": "192.0.2.1", "tokens": False}, "without tokens can only listen on 127.0.0.1"),
         ({"tls_key": "key.pem"}, "both a certificate and its key"),
-        ({"tls_key": "gone.pem", "tls_certificate": "gone.pem"}, "gone.pem is not there"),
+        ({"tls_key": "gone.pem", "tls_certificate": "gone.pem"}, "gone.pem does not exist"),
         ({"queue": 0}, "queue: expected more than 0"),
         ({"drain_seconds": -1}, "drain_seconds: expected 0 or more"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(archive, options, words):
+def test_invalid_settings_are_refused(archive, options, words):
     with pytest.raises(ValueError, match=words):
         ServerConfig(archive, **options).check_tls()
 
@@ -196,13 +196,13 @@ def test_settings_survive_json(archive, tmp_path):
 
 
 @pytest.mark.parametrize("host", ["::1", "http://127.0.0.1"])
-def test_a_host_that_is_none_is_refused(archive, host):
+def test_an_invalid_host_is_refused(archive, host):
     with pytest.raises(ValueError, match="a name or an IPv4 address"):
         ServerConfig(archive, host=host)
 
 
 def test_a_second_start_in_the_same_folder_is_refused(server, archive):
-    with pytest.raises(ServerError, match="runs already"):
+    with pytest.raises(ServerError, match="is already running"):
         start(ServerConfig(archive, state=server.state, port=free_port(PORTS)))
     assert server.worker_states() == ["READY"]
 
@@ -229,12 +229,12 @@ def test_what_is_missing_is_named(archive, tmp_path, monkeypatch):
         start(ServerConfig(archive, state=tmp_path, port=free_port(PORTS)))
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(launching.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ServerError, match="TorchServe is missing"):
+    with pytest.raises(ServerError, match="TorchServe is not installed"):
         start(ServerConfig(archive, state=tmp_path, port=free_port(PORTS)))
 
 
 def with_another_metric(archive, path, spec):
-    """An archive that fits its hashes, but names a metric whose weights are not there."""
+    """An archive with the right hashes, but with a metric whose weights are missing."""
     with zipfile.ZipFile(archive) as good, zipfile.ZipFile(path, "w") as bad:
         for name in good.namelist():
             content = good.read(name)
@@ -244,7 +244,7 @@ def with_another_metric(archive, path, spec):
     return path
 
 
-def test_a_worker_that_can_not_load_shows_its_error_and_leaves_nothing(archive, tmp_path):
+def test_a_worker_that_can_not_load_shows_its_error_and_leaves_nothing_behind(archive, tmp_path):
     broken = with_another_metric(archive, tmp_path / "broken.mar", "mobilenet_v2:head:rmse")
     state = tmp_path / "state"
     before = {p.pid for p in psutil.process_iter()}
@@ -267,7 +267,7 @@ def test_the_command_line_from_build_to_stop(tmp_path, monkeypatch, photographs)
     reference.write_bytes(encoded(photographs["coffee"]))
     distorted.write_bytes(encoded(photographs["coffee"], "JPEG", quality=10))
     result = serve("score", reference, distorted)
-    assert (result.exit_code, "no server runs here" in result.stderr) == (2, True)
+    assert (result.exit_code, "no server is running here" in result.stderr) == (2, True)
     assert serve("start").exit_code == 2
     assert serve("build", "-m", "psnr", "-m", "default").stdout.strip() == "model_store/iqa.mar"
     assert (serve("status").exit_code, serve("status").stdout) == (1, "not running\n")
@@ -308,7 +308,7 @@ def test_the_command_line_from_build_to_stop(tmp_path, monkeypatch, photographs)
 
 
 @pytest.mark.slow
-def test_tls_with_a_self_made_certificate(archive, tmp_path, photographs):
+def test_tls_with_a_self_signed_certificate(archive, tmp_path, photographs):
     authority = trustme.CA(key_type=trustme.KeyType.RSA)
     made = authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA)
     key, certificate, trusted = (tmp_path / f"{n}.pem" for n in ("key", "certificate", "trusted"))
@@ -358,7 +358,7 @@ def test_tls_with_a_self_made_certificate(archive, tmp_path, photographs):
         server.stop()
 
 
-def test_renewed_tokens_take_the_place_of_the_old_ones(archive, tmp_path, photographs):
+def test_renewed_tokens_replace_the_old_ones(archive, tmp_path, photographs):
     image = encoded(photographs["cat"])
     server = start(ServerConfig(archive, state=tmp_path / "state", port=free_port(PORTS)))
     try:
@@ -382,7 +382,7 @@ def test_renewed_tokens_take_the_place_of_the_old_ones(archive, tmp_path, photog
 
 
 @pytest.mark.slow
-def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, monkeypatch):
+def test_upgrade_failed_upgrade_and_rollback(archive, tmp_path, photographs, monkeypatch):
     image = encoded(photographs["cat"])
     store = tmp_path / "store"
     shutil.copytree(archive.parent, store)
@@ -402,13 +402,13 @@ def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, mo
 
             # One that can't be loaded is refused while the old one serves on.
             broken = with_another_metric(current, tmp_path / "broken.mar", "mobilenet_v2:head:rmse")
-            with pytest.raises(ArchiveError, match="goes on as it was"):
+            with pytest.raises(ArchiveError, match="keeps running as it was"):
                 restart(state, broken)
             assert RunningServer.find(state).pid == second.pid
 
-            # One that loads but does not get ready: the old one serves again.
+            # One that loads but does not get ready: the old one is served again.
             monkeypatch.setattr(servers, "_try_out", lambda path: None)
-            with pytest.raises(ServerError, match=r"(?s)iqa 1.1 serves again.*mobilenet_v2"):
+            with pytest.raises(ServerError, match=r"(?s)iqa 1.1 is served again.*mobilenet_v2"):
                 restart(state, broken)
             assert client.score(image, image, "psnr").value == float("inf")
 
@@ -416,7 +416,7 @@ def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, mo
             monkeypatch.chdir(tmp_path)
             assert roll_back(Path("state")).version == "1.0"
             assert client.score(image, image, "ssim").value == 1
-            with pytest.raises(ServerError, match="first archive that is kept"):
+            with pytest.raises(ServerError, match="oldest archive that was kept"):
                 roll_back(state)
             assert restart(state).version == "1.0"
             assert client.score(image, image, "ssim").value == 1
@@ -429,7 +429,7 @@ def test_upgrade_failed_upgrade_and_roll_back(archive, tmp_path, photographs, mo
         restart(tmp_path / "nowhere")
 
 
-def test_in_the_foreground_it_stays_until_it_is_told_to_go(archive, tmp_path, photographs):
+def test_in_the_foreground_it_waits_for_a_signal(archive, tmp_path, photographs):
     state, port = tmp_path / "state", free_port(PORTS)
     staying = run_serve(
         "start", archive, "--port", port, "--foreground", "--no-tokens", state=state

@@ -1,4 +1,4 @@
-"""A server's folder: logs of the run before, and the archives that were served, are kept."""
+"""A server's folder keeps the logs of the previous run and the served archives."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def served(state, tmp_path, content, before=None):
     return path
 
 
-def test_the_last_archives_are_kept_whatever_becomes_of_their_files(tmp_path):
+def test_the_last_archives_are_kept_if_their_files_are_deleted(tmp_path):
     state = prepared(tmp_path / "state")
     paths = [served(state, tmp_path, f"archive {n}".encode()) for n in range(KEPT + 2)]
     assert kept_archives(state) == paths[-KEPT:]
@@ -38,7 +38,7 @@ def test_the_last_archives_are_kept_whatever_becomes_of_their_files(tmp_path):
     ]
 
 
-def test_who_overwrites_an_archive_does_not_change_the_one_that_is_kept(tmp_path):
+def test_overwriting_an_archive_does_not_change_the_kept_copy(tmp_path):
     state = prepared(tmp_path / "state")
     path = served(state, tmp_path, b"one")
     with (tmp_path / "iqa.mar").open("wb") as file:
@@ -46,7 +46,7 @@ def test_who_overwrites_an_archive_does_not_change_the_one_that_is_kept(tmp_path
     assert path.read_bytes() == b"one"
 
 
-def test_the_same_archive_again_is_no_new_one(tmp_path):
+def test_the_same_archive_is_not_kept_twice(tmp_path):
     state = prepared(tmp_path / "state")
     first = served(state, tmp_path, b"one")
     assert served(state, tmp_path, b"one", first) == first
@@ -54,7 +54,7 @@ def test_the_same_archive_again_is_no_new_one(tmp_path):
     assert kept_archives(state) == [first]
 
 
-def test_after_a_roll_back_an_upgrade_takes_the_place_of_what_was_rolled_back(tmp_path):
+def test_an_upgrade_after_a_rollback_replaces_the_rolled_back_archive(tmp_path):
     state = prepared(tmp_path / "state")
     first, second = (served(state, tmp_path, content) for content in (b"1", b"2"))
     third = served(state, tmp_path, b"3", before=first)
@@ -62,7 +62,7 @@ def test_after_a_roll_back_an_upgrade_takes_the_place_of_what_was_rolled_back(tm
     assert not second.exists()
 
 
-def test_the_logs_of_the_run_before_are_kept_and_links_stay(tmp_path):
+def test_the_logs_of_the_previous_run_and_links_are_kept(tmp_path):
     state = prepared(tmp_path / "state")
     logs = fresh_logs(state)
     (logs / "ts_log.log").write_text("first")
@@ -75,12 +75,12 @@ def test_the_logs_of_the_run_before_are_kept_and_links_stay(tmp_path):
     assert (logs / "previous" / "ts_log.log").read_text() == "second"
 
 
-def test_a_folder_is_locked_by_one_at_a_time(tmp_path):
+def test_only_one_process_at_a_time_locks_a_folder(tmp_path):
     state = prepared(tmp_path / "state")
     assert not is_locked(state)
     with locked(state):
         assert is_locked(state)
-        with pytest.raises(ServerError, match="under way"), locked(state):
+        with pytest.raises(ServerError, match="in progress"), locked(state):
             pass
     assert not is_locked(state)
     assert (state / MARK).stat().st_size == 0

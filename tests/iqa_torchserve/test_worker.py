@@ -1,4 +1,4 @@
-"""What a worker does around scoring: it drains, counts and logs, and none of it costs an answer."""
+"""What a worker does besides scoring: it drains, counts and logs, without losing replies."""
 
 import fcntl
 import json
@@ -23,7 +23,7 @@ class Metric:
 
 
 class Cache:
-    """Stands in for TorchServe's metrics, as far as a worker uses them."""
+    """A stand-in for the part of TorchServe's metrics that a worker uses."""
 
     def __init__(self):
         self.told = []
@@ -50,7 +50,7 @@ def good(photographs):
 
 @pytest.fixture
 def log():
-    """What the log of requests says."""
+    """The lines in the log of requests."""
     lines = []
     handler = logging.Handler()
     formatter = request_log().handlers[0].formatter
@@ -66,7 +66,7 @@ def handle(worker, *requests, length="123"):
     return worker.handle(requests, headers, ids)
 
 
-def test_it_answers_counts_and_logs(scorer, good, log):
+def test_a_worker_answers_counts_and_logs(scorer, good, log):
     worker, cache = Worker(scorer), Cache()
     worker.count_with(cache, str)
     answers = handle(worker, good, {"reference": b"x"}, {**good, "distorted": b"x"})
@@ -112,7 +112,7 @@ def test_a_draining_server_refuses_at_once_with_503(scorer, good, tmp_path):
     assert (reply.status, json.loads(text)["code"]) == (503, "draining")
 
 
-def test_it_is_seen_to_be_busy_while_it_works(scorer, good, tmp_path):
+def test_a_working_worker_is_busy(scorer, good, tmp_path):
     seen = []
 
     class Looking(PSNR):
@@ -131,12 +131,12 @@ def test_it_is_seen_to_be_busy_while_it_works(scorer, good, tmp_path):
     assert seen == ["busy"]
 
 
-def test_a_state_folder_that_is_gone_costs_no_answer(scorer, good, tmp_path):
+def test_a_missing_state_folder_costs_no_answer(scorer, good, tmp_path):
     ((reply, _),) = handle(Worker(scorer, state=tmp_path / "gone"), good)
     assert reply.status == 200
 
 
-def test_torchserve_is_told_of_every_measure():
+def test_torchserves_configuration_has_every_measure():
     said = json.loads(metrics_file())
     named = {m["name"]: m for metrics in said["model_metrics"].values() for m in metrics}
     assert set(named) == {measure.name for measure in MEASURES}

@@ -1,4 +1,4 @@
-"""A handler that does nothing: what TorchServe itself takes for the same bytes."""
+"""A handler that does nothing, for the time that TorchServe itself takes for the same bytes."""
 
 import json
 
@@ -10,7 +10,7 @@ class NoOpHandler:
         self.reply = ""
 
     def initialize(self, context):
-        """Make the reply, once a worker."""
+        """Make the reply, once per worker."""
         empty = {"results": [], "padding": ""}
         empty["padding"] = " " * (context.model_yaml_config["reply_bytes"] - len(json.dumps(empty)))
         self.reply = json.dumps(empty)

@@ -2,7 +2,7 @@
 
 
 def register() -> None:
-    """Register all that this package has; the entry point names this function."""
+    """Register everything in this package; the entry point names this function."""
     from iqa_example import gabor, gmsd, huber, lab
     from iqa_metrics import (
         register_backbone,

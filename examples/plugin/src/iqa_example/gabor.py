@@ -12,7 +12,7 @@ from iqa_metrics import Backbone
 
 
 class GaborEnergy(nn.Module):
-    """Energy of pairs of Gabor filters on the luminance, as of complex cells.
+    """Energy of pairs of Gabor filters on the luminance, as in complex cells.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class GaborEnergy(nn.Module):
 
 
 class DivisiveNormalisation(nn.Module):
-    """Each response over the local mean of all."""
+    """Divide each response by the local mean of all responses."""
 
     def forward(self, responses: Tensor) -> Tensor:
         """Return responses of the same shape."""

@@ -9,12 +9,12 @@ from iqa_metrics.readouts import mean_over_elements
 
 
 def huber(reference: Tensor, distorted: Tensor) -> Tensor:
-    """Return the mean of Huber's loss over a layer's response, ``[N]``."""
+    """Return the mean of Huber's loss over a layer's feature maps, ``[N]``."""
     return _losses(reference, distorted).flatten(1).mean(dim=1)
 
 
 def huber_map(reference: Tensor, distorted: Tensor) -> Tensor:
-    """Return its mean over the channels at each position, ``[N, 1, ...]``."""
+    """Return the mean of Huber's loss over the channels at each position, ``[N, 1, ...]``."""
     return _losses(reference, distorted).mean(dim=1, keepdim=True)
 
 

@@ -1,4 +1,4 @@
-"""How a laboratory keeps its ratings: ``ratings.tsv``, and the images that it names."""
+"""A laboratory's own layout of ratings: ``ratings.tsv``, and the images that it lists."""
 
 import csv
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from iqa_metrics.datasets import (
 
 
 def read(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
-    """Yield the pairs that are there; what is missing or odd goes into the problems."""
+    """Yield the pairs, and append what is missing or invalid to the problems."""
     path = folder.need("ratings.tsv")
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):

@@ -39,9 +39,11 @@ from .metrics import MSE as MSE
 from .metrics import MSSSIM as MSSSIM
 from .metrics import PSNR as PSNR
 from .metrics import SSIM as SSIM
+from .metrics import Column as Column
 from .metrics import DeepDistance as DeepDistance
 from .metrics import DeepSpec as DeepSpec
 from .metrics import FeatureReadouts as FeatureReadouts
+from .metrics import LayerTable as LayerTable
 from .metrics import Metric as Metric
 from .metrics import MetricRecord as MetricRecord
 from .metrics import MetricSpec as MetricSpec
@@ -69,6 +71,8 @@ from .readouts import all_readouts as all_readouts
 from .readouts import readout as readout
 from .scoring.scores import score as score
 from .scoring.scores import score_pairs as score_pairs
+from .scoring.whole_tables import ScoredTable as ScoredTable
+from .scoring.whole_tables import score_table as score_table
 from .weights.files import FirstSightWarning as FirstSightWarning
 from .weights.files import WeightsError as WeightsError
 from .weights.files import WeightsFile as WeightsFile

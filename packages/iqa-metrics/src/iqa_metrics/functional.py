@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from iqa_metrics.backbones import Backbone
+from iqa_metrics.compute.pair_module import Check
 from iqa_metrics.metrics import (
     DISTS,
     LPIPS,
@@ -33,7 +34,6 @@ from iqa_metrics.metrics import (
     PerceptNet,
 )
 from iqa_metrics.metrics.catalogue import DEFAULT
-from iqa_metrics.metrics.contract import Check
 from iqa_metrics.metrics.lpips import Net
 from iqa_metrics.metrics.pixel import Window
 from iqa_metrics.registry import replaced

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_SHOWN = 12
+
 
 class UnknownNameError(ValueError):
     """A name that no catalogue holds, or a metric spec that does not parse.
@@ -66,11 +68,11 @@ def unknown(
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a clause naming up to three names like ``name``, or all names when none is like it.
+    """Return a clause with up to three names like ``name``, or else with the first known names.
 
     Upper and lower case count as the same.
     """
-    known = list(names)
+    known = list(dict.fromkeys(names))
     by_case: dict[str, list[str]] = {}
     for one in known:
         by_case.setdefault(one.casefold(), []).append(one)
@@ -78,4 +80,5 @@ def nearest(name: str, names: Iterable[str]) -> str:
     if close:
         found = [one for folded in close for one in by_case[folded]][:3]
         return "did you mean " + " or ".join(repr(one) for one in found) + "?"
-    return "known names: " + ", ".join(known)
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"known names: {', '.join(known[:_SHOWN])}{more}"

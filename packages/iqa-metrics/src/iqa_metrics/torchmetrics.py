@@ -27,9 +27,10 @@ Reduction = Literal["mean", "sum", "none"]
 class ImageQuality(TorchMetric):
     """Any metric of this package as a torchmetrics metric.
 
-    ``update(preds, target)`` takes the images to judge and the undistorted ones, in torchmetrics'
-    order; both are RGB in [0, 1], ``[N, 3, H, W]``, and are checked as :class:`iqa_metrics.Metric`
-    checks them. Every image counts once, however large its batch was. Values are summed in float64.
+    ``update(preds, target)`` takes the distorted images and the references, in torchmetrics'
+    order. Both are RGB in [0, 1], ``[N, 3, H, W]``, and are checked as :class:`iqa_metrics.Metric`
+    checks them. Every image counts once, whatever the size of its batch. Values are summed in
+    float64.
 
     Parameters
     ----------
@@ -37,15 +38,15 @@ class ImageQuality(TorchMetric):
         A spec, such as ``"default"`` or ``"ssim"``, or a metric object.
     reduction
         What ``compute()`` returns: the ``"mean"`` or ``"sum"`` over all images, float64, or with
-        ``"none"`` their values ``[N]``, process after process. The mean of no images is NaN. PSNR
-        of identical images is infinite, and so then is its mean.
+        ``"none"`` all values ``[N]``, process by process. The mean of no images is NaN. PSNR of
+        identical images is infinite, and so is a mean that includes it.
     options
-        torchmetrics' own, such as ``sync_on_compute``.
+        Options of torchmetrics, such as ``sync_on_compute``.
 
     Raises
     ------
     UnknownNameError
-        If the spec names nothing.
+        If the spec contains an unknown name.
     ValueError
         If the reduction is unknown.
 
@@ -77,8 +78,8 @@ class ImageQuality(TorchMetric):
             )
         self.metric = metric if isinstance(metric, Metric) else create_metric(metric)
         self.reduction = reduction
-        # The state's name tells metrics apart: a MetricCollection takes two whose states have the
-        # same names and, after the first batch, the same values, for one.
+        # The state's name tells metrics apart: a MetricCollection merges two metrics whose states
+        # have the same names and, after the first batch, the same values.
         self._state = f"values_{_fingerprint(self.metric)}"
         if reduction == "none":
             self.add_state(self._state, default=[], dist_reduce_fx="cat")
@@ -89,24 +90,24 @@ class ImageQuality(TorchMetric):
 
     @property
     def higher_is_better(self) -> bool:  # type: ignore[override]
-        """Whether a larger value means better looking images."""
+        """Whether a higher value means better quality."""
         return self.metric.higher_is_better
 
     @property
     def plot_lower_bound(self) -> float | None:  # type: ignore[override]
-        """The least value, for plots."""
+        """The lowest possible value, for plots."""
         return self._bound(self.metric.range[0])
 
     @property
     def plot_upper_bound(self) -> float | None:  # type: ignore[override]
-        """The greatest value, for plots, if there is one."""
+        """The highest possible value, for plots, if there is one."""
         return self._bound(self.metric.range[1])
 
     def _bound(self, value: float) -> float | None:
         return value if math.isfinite(value) and self.reduction != "sum" else None
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Take a batch of images to judge and of undistorted ones, ``[N, 3, H, W]`` each."""
+        """Add a batch of distorted images and their references, ``[N, 3, H, W]`` each."""
         values = self.metric(target, preds)
         if self.reduction == "none":
             getattr(self, self._state).append(values)
@@ -116,7 +117,7 @@ class ImageQuality(TorchMetric):
         setattr(self, self._state, getattr(self, self._state) + batch)
 
     def compute(self) -> Tensor:
-        """Return the mean, the sum, or each image's value; see ``reduction``."""
+        """Return the mean, the sum, or the value of each image; see ``reduction``."""
         state = getattr(self, self._state)
         if self.reduction == "none":
             return dim_zero_cat(state) if len(state) else torch.zeros(0, device=self.device)
@@ -125,5 +126,5 @@ class ImageQuality(TorchMetric):
 
 
 def _fingerprint(metric: Metric) -> str:
-    """Return what tells a metric from others of its name: the values in its networks."""
+    """Return a hash of a metric's name and weights, which tells it from others of its name."""
     return hashlib.sha256(f"{metric.name} {digest_of(metric)}".encode()).hexdigest()[:16]

@@ -1,11 +1,12 @@
-"""Model archives: what TorchServe loads, with everything that scoring needs inside.
+"""Model archives, which TorchServe loads and which contain everything that scoring needs.
 
-An archive (``.mar``, a zip file) holds the handler, its configuration, the metrics' specs, and
-their networks' weights as safetensors, so that a server needs no network. The same specs and the
-same weights give the same bytes: entries are sorted, stored uncompressed, and carry a fixed date.
+An archive (``.mar``, a zip file) contains the handler, its configuration, the metrics' specs, and
+the weights of their backbones as safetensors, so that a server needs no internet access. The same
+specs and weights give the same bytes: entries are sorted, stored uncompressed, and have a fixed
+date.
 
-Code that other packages registered is not inside. The archive names the packages and their
-versions, and what loads it needs them installed.
+Code of plug-in packages is not included. The archive lists these packages and their versions, and
+they must be installed where it is loaded.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import iqa_metrics  # by its own name: it loads torch only where one of its names is used
+import iqa_metrics  # as a module: it loads torch only when one of its names is used
 from iqa_torchserve import __version__, plugins
 from iqa_torchserve.limits import Limits
 
@@ -34,38 +35,38 @@ HANDLER = "full_reference.py"
 MODEL_CONFIG = "model-config.yaml"
 CONTENTS = "iqa-archive.json"
 MANIFEST = "MAR-INF/MANIFEST.json"
-FORMAT = 2
+FORMAT = 3
 
 DEFAULT_METRICS = ("default", "psnr", "ssim")
-# What zipfile raises on a damaged file; NotImplementedError, a RuntimeError, on a damaged method.
+# What zipfile raises for a damaged file; NotImplementedError is a RuntimeError.
 _BROKEN = (OSError, RuntimeError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can say
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of the zip format
 
 
 class ArchiveError(RuntimeError):
-    """A model archive that can't be built, or that is missing something or damaged."""
+    """A model archive that can't be built, or that is missing, incomplete or damaged."""
 
     code = "bad_archive"
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What an archive says of itself.
+    """An archive's description of its contents.
 
     Attributes
     ----------
     name, version
-        The model's.
+        Name and version of the model.
     metrics
-        Specs, the first being the one used where a request names none.
+        Specs. The first one is used where a request names none.
     limits
-        What a server takes.
+        The limits of requests and of the server.
     files
         Names of the files that scoring reads, and their SHA-256.
-    relevance
-        Specs to the files with their learned weights of channels, where they have some.
+    channel_weights
+        The files of learned channel weights, by the specs of the metrics that have some.
     plugins
-        Names of the distributions that registered what the metrics are made of, and their versions.
+        Names and versions of the plug-in packages that the metrics need.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Contents:
     metrics: tuple[str, ...]
     limits: Limits
     files: Mapping[str, str]
-    relevance: Mapping[str, str] = field(default_factory=dict)
+    channel_weights: Mapping[str, str] = field(default_factory=dict)
     plugins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -83,7 +84,7 @@ def build_archive(
     name: str = "iqa",
     version: str = "1.0",
     metrics: Sequence[str] = DEFAULT_METRICS,
-    relevance: Sequence[str | Path] = (),
+    channel_weights: Sequence[str | Path] = (),
     limits: Limits | None = None,
 ) -> Path:
     """Build a model archive and return its path, ``folder/NAME.mar``.
@@ -91,32 +92,33 @@ def build_archive(
     Parameters
     ----------
     folder
-        Where it goes; made if missing. An archive of the same name is replaced at once, whole.
+        The folder to write to, which is created if missing. An archive of the same name is replaced
+        atomically.
     name
-        The model's name in the server's addresses: letters, digits, ``-`` and ``_``.
+        The model's name in the server's URLs: letters, digits, ``-`` and ``_``.
     version
-        The model's version: digits with dots between them, such as ``1.2``.
+        The model's version: digits separated by dots, such as ``1.2``.
     metrics
-        Specs of the metrics that the archive serves, the one to use by default first.
-    relevance
-        Files of learned channel weights, which ``iqa calibrate`` wrote: their metrics are served,
-        too, by their specs.
+        Specs of the metrics that the archive serves, the default one first.
+    channel_weights
+        Files written by ``iqa channel-weights learn``. Their metrics are served as well, under
+        their specs.
     limits
-        What a server takes; by default :class:`Limits`' own.
+        The limits of requests and of the server; by default those of :class:`Limits`.
 
     Raises
     ------
     ArchiveError
-        If the name or version is unfit, there is no metric, a network's weights are not here, or
-        something was registered by code that no other process has.
+        If the name or version is invalid, there are no metrics, a backbone's weights are missing,
+        or a metric needs something that was registered outside of a plug-in package.
     UnknownNameError
-        If a spec names nothing.
+        If a spec contains an unknown name.
     """
     _check_name(name, version)
-    if not (metrics or relevance):
+    if not (metrics or channel_weights):
         raise ArchiveError("metrics: expected at least one spec, got none")
     specs = tuple(dict.fromkeys(str(iqa_metrics.parse_spec(spec)) for spec in metrics))
-    learned = _learned(relevance, specs)
+    learned = _learned(channel_weights, specs)
     try:
         needed = plugins.needed([*specs, *learned])
     except iqa_metrics.PluginError as error:
@@ -126,7 +128,7 @@ def build_archive(
     for file, pack in (item for files in packed for item in files.items()):
         if file not in entries:
             entries[file] = pack()
-    names = {spec: f"relevance-{at}.safetensors" for at, spec in enumerate(learned, start=1)}
+    names = {spec: f"channel-weights-{at}.safetensors" for at, spec in enumerate(learned, start=1)}
     entries |= {names[spec]: data for spec, data in learned.items()}
     entries[CONTENTS] = _json_bytes(
         {
@@ -134,7 +136,7 @@ def build_archive(
             "name": name,
             "version": version,
             "metrics": [*specs, *learned],
-            **({"relevance": names} if names else {}),
+            **({"channel_weights": names} if names else {}),
             **({"plugins": needed} if needed else {}),
             "limits": (limits or Limits()).as_json(),
             "made_with": {"iqa_metrics": iqa_metrics.__version__, "iqa_torchserve": __version__},
@@ -152,12 +154,12 @@ def build_archive(
 
 
 def read_contents(folder: Path) -> Contents:
-    """Read what an unpacked archive says of itself, and check its files by their hashes.
+    """Read the description of an unpacked archive, and check the hashes of its files.
 
     Raises
     ------
     ArchiveError
-        If it is none of ours, or a file is missing or damaged.
+        If the folder is not an archive built by this package, or a file is missing or damaged.
     """
     try:
         return _checked_contents({path.name: path.read_bytes for path in folder.iterdir()})
@@ -166,20 +168,20 @@ def read_contents(folder: Path) -> Contents:
 
 
 def check_archive(path: Path) -> Contents:
-    """Check a packed archive as :func:`read_contents` does an unpacked one. Raises ArchiveError."""
+    """Check a packed archive, as :func:`read_contents` an unpacked one. Raises ArchiveError."""
     if not path.is_file():
-        raise ArchiveError(f"{path} is not there; 'iqa-serve build' makes it")
+        raise ArchiveError(f"{path} does not exist; 'iqa-serve build' makes it")
     try:
         with zipfile.ZipFile(path) as mar:
             names = mar.namelist()
             contents = _checked_contents({name: partial(mar.read, name) for name in names})
             if sorted(names) != sorted({*contents.files, CONTENTS, MANIFEST}):
-                raise ArchiveError(f"{path} holds other files than {CONTENTS} names")
+                raise ArchiveError(f"{path} contains other files than {CONTENTS} lists")
             if mar.read(MANIFEST) != _manifest(contents.name, contents.version):
                 raise ArchiveError(f"{path}: {MANIFEST} is damaged")
             return contents
     except _BROKEN as error:
-        raise ArchiveError(f"{path}: {error}; 'iqa-serve build' makes it anew") from error
+        raise ArchiveError(f"{path}: {error}; build it again with 'iqa-serve build'") from error
 
 
 def unpack_archive(path: Path, folder: Path) -> Contents:
@@ -198,18 +200,18 @@ def weights_of(contents: Contents) -> dict[str, dict[str, str]]:
     """Return the files that each metric of an archive reads, with their SHA-256."""
     found = {}
     for spec in contents.metrics:
-        names = [*_names(iqa_metrics.needs(spec)), contents.relevance.get(spec)]
+        names = [*_names(iqa_metrics.needs(spec)), contents.channel_weights.get(spec)]
         found[spec] = {name: contents.files[name] for name in names if name is not None}
     return found
 
 
 def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
-    """Make an unpacked archive's metrics, from its own weights; deep ones share their networks.
+    """Create the metrics of an unpacked archive; metrics with the same backbone share it.
 
     Raises
     ------
     ArchiveError
-        If a package is missing that registers what a metric is made of, or does not load.
+        If a plug-in package that a metric needs is missing or can't be loaded.
     """
     from iqa_metrics.metrics.together import can_share, share_network
 
@@ -217,8 +219,8 @@ def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
     metrics: dict[str, iqa_metrics.Metric] = {}
     for spec in contents.metrics:
         weights, calibration = _names(iqa_metrics.needs(spec))
-        if spec in contents.relevance:
-            metrics[spec] = _weighted(spec, folder, contents.relevance[spec])
+        if spec in contents.channel_weights:
+            metrics[spec] = _weighted(spec, folder, contents.channel_weights[spec])
             continue
         metrics[spec] = iqa_metrics.create_metric(
             spec,
@@ -238,12 +240,12 @@ def load_metrics(folder: Path, contents: Contents) -> "dict[str, Metric]":
 
 
 def check_plugins(contents: Contents) -> None:
-    """Check that the packages are here that registered what an archive's metrics are made of.
+    """Check that the plug-in packages that an archive's metrics need are installed.
 
     Raises
     ------
     ArchiveError
-        If one is missing or does not load; the message says what to install.
+        If one is missing or can't be loaded; the message says what to install.
     """
     try:
         plugins.check(contents.plugins, contents.metrics)
@@ -252,19 +254,20 @@ def check_plugins(contents: Contents) -> None:
 
 
 def _weighted(spec: str, folder: Path, file: str) -> "Metric":
-    """Make a metric of learned channel weights, in the archive's own network."""
-    from iqa_metrics.channel_weights.learning import read_relevance
+    """Create a metric with learned channel weights, using the archive's own backbone."""
+    from iqa_metrics.channel_weights import read_channel_weights
 
     needs = iqa_metrics.needs(spec)
     weights, _ = _names(needs)
     if weights is None or needs.backbone is None:
-        raise ArchiveError(f"{file}: {spec} has no network")
+        raise ArchiveError(f"{file}: {spec} has no backbone")
     trunk = iqa_metrics.backbone(needs.backbone).network(folder / weights)
-    return read_relevance(folder / file, trunk=trunk).metric
+    metric: Metric = read_channel_weights(folder / file, trunk=trunk).metric
+    return metric
 
 
 def handlers_folder() -> Path:
-    """Return the folder of the handler files: inside the installed package, or the repository's."""
+    """Return the folder of the handler files, in the installed package or in the repository."""
     here = Path(__file__).resolve()
     for folder in (here.parent / "handlers", here.parents[4] / "handlers"):
         if (folder / HANDLER).is_file():
@@ -273,15 +276,15 @@ def handlers_folder() -> Path:
 
 
 def _check_name(name: str, version: str) -> None:
-    """Raise ArchiveError unless a model's name and version fit into addresses and file names."""
+    """Raise ArchiveError unless a model's name and version fit into URLs and file names."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ArchiveError(f"model name {name!r}: expected letters, digits, - and _ only")
+        raise ArchiveError(f"model name {name!r}: expected only letters, digits, - and _")
     if not re.fullmatch(r"[0-9]+(\.[0-9]+){0,3}", version, re.ASCII):
-        raise ArchiveError(f"version {version!r}: expected digits with dots, such as 1.2")
+        raise ArchiveError(f"version {version!r}: expected digits and dots, such as 1.2")
 
 
 def _names(needs: "Needs") -> tuple[str | None, str | None]:
-    """Return what the files of a metric are called in an archive: weights and calibration."""
+    """Return the names of a metric's weights and calibration files in an archive."""
     weights, calibration = needs.backbone, needs.calibration
     return (
         None if weights is None else f"{weights.replace(':', '-')}.safetensors",
@@ -290,11 +293,11 @@ def _names(needs: "Needs") -> tuple[str | None, str | None]:
 
 
 def _packed(spec: str) -> dict[str, Callable[[], bytes]]:
-    """Return the files that a metric needs, and what packs each."""
+    """Return the files that a metric needs, each with a function that returns its content."""
     from iqa_metrics.weights.checkpoints import read_state_dict
 
     try:
-        iqa_metrics.create_metric(spec)  # what can't be made here can't be made there
+        iqa_metrics.create_metric(spec)  # a metric that fails here would fail on the server
     except (ValueError, iqa_metrics.WeightsError) as error:
         raise ArchiveError(f"metric {spec}: {error}") from error
     needs = iqa_metrics.needs(spec)
@@ -307,7 +310,7 @@ def _packed(spec: str) -> dict[str, Callable[[], bytes]]:
 
 
 def _packed_trunk(spec: str) -> dict[str, Callable[[], bytes]]:
-    """Return the file with the network of a metric, if it has one, and what packs it."""
+    """Return the file of a metric's backbone, if it has one, with a function for its content."""
     needs = iqa_metrics.needs(spec)
     weights, _ = _names(needs)
     if weights is None or needs.backbone is None:
@@ -317,18 +320,19 @@ def _packed_trunk(spec: str) -> dict[str, Callable[[], bytes]]:
 
 
 def _learned(files: Sequence[str | Path], specs: Sequence[str]) -> dict[str, bytes]:
-    """Return the metrics of files of channel weights: specs to the files' content."""
-    from iqa_metrics.channel_weights.learning import read_relevance
+    """Return the content of files of channel weights, by the specs of their metrics."""
+    from iqa_metrics.channel_weights import read_channel_weights
 
     found: dict[str, bytes] = {}
     for file in files:
         try:
-            spec = read_relevance(file).metric.name  # what can't be made here can't be made there
+            # What can't be read here could not be read on the server either.
+            spec = read_channel_weights(file).metric.name
             data = Path(file).read_bytes()
         except (OSError, ValueError, iqa_metrics.WeightsError) as error:
-            raise ArchiveError(f"relevance {file}: {error}") from error
+            raise ArchiveError(f"channel weights {file}: {error}") from error
         if spec in found or spec in specs:
-            raise ArchiveError(f"relevance {file}: another metric is {spec} already")
+            raise ArchiveError(f"channel weights {file}: there is already a metric {spec}")
         found[spec] = data
     return found
 
@@ -340,7 +344,7 @@ def _as_safetensors(state: "Mapping[str, Tensor]") -> bytes:
 
 
 def _manifest(name: str, version: str) -> bytes:
-    """Return what TorchServe reads of an archive first."""
+    """Return the manifest, which TorchServe reads first."""
     model = {
         "modelName": name,
         "modelVersion": version,
@@ -370,15 +374,15 @@ def _checked_contents(files: Mapping[str, Callable[[], bytes]]) -> Contents:
             tuple(said["metrics"]),
             Limits.from_json(said["limits"]),
             dict(said["files"]),
-            dict(said.get("relevance", {})),
+            dict(said.get("channel_weights", {})),
             dict(said.get("plugins", {})),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ArchiveError(f"{CONTENTS} can't be read ({error})") from error
     _check_name(contents.name, contents.version)
-    unknown = set(contents.relevance.values()) - set(contents.files)
+    unknown = set(contents.channel_weights.values()) - set(contents.files)
     if unknown:
-        raise ArchiveError(f"{CONTENTS} names {', '.join(sorted(unknown))}, and no hash of it")
+        raise ArchiveError(f"{CONTENTS} has no hash of {', '.join(sorted(unknown))}")
     for name, sha256 in contents.files.items():
         if hashlib.sha256(read(name)).hexdigest() != sha256:
             raise ArchiveError(f"{name} is damaged: its SHA-256 is not {sha256}")

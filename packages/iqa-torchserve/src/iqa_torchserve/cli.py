@@ -35,11 +35,11 @@ MODEL_STORE = Path("model_store")
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 
 StateOption = Annotated[
-    Optional[Path], typer.Option(help="The server's own folder; one for each server.")
+    Optional[Path], typer.Option(help="The server's state folder; each server has its own.")
 ]
 MetricOption = Annotated[
     Optional[list[str]],
-    typer.Option("--metric", "-m", help="A spec; may be given several times."),
+    typer.Option("--metric", "-m", help="A spec; may be repeated."),
 ]
 
 
@@ -53,21 +53,23 @@ def main(version: VersionOption = False) -> None:
 def build(
     metric: Annotated[
         Optional[list[str]],
-        typer.Option("--metric", "-m", help="A spec to serve; the first is the default one."),
+        typer.Option("--metric", "-m", help="A spec to serve; the first one is the default."),
     ] = None,
-    relevance: Annotated[
+    channel_weights: Annotated[
         Optional[list[Path]],
-        typer.Option(help="Channel weights to serve, too, which 'iqa calibrate' wrote."),
+        typer.Option(help="A file of 'iqa channel-weights learn', whose metric is served as well."),
     ] = None,
     name: Annotated[str, typer.Option(help="The model's name.")] = "iqa",
     version: Annotated[str, typer.Option(help="The model's version, such as 1.2.")] = "1.0",
-    out: Annotated[Path, typer.Option(help="The folder that it goes into.")] = MODEL_STORE,
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = MODEL_STORE,
     limit: Annotated[
         Optional[list[str]],
-        typer.Option(help="NAME=NUMBER, such as pixels=1000000; 'iqa-serve check' shows them all."),
+        typer.Option(
+            help="NAME=NUMBER, such as pixels=1000000; 'iqa-serve check' lists all limits."
+        ),
     ] = None,
 ) -> None:
-    """Build a model archive: handler, metrics and weights in one file, always the same bytes."""
+    """Build a model archive: handler, metrics and weights in one reproducible file."""
     with _refusals():
         from iqa_torchserve.archive import DEFAULT_METRICS, build_archive
         from iqa_torchserve.limits import Limits
@@ -77,7 +79,7 @@ def build(
             name=name,
             version=version,
             metrics=metric or DEFAULT_METRICS,
-            relevance=relevance or (),
+            channel_weights=channel_weights or (),
             limits=Limits.parse(limit or []),
         )
     print(path)
@@ -111,21 +113,24 @@ def start(
         int, typer.Option(help="How long tokens are valid.", show_default="a week")
     ] = 7 * 24 * 60,
     no_tokens: Annotated[
-        bool, typer.Option("--no-tokens", help="Ask for no tokens; on loopback only.")
+        bool, typer.Option("--no-tokens", help="Accept requests without tokens; loopback only.")
     ] = False,
     tls_certificate: Annotated[
-        Optional[Path], typer.Option(help="Certificate (chain) in PEM: serve HTTPS.")
+        Optional[Path], typer.Option(help="Certificate (chain) in PEM, to serve HTTPS.")
     ] = None,
-    tls_key: Annotated[Optional[Path], typer.Option(help="Its RSA key in PEM.")] = None,
+    tls_key: Annotated[
+        Optional[Path], typer.Option(help="The certificate's RSA key in PEM.")
+    ] = None,
     drain_seconds: Annotated[
-        float, typer.Option(help="How long a stop waits for work under way.")
+        float, typer.Option(help="How long a stop waits for requests in progress.")
     ] = 20,
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay until SIGTERM or Ctrl-C, then stop it.")
+        bool,
+        typer.Option("--foreground", help="Wait for SIGTERM or Ctrl-C, then stop the server."),
     ] = False,
     state: StateOption = None,
 ) -> None:
-    """Start a server and wait until it is ready. It goes on after this command ends."""
+    """Start a server and wait until it is ready. It keeps running after this command ends."""
     _end_politely()
     with _refusals():
         from iqa_torchserve import server
@@ -154,9 +159,11 @@ def start(
 @app.command()
 def stop(
     state: StateOption = None,
-    now: Annotated[bool, typer.Option("--now", help="Do not wait for work under way.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Do not wait for requests in progress.")
+    ] = False,
 ) -> None:
-    """Finish what is under way, stop the server, remove its tokens and temporary files."""
+    """Finish requests in progress, stop the server, and remove its tokens and temporary files."""
     _end_politely()
     with _refusals():
         from iqa_torchserve import server
@@ -174,8 +181,8 @@ def restart(
 ) -> None:
     """Restart the server as it was, or upgrade it to another archive.
 
-    The archive is tried out while the old one serves; if it does not get ready, the old one serves
-    again. Tokens are new afterwards.
+    The new archive is tried out while the old one still serves. If the server does not get ready
+    with it, the old archive is served again. A restart makes new tokens.
     """
     _end_politely()
     with _refusals():
@@ -198,7 +205,7 @@ def rollback(state: StateOption = None) -> None:
 
 @app.command()
 def renew(state: StateOption = None) -> None:
-    """Make new tokens; the old ones are void at once."""
+    """Make new tokens; the old ones become invalid immediately."""
     with _refusals():
         from iqa_torchserve import server
 
@@ -211,10 +218,10 @@ def renew(state: StateOption = None) -> None:
 def status(
     state: StateOption = None,
     describe: Annotated[
-        bool, typer.Option("--describe", help="Ask a worker, too, and print what it offers.")
+        bool, typer.Option("--describe", help="Also ask a worker to describe itself.")
     ] = False,
 ) -> None:
-    """Say whether the server runs; exit status 0 if a worker is ready (and answers), else 1."""
+    """Show whether the server runs; exit status 0 if a worker is ready (and answers), else 1."""
     with _refusals():
         from iqa_torchserve.running import RunningServer
         from iqa_torchserve.state import ServerError
@@ -244,11 +251,15 @@ def logs(
     which: Annotated[
         str, typer.Argument(help="requests, worker, server, access or console.")
     ] = "requests",
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last.")] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="How many lines to print.")
+    ] = 20,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing new lines.")
+    ] = False,
     state: StateOption = None,
 ) -> None:
-    """Print the end of a log. Requests come as one JSON object a line."""
+    """Print the last lines of a log. Requests are one JSON object per line."""
     from iqa_torchserve.logs import followed, last_lines, log_file
 
     with _refusals():
@@ -263,42 +274,46 @@ def logs(
 
 @app.command()
 def score(
-    reference: Annotated[Optional[Path], typer.Argument(help="The undistorted image.")] = None,
-    distorted: Annotated[Optional[Path], typer.Argument(help="The image to judge.")] = None,
+    reference: Annotated[Optional[Path], typer.Argument(help="The reference image.")] = None,
+    distorted: Annotated[Optional[Path], typer.Argument(help="The distorted image.")] = None,
     metric: MetricOption = None,
     pairs: Annotated[
         Optional[Path],
-        typer.Option(help="CSV with columns reference and distorted; others are carried through."),
+        typer.Option(
+            help="CSV with the columns reference and distorted; other columns are copied."
+        ),
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Where --pairs writes its CSV.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="The CSV file that --pairs writes.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the table that a stopped run left in --out")
+        bool, typer.Option("--resume", help="Resume a stopped run, keeping the rows in --out.")
     ] = False,
-    in_flight: Annotated[int, typer.Option(min=1, help="Requests at a time, with --pairs.")] = 8,
+    in_flight: Annotated[
+        int, typer.Option(min=1, help="Number of simultaneous requests, with --pairs.")
+    ] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     url: Annotated[
         Optional[str],
         typer.Option(
-            help=f"Inference address of a server elsewhere; {TOKEN_VARIABLE} holds its token."
+            help=f"Inference address of another server, whose token is in {TOKEN_VARIABLE}."
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="The model's name there.")] = "iqa",
+    model: Annotated[str, typer.Option(help="The model's name on that server.")] = "iqa",
     verify: Annotated[
-        Optional[Path], typer.Option(help="Certificates to trust, in PEM, for https.")
+        Optional[Path], typer.Option(help="For https: the certificates to trust, in PEM.")
     ] = None,
     state: StateOption = None,
 ) -> None:
     """Score one pair of images, or a CSV table of pairs, with a running server.
 
-    Exit status: 0 if every score is there, 1 if some could not be computed, 2 for wrong usage, 130
-    if it was stopped by Ctrl-C.
+    Exit status: 0 if all scores were computed, 1 if some could not be, 2 for wrong usage, 130 if
+    stopped by Ctrl-C.
     """
     if pairs is None and (reference is None or distorted is None):
         _stop("expected REFERENCE and DISTORTED, or --pairs FILE")
     if pairs is not None and (reference is not None or out is None or as_json):
-        _stop("--pairs goes with --out FILE, and neither with single images nor with --json")
+        _stop("--pairs needs --out FILE, and excludes single images and --json")
     if pairs is None and (out is not None or resume):
-        _stop("--out and --resume go with --pairs; redirect the output instead")
+        _stop("--out and --resume need --pairs; redirect the output instead")
     with _refusals():
         client = _client(url, model, verify, state)
         if pairs is not None and not metric:
@@ -354,35 +369,31 @@ def _score_table(
     resume: bool,
     in_flight: int,
 ) -> None:
-    from rich.progress import TimeRemainingColumn
-
-    from iqa_metrics.cli.console import counter
+    from iqa_metrics import score_table
+    from iqa_metrics.cli.console import finish, row_progress, stopped
     from iqa_torchserve.client import ServeError
-    from iqa_torchserve.served_tables import ServedTable
+    from iqa_torchserve.served_tables import ServedScorer
 
-    with _refusals():
-        table = ServedTable.open(pairs, out, metrics, resume=resume)
     try:
-        with _refusals(), counter(TimeRemainingColumn(), speed_estimate_period=600) as progress:
-            task = progress.add_task("scores", total=table.total, completed=table.done)
-            for _ in table.write(client, in_flight=in_flight):
-                progress.advance(task)
+        with _refusals(), row_progress() as progress:
+            scored = score_table(
+                pairs,
+                out,
+                metrics,
+                resume=resume,
+                scorer=ServedScorer(client, in_flight=in_flight),
+                progress=progress,
+            )
     except KeyboardInterrupt:
-        _err.print(f"[red]stopped[/red] {escape(str(out))} keeps its rows: go on with --resume")
-        raise typer.Exit(EXIT_STOPPED) from None
+        stopped(str(out))
     except ServeError as error:
         _err.print(
             f"[red]error[/red] {error.code}: {escape(str(error))}\n{escape(str(out))} keeps its "
-            "rows: go on with --resume",
+            "rows; resume it with --resume",
             soft_wrap=True,
         )
         raise typer.Exit(EXIT_FAILED) from None
-    _err.print(
-        f"{table.total - table.failed} of {table.total} scores written to {out}", soft_wrap=True
-    )
-    if table.failed:
-        _err.print(f"[red]{table.failed} failed[/red]; column 'error' says why")
-        raise typer.Exit(EXIT_FAILED)
+    finish(scored.rows, scored.failed, str(out))
 
 
 def _client(url: str | None, model: str, verify: Path | None, state: Path | None) -> "Client":
@@ -395,15 +406,15 @@ def _client(url: str | None, model: str, verify: Path | None, state: Path | None
         return Client(url, token, model=model, verify=verify)
     running = _running(state)
     if verify is None:
-        verify = running.config.tls_certificate  # self-made ones vouch for themselves
+        verify = running.config.tls_certificate  # a self-signed certificate can be verified by it
     ask: Any = token or running.token
     return Client(running.inference_url, ask, model=running.model, verify=verify)
 
 
 def _first_metric(url: str | None, state: Path | None) -> str:
-    """Return the archive's default metric: a table's rows name theirs."""
+    """Return the archive's default metric, since a table's rows contain the metric's name."""
     if url is not None:
-        raise ValueError("--pairs with --url needs --metric SPEC, which the rows name")
+        raise ValueError("--pairs with --url needs --metric SPEC, for the column 'metric'")
     return str(_running(state).describe()["metrics"][0]["metric"])
 
 
@@ -412,12 +423,14 @@ def _running(state: Path | None) -> "RunningServer":
 
     running = RunningServer.find(state or default_state_folder())
     if running is None:
-        raise ValueError("no server runs here; 'iqa-serve start' starts one, --url names another")
+        raise ValueError(
+            "no server is running here; start one with 'iqa-serve start', or use --url for another"
+        )
     return running
 
 
 def _end_politely() -> None:
-    """Like Ctrl-C, let a request to end not leave half a server behind."""
+    """Make SIGTERM raise an exception, as Ctrl-C does, so that no half-started server is left."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
@@ -427,18 +440,18 @@ def _print_ready(running: "RunningServer", word: str = "ready") -> None:
 
 
 def _stay(running: "RunningServer") -> None:
-    """Wait for a signal, or for the server's end, and stop what runs then."""
+    """Wait for a signal or for the server's end, then stop the server."""
     from iqa_torchserve import server
     from iqa_torchserve.state import is_locked
 
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    # It may be restarted meanwhile, by another command.
+    # Another command may restart the server in the meantime.
     while running.find(running.state) is not None or is_locked(running.state):
         if asked.wait(0.5):
             break
-        if os.getpid() == 1:  # of a container: whatever lost its parent is ours to bury
+        if os.getpid() == 1:  # in a container, process 1 has to reap orphaned processes
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
@@ -446,12 +459,12 @@ def _stay(running: "RunningServer") -> None:
         stopped = running.described(running.state) is None  # by another command
         server.stop(running.state)
     if not (asked.is_set() or stopped):
-        _stop(f"TorchServe ended; {running.state / 'logs'} may say why", EXIT_FAILED)
+        _stop(f"TorchServe ended; see {running.state / 'logs'} for the reason", EXIT_FAILED)
 
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """Print our own errors as one line; anything else is a bug and keeps its trace."""
+    """Print the package's own errors as one line; any other error is a bug and keeps its trace."""
     from iqa_torchserve.archive import ArchiveError
     from iqa_torchserve.java import JavaError
     from iqa_torchserve.state import ServerError

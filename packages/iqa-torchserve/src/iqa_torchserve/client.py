@@ -1,4 +1,4 @@
-"""The client: sends pairs of images to a running server."""
+"""The client, which sends pairs of images to a running server."""
 
 import base64
 import random
@@ -25,16 +25,16 @@ Token = Union[str, Callable[[], str]]
 
 _BUSY = 503
 _REFUSALS = {400: "unauthorised", 401: "unauthorised", 404: "unknown_model", 413: "too_large"}
-"""Codes for what TorchServe, or what stands before it, refuses without a code of ours."""
+"""Codes for refusals of TorchServe, or of a proxy before it, which have no code."""
 
 
 class ServeError(RuntimeError):
-    """The server refused a request or an image of it, or could not be reached.
+    """The server refused a request or one of its images, or could not be reached.
 
     Attributes
     ----------
     code
-        The reply's stable code, such as ``bad_image``. Where none came: ``unreachable``;
+        The reply's stable code, such as ``bad_image``. If the reply has none: ``unreachable``,
         ``unauthorised`` (the token), ``unknown_model``, ``too_large`` (the body), ``busy`` (the
         queue is full) or ``failed``.
     status
@@ -56,7 +56,7 @@ class ServedMap:
     png
         A 16-bit grey PNG.
     low, high
-        What its levels 0 and 65535 stand for.
+        The values of the grey levels 0 and 65535.
     """
 
     png: bytes
@@ -64,7 +64,7 @@ class ServedMap:
     high: float
 
     def values(self) -> "NDArray[np.float64]":
-        """Return the values, ``[H, W]``, each within half a level of the metric's own."""
+        """Return the values, ``[H, W]``, exact to half a grey level."""
         from iqa_torchserve.maps import map_values
 
         return map_values(self.png, self.low, self.high)
@@ -77,15 +77,15 @@ class ServedScore:
     Attributes
     ----------
     metric
-        The spec that was asked for, or the archive's default.
+        The requested spec, or the archive's default.
     value
         The metric's value.
     higher_is_better
         The metric's direction.
     resolved
-        What the spec stands for.
+        The full spec that the name stands for.
     map
-        The metric's map, where it was asked for.
+        The metric's map, if it was requested.
     """
 
     metric: str
@@ -100,35 +100,36 @@ Answer = Union[list[list[Outcome]], ServeError, OSError]
 
 
 class Client:
-    """Talks to one model of one server, from any number of threads.
+    """A client of one model on one server, which any number of threads can use.
 
-    It keeps its connections; close it, or use it in ``with``. A request is tried again, after a
-    growing and jittered wait, where the server is busy, about to stop (503) or the connection is
-    lost: scoring has no side effect. Nothing else is tried again.
+    It keeps its connections; close it, or use it in ``with``. A request is repeated, after a
+    growing wait with jitter, if the server is busy or about to stop (503), or if the connection is
+    lost; this is safe, since scoring has no side effects. Nothing else is repeated.
 
     Parameters
     ----------
     url
         The server's inference address, such as ``http://127.0.0.1:8080``.
     token
-        An inference token, or what returns one: it is asked anew when a token is refused.
+        An inference token, or a function that returns one, which is called again when a token is
+        refused.
     model
         The model's name.
     timeout
         Seconds to wait for a connection, and for a reply.
     retries
-        How often a request is tried again.
+        How many times a request is repeated.
     backoff
-        Seconds before the first retry, at most; each further one may wait twice as long.
+        Longest wait before the first retry, in seconds, doubled for each further one.
     longest_wait
-        Most seconds before a retry.
+        Longest wait before any retry, in seconds.
     verify
         For ``https``: the file of certificates to trust; by default the usual authorities.
 
     Raises
     ------
     ValueError
-        If the token is no token, or an option is out of range.
+        If the token is invalid, or an option is out of range.
     """
 
     def __init__(
@@ -144,7 +145,9 @@ class Client:
         verify: str | Path | None = None,
     ) -> None:
         if retries < 0 or backoff <= 0 or longest_wait <= 0 or min(timeout) <= 0:
-            raise ValueError("retries must be 0 or more; backoff, longest_wait and timeout above 0")
+            raise ValueError(
+                "expected retries of 0 or more, and backoff, longest_wait and timeout above 0"
+            )
         self._address = f"{url.rstrip('/')}/predictions/{model}"
         self._ask_token = token if callable(token) else lambda: token
         self._token = _checked(self._ask_token())
@@ -157,19 +160,19 @@ class Client:
     def score(
         self, reference: ImageFile, distorted: ImageFile, metric: str | None = None
     ) -> ServedScore:
-        """Score one pair by one metric.
+        """Score one pair with one metric.
 
         Parameters
         ----------
         reference, distorted
             Bytes of image files, or their paths.
         metric
-            A spec that the archive holds; by default the archive's first.
+            A spec of the archive; by default its first one.
 
         Raises
         ------
         ServeError
-            If the server refuses or can't be reached.
+            If the server refuses the request or can't be reached.
         OSError
             If a file can't be read.
         """
@@ -186,26 +189,26 @@ class Client:
         *,
         maps: bool = False,
     ) -> list[list[Outcome]]:
-        """Compare one reference with many distorted images, in one request.
+        """Compare one reference with many distorted images in one request.
 
         Parameters
         ----------
         reference, distorted
             Bytes of image files, or their paths.
         metrics
-            Specs that the archive holds, each once; none asks for the archive's first.
+            Specs of the archive; by default its first one.
         maps
-            Whether to ask for the metrics' maps.
+            Whether to request the metrics' maps.
 
         Returns
         -------
         list
-            For each distorted image, for each metric: the score, or why there is none.
+            For each distorted image a list with, for each metric, its score or the error.
 
         Raises
         ------
         ServeError
-            If the request as a whole is refused, or the server can't be reached.
+            If the whole request is refused, or the server can't be reached.
         OSError
             If a file can't be read.
         ValueError
@@ -226,12 +229,12 @@ class Client:
         maps: bool = False,
         in_flight: int = 8,
     ) -> Iterator[Answer]:
-        """Compare many references with their distorted images, several requests at a time.
+        """Compare many references with their distorted images, with several requests at a time.
 
         Parameters
         ----------
         jobs
-            References and their distorted images; read as replies come, ``in_flight`` ahead.
+            References and their distorted images; at most ``in_flight`` are read ahead of replies.
         metrics, maps
             As for :meth:`compare`.
         in_flight
@@ -240,7 +243,7 @@ class Client:
         Yields
         ------
         list, ServeError or OSError
-            In the order of the jobs: what :meth:`compare` returns or raises.
+            What :meth:`compare` returns or raises, in the order of the jobs.
 
         Raises
         ------
@@ -257,12 +260,12 @@ class Client:
         return in_order(run, jobs, in_flight)
 
     def ask(self, request: bytes) -> dict[str, Any]:
-        """Send a request, packed by :func:`iqa_torchserve.container.pack`; return the reply's body.
+        """Send a request packed by :func:`iqa_torchserve.container.pack`; return the reply's body.
 
         Raises
         ------
         ServeError
-            If no reply of ours comes back.
+            If the reply is not one of this endpoint, or there is none.
         """
         tries, renewed = 0, False
         while True:
@@ -275,7 +278,7 @@ class Client:
                 continue
             if not again or tries >= self._retries:
                 raise failure
-            # Full jitter: clients that were refused together don't come back together.
+            # Full jitter, so that clients that were refused together do not return together.
             longest = min(self._longest_wait, self._backoff * 2**tries)
             time.sleep(random.uniform(0, longest))  # noqa: S311 - no secret
             tries += 1
@@ -301,7 +304,7 @@ class Client:
     def _attempt(
         self, request: bytes, token: str
     ) -> tuple[dict[str, Any], ServeError | None, bool]:
-        """Return a reply of ours; or why none came, and whether to try again."""
+        """Return the endpoint's reply, or the error and whether to try again."""
         try:
             answer = self._post(request, token)
         except requests.RequestException as error:
@@ -310,7 +313,7 @@ class Client:
             return {}, ServeError(said, code="unreachable"), lost
         body = _json(answer)
         busy = answer.status_code == _BUSY
-        # What stands before the server refuses with codes, too; replies of ours say their status.
+        # A proxy before the server may send codes, too; the endpoint's replies state their status.
         if not busy and ("results" in body or {"status", "code"} <= set(body)):
             return body, None, False
         return body, _refusal(body, answer), busy
@@ -326,17 +329,17 @@ class Client:
                 headers=headers,
                 timeout=self._timeout,
                 verify=self._verify,
-                allow_redirects=False,  # a token goes where it was meant to, nowhere else
+                allow_redirects=False,  # the token must not be sent elsewhere
             )
 
     @contextmanager
     def _session(self) -> Iterator[requests.Session]:
-        """Lend a session that nobody else uses: its connection is kept from request to request."""
+        """Lend a session that no other thread uses, and keep its connection afterwards."""
         with self._lock:
             session = self._idle.pop() if self._idle else None
         if session is None:
             session = requests.Session()
-            # A proxy for the outside world has no business with this server's token.
+            # A proxy of the environment must not get this server's token.
             session.trust_env = False
         try:
             yield session
@@ -345,10 +348,10 @@ class Client:
                 self._idle.append(session)
 
     def _renew(self, refused: str) -> bool:
-        """Ask for the token anew, and say whether there is another one than was refused."""
+        """Get the token again, and return whether it differs from the refused one."""
         try:
             token = _checked(self._ask_token())
-        except (RuntimeError, OSError, ValueError):  # the key file is being written, perhaps
+        except (RuntimeError, OSError, ValueError):  # the key file may be being written
             return False
         with self._lock:
             self._token = token
@@ -356,7 +359,7 @@ class Client:
 
 
 _LOST = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
-"""What a lost connection looks like. A reply that takes too long is none: it would only pile up."""
+"""Errors of a lost connection. A timeout is not one: repeating it would only add to the load."""
 
 
 def _outcomes(result: dict[str, Any], count: int) -> list[Outcome]:
@@ -369,7 +372,7 @@ def _score(said: dict[str, Any]) -> ServedScore:
     map_ = said.get("map")
     return ServedScore(
         str(said["metric"]),
-        # What JSON has no number for comes as text: "Infinity" for identical images' PSNR.
+        # Values that JSON has no number for are text: "Infinity" for the PSNR of identical images.
         float(said["value"]),
         bool(said["higher_is_better"]),
         str(said["resolved"]),
@@ -378,13 +381,13 @@ def _score(said: dict[str, Any]) -> ServedScore:
 
 
 def _refusal(said: dict[str, Any], answer: requests.Response | None = None) -> ServeError:
-    """Return the error that a reply, or a part of one, stands for."""
+    """Return the error that a reply, or a part of one, reports."""
     status = said.get("status") if answer is None else answer.status_code
     code = said.get("code")
     if not isinstance(code, str):
         code = _REFUSALS.get(status or 0, "busy" if status == _BUSY else "failed")
     reason = "" if answer is None else answer.reason
-    message = str(said.get("message") or reason or "refused without a reason")
+    message = str(said.get("message") or reason or "refused without giving a reason")
     return ServeError(message, code=code, status=status)
 
 

@@ -1,4 +1,4 @@
-"""How a server is set up: one typed record, written out as TorchServe's config.properties."""
+"""A server's settings: one typed record, which is written as TorchServe's config.properties."""
 
 import os
 import tempfile
@@ -14,7 +14,7 @@ TEMPORARY_PREFIX = "iqa-"
 DEFAULT_PORT = 8080
 LOOPBACK = "127.0.0.1"
 BATCH = 8
-"""Requests that a worker takes at once: batchSize in the handler's model-config.yaml."""
+"""Requests in a batch: the batchSize in the handler's model-config.yaml."""
 HEAP_BYTES = 2**29
 REPLY_SLACK = 2**24
 
@@ -23,7 +23,7 @@ _PATHS = ("archive", "state", "tls_certificate", "tls_key")
 
 
 def default_state_folder() -> Path:
-    """Return where a server keeps its state: ``$IQA_SERVE_STATE``, else a folder for the user."""
+    """Return the default state folder: ``$IQA_SERVE_STATE``, or else a folder of the user's."""
     if named := os.environ.get("IQA_SERVE_STATE"):
         return Path(named)
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -32,34 +32,35 @@ def default_state_folder() -> Path:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """A server's settings. What it takes in a request, the archive says.
+    """A server's settings, except for the limits of requests, which the archive contains.
 
     Attributes
     ----------
     archive
         The model archive to serve.
     state
-        The server's own folder: keys, logs, what is running. Readable by its owner alone.
+        The server's own folder for keys, logs and a description of what runs. Only its owner can
+        read it.
     host
-        Address to take requests on. Anything but loopback opens the server to others. Management
-        and metrics stay on loopback.
+        Address to listen on for requests. Any other address than loopback lets other machines in.
+        Management and metrics always stay on loopback.
     port
         First of five ports: inference, management, metrics, gRPC inference, gRPC management.
     workers
-        Worker processes; they share the cores among them.
+        Number of worker processes, which share the cores.
     queue
-        Requests that may wait; more are answered 503.
+        Number of requests that may wait; further ones are answered with 503.
     tokens
-        Whether requests must bear a token. Without, only loopback can be listened on.
+        Whether requests need a token. Without tokens a server can only listen on loopback.
     token_minutes
-        How long the tokens in the key file stay valid: a week, unless told otherwise.
+        How long the tokens in the key file are valid; by default one week.
     tls_certificate, tls_key
         PEM files with a certificate (chain) and its RSA key in PKCS #8, for the two inference ports
-        and gRPC management; without them requests come in the clear.
+        and gRPC management. Without them requests are not encrypted.
     drain_seconds
-        How long a stop waits for the work that is under way.
+        How long a stop waits for requests in progress, in seconds.
     start_seconds
-        How long a start may take.
+        How long a start may take, in seconds.
     """
 
     archive: Path
@@ -76,7 +77,7 @@ class ServerConfig:
     start_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        # TorchServe runs in the state folder, where relative paths would mean something else.
+        # TorchServe runs in the state folder, where relative paths would lead elsewhere.
         for name in _PATHS:
             path = getattr(self, name)
             object.__setattr__(self, name, None if path is None else Path(path).absolute())
@@ -91,8 +92,8 @@ class ServerConfig:
             raise ValueError(f"drain_seconds: expected 0 or more, got {self.drain_seconds}")
         if not self.tokens and self.host != LOOPBACK:
             raise ValueError(
-                f"a server without tokens listens on {LOOPBACK} alone, not on {self.host}: put "
-                "something before it that asks who comes"
+                f"a server without tokens can only listen on {LOOPBACK}, not on {self.host}: put "
+                "a proxy with authentication before it"
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("TLS needs both a certificate and its key")
@@ -111,11 +112,13 @@ class ServerConfig:
         """Raise ValueError unless the certificate and its key, if any, can be used."""
         for path in (self.tls_certificate, self.tls_key):
             if path is not None and not path.is_file():
-                raise ValueError(f"{path} is not there; TLS needs a certificate and its key in PEM")
+                raise ValueError(
+                    f"{path} does not exist; TLS needs a certificate and its key in PEM"
+                )
         if self.tls_key is not None and _PKCS8 not in self.tls_key.read_text(errors="replace"):
             raise ValueError(
                 f"{self.tls_key}: expected an RSA key in PKCS #8, beginning with {_PKCS8!r}; "
-                "'openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW' makes one of others"
+                "convert it with 'openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW'"
             )
 
     @property
@@ -139,10 +142,10 @@ class ServerConfig:
         return f"http://{LOOPBACK}:{self.port + 2}/metrics"
 
     def properties(self, limits: Limits, metrics_file: Path) -> str:
-        """Return TorchServe's config.properties: closed wherever it can be."""
+        """Return TorchServe's config.properties, which allow as little as possible."""
         inference, management, metrics, grpc_inference, grpc_management = self.ports
-        # Waiting requests lie in Java's heap, those that still come in outside of it. On its way to
-        # a worker a batch is copied several times; without room for that TorchServe hangs.
+        # Waiting requests are in Java's heap, incoming ones outside of it. A batch is copied
+        # several times on its way to a worker; without room for that, TorchServe hangs.
         batch = BATCH * limits.request_bytes
         heap = HEAP_BYTES + self.queue * limits.request_bytes + 4 * batch
         direct = self.queue * limits.request_bytes + 2 * batch
@@ -157,12 +160,12 @@ class ServerConfig:
             "default_workers_per_model": self.workers,
             "job_queue_size": self.queue,
             "max_request_size": limits.request_bytes,
-            # The replies of a whole batch come back from a worker together.
+            # A worker sends the replies of a whole batch together.
             "max_response_size": BATCH * limits.reply_bytes + REPLY_SLACK,
             "token_expiration_min": self.token_minutes,
             "disable_token_authorization": "false" if self.tokens else "true",
             "enable_model_api": "false",
-            # A pattern that no address matches: models come from the model store alone.
+            # A pattern that no URL matches: models can only come from the model store.
             "allowed_urls": "file:///nothing-is-allowed",
             "enable_envvars_config": "false",
             "install_py_dep_per_model": "false",
@@ -181,8 +184,8 @@ class ServerConfig:
 
 
 def short_temporary_folder() -> Path:
-    """Make a temporary folder with a path short enough for the Unix sockets that go into it."""
-    folder, short = Path(tempfile.gettempdir()), Path("/tmp")  # noqa: S108 - mkdtemp goes on
+    """Make a temporary folder whose path is short enough for Unix sockets in it."""
+    folder, short = Path(tempfile.gettempdir()), Path("/tmp")  # noqa: S108 - mkdtemp follows
     if len(str(folder)) > 60 and short.is_dir():
         folder = short
     return Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder))

@@ -1,19 +1,19 @@
-"""The raw body: images and options of a request, one after another, each behind its length.
+"""The raw body: the images and options of a request in sequence, each preceded by its length.
 
-It is the quickest form, since nothing is searched for a boundary and nothing is encoded. All
+It is the fastest form, since no boundaries have to be searched for and nothing is encoded. All
 numbers are little-endian and unsigned:
 
 ======================  ==========================================================
 ``IQAR``                magic number, 4 bytes
 ``1``                   version, 1 byte
-flags                   1 byte; bit 0 asks for maps, all others are 0
-number of metrics       2 bytes; 0 asks for the archive's first one
+flags                   1 byte; bit 0 requests maps, all others are 0
+number of metrics       2 bytes; 0 requests the archive's first metric
 number of images        4 bytes; the reference and at least one distorted image
 each metric             2 bytes of length, then its spec in UTF-8
 each image              4 bytes of length, then an image file; the reference first
 ======================  ==========================================================
 
-Nothing may follow.
+Nothing may follow the last image.
 """
 
 import struct
@@ -29,11 +29,11 @@ _MAPS = 1
 
 
 class ContainerError(ValueError):
-    """Bytes that are no such container; the message says what was expected and what came."""
+    """Bytes that are not such a container; the message says what was expected and found."""
 
 
 class TooManyError(ContainerError):
-    """A container of more images or metrics than are taken."""
+    """A container with more images or metrics than allowed."""
 
 
 def pack(images: Sequence[bytes], metrics: Sequence[str] = (), *, maps: bool = False) -> bytes:
@@ -44,14 +44,14 @@ def pack(images: Sequence[bytes], metrics: Sequence[str] = (), *, maps: bool = F
     images
         Image files: the reference, then the distorted ones.
     metrics
-        Specs; none asks for the archive's first one.
+        Specs; without any, the archive's first metric is used.
     maps
-        Whether maps are asked for.
+        Whether to request maps.
 
     Raises
     ------
     ValueError
-        If there is no distorted image, or a part is longer than its length can say.
+        If there is no distorted image, or a part is too long for its length field.
     """
     if len(images) < 2:
         raise ValueError(f"expected a reference and a distorted image, got {len(images)} images")
@@ -69,14 +69,15 @@ def pack(images: Sequence[bytes], metrics: Sequence[str] = (), *, maps: bool = F
 def unpack(
     body: bytes | bytearray, *, most_images: int, most_metrics: int
 ) -> tuple[list[bytes], list[str], bool]:
-    """Return the images, metrics and whether maps are asked for.
+    """Return the images, the metrics, and whether maps are requested.
 
     Parameters
     ----------
     body
         The container.
     most_images, most_metrics
-        More than that are not looked at: the counts are what anyone writes there.
+        The largest numbers of images and metrics allowed, since the counts in the container can't
+        be trusted.
 
     Raises
     ------
@@ -84,14 +85,14 @@ def unpack(
         If the bytes are not exactly one container; TooManyError if it has too many parts.
     """
     if len(body) < _HEAD.size:
-        raise ContainerError(f"cut off: {len(body)} bytes, its head has {_HEAD.size}")
+        raise ContainerError(f"cut off: got {len(body)} bytes, but the header has {_HEAD.size}")
     magic, version, flags, metric_count, image_count = _HEAD.unpack_from(body)
     if magic != MAGIC:
-        raise ContainerError(f"expected it to begin with {MAGIC!r}, got {bytes(magic)!r}")
+        raise ContainerError(f"expected {MAGIC!r} at the beginning, got {bytes(magic)!r}")
     if version != VERSION:
         raise ContainerError(f"version {version}, expected {VERSION}")
     if flags & ~_MAPS:
-        raise ContainerError(f"flags {flags:#04x}: expected bit 0 alone, which asks for maps")
+        raise ContainerError(f"flags {flags:#04x}: expected no other bit than bit 0, for maps")
     if image_count < 2:
         raise ContainerError(
             f"{image_count} images; expected a reference and at least one distorted image"
@@ -99,7 +100,7 @@ def unpack(
     if image_count > most_images or metric_count > most_metrics:
         raise TooManyError(
             f"{image_count} images and {metric_count} metrics; at most {most_images} and "
-            f"{most_metrics} are taken"
+            f"{most_metrics} are allowed"
         )
     view = memoryview(body)
     at = _HEAD.size
@@ -114,13 +115,15 @@ def unpack(
             part = f"metric {number + 1}"
             if number >= metric_count:
                 part = f"image {number - metric_count + 1}"
-            raise ContainerError(f"cut off: {part} ends at byte {end}, of {len(body)}")
+            raise ContainerError(
+                f"cut off: {part} ends at byte {end}, but there are only {len(body)}"
+            )
         found.append(bytes(view[at:end]))
         at = end
     if at != len(body):
-        raise ContainerError(f"{len(body) - at} bytes follow its last image")
+        raise ContainerError(f"{len(body) - at} bytes follow the last image")
     try:
         metrics = [text.decode() for text in found[:metric_count]]
     except UnicodeDecodeError:
-        raise ContainerError("a metric is no text in UTF-8") from None
+        raise ContainerError("the spec of a metric is not UTF-8") from None
     return found[metric_count:], metrics, bool(flags & _MAPS)

@@ -1,4 +1,4 @@
-"""Decodes the images of requests: several at a time, each request on its own clock."""
+"""Decode the images of requests, several at a time, with a time limit per request."""
 
 import threading
 import time
@@ -22,14 +22,14 @@ _PIXEL_BYTES = 3 * 4
 
 
 class Clock:
-    """The time that the decoding of one request's images may take, whichever threads do it."""
+    """The time that decoding one request's images may take, summed over all threads."""
 
     def __init__(self, seconds: float) -> None:
         self._left = self._whole = seconds
         self._lock = threading.Lock()
 
     def read(self, name: str, decode: Callable[[float], T]) -> T:
-        """Return what ``decode`` makes within the time that is left. Raises ImageError."""
+        """Return the result of ``decode``, called with the remaining seconds. Raises ImageError."""
         start = time.perf_counter()
         try:
             return decode(max(0.0, self._left))
@@ -38,7 +38,7 @@ class Clock:
                 raise
             raise ImageError(
                 f"{name}: decoding the images of this request takes longer than {self._whole:g} s "
-                "in all; save them anew, as PNG or baseline JPEG, or send fewer at once",
+                "in total; save them as PNG or baseline JPEG, or send fewer at once",
                 error.code,
             ) from None
         finally:
@@ -48,7 +48,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An image file, what messages call it, and the clock of the request that it belongs to."""
+    """An image file, its name in messages, and the clock of its request."""
 
     clock: Clock
     name: str
@@ -61,7 +61,7 @@ class Decoder:
     Parameters
     ----------
     limits
-        What is decoded.
+        The limits of what is decoded.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -69,20 +69,21 @@ class Decoder:
         self._pool = decoding_pool(min(cores(), torch.get_num_threads()))
 
     def bytes_of(self, one: Wanted) -> int:
-        """Return what an image will take when decoded, by its header. Raises ImageError."""
+        """Return the decoded size of an image in bytes, from its header. Raises ImageError."""
         try:
             width, height = one.clock.read(one.name, partial(size_of_file, one.image))
         except ImageError as error:
             if error.code == "too_slow":
                 raise
             raise ImageError(f"{one.name}: {error}", error.code) from error
-        # What is larger is refused from its header when it comes to decoding.
+        # Larger images are refused, from their header, when they are decoded.
         return _PIXEL_BYTES * min(width * height, self._limits.pixels)
 
     def decoded(self, wanted: Iterable[Wanted], end: float) -> dict[bytes, Tensor | Exception]:
-        """Decode images, equal ones once, and return them, or why they could not be.
+        """Decode images, equal ones only once, and return them or their errors.
 
-        From ``end`` on, by :func:`time.monotonic`, none is begun: there is a TimeoutError for it.
+        After ``end``, as measured by :func:`time.monotonic`, no decoding is begun, and the error is
+        a TimeoutError.
         """
         coming: dict[bytes, tuple[Wanted, Future[Tensor | Exception]]] = {}
         others: list[Wanted] = []
@@ -93,7 +94,7 @@ class Decoder:
                 others.append(one)
         found = {image: future.result() for image, (_, future) in coming.items()}
         for one in others:
-            # The first request that wanted it had no time left; this one may have.
+            # The first request for it had no time left, but this one may have.
             if getattr(found[one.image], "code", "") == "too_slow":
                 found[one.image] = self._read(one, end)
         return found
@@ -109,7 +110,7 @@ class Decoder:
         try:
             return one.clock.read(one.name, decode)
         except ImageError as error:
-            # Without its traceback, which keeps what the decoder had in its hands.
+            # Without the traceback, which would keep the decoder's memory alive.
             return ImageError(str(error), error.code)
         except Exception as error:
             return error

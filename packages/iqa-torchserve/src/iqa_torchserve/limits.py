@@ -1,4 +1,4 @@
-"""What a server takes: one typed record, packed into the archive and kept by the worker."""
+"""The limits of requests: one typed record, stored in the archive and enforced by the worker."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,28 +8,30 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Limits:
-    """Most that a request may ask for, and that a worker holds or spends at once.
+    """The limits of a request, and of what a worker holds and spends at once.
 
     Attributes
     ----------
     request_bytes
-        Largest request body; TorchServe refuses larger ones with 413 before a worker sees them.
+        Largest request body, in bytes. TorchServe refuses larger ones with 413 before a worker sees
+        them.
     pixels
-        Largest image that is decoded, in pixels; larger ones are refused from their header. The
-        default is a little more than 3840 x 2160.
+        Largest image that is decoded, in pixels. Larger ones are refused after their header was
+        read. The default is a little more than 3840 x 2160.
     images
-        Most distorted images in a request.
+        Largest number of distorted images in a request.
     metrics
-        Most metrics in a request.
+        Largest number of metrics in a request.
     decode_seconds
-        Longest time that the decoding of one request's images may take, added up.
+        Longest total time for decoding the images of a request.
     batch_seconds
-        Time after which a worker begins no further work on a batch of requests; what is left over
-        is answered ``overloaded``.
+        Time after which a worker begins no more work on a batch of requests; the rest is answered
+        with ``overloaded``.
     working_bytes
-        Decoded images that a worker holds at once, in bytes; one pair is always taken.
+        Largest total size of the decoded images that a worker holds at once, in bytes; one pair is
+        always allowed.
     reply_bytes
-        Largest reply; maps that would make it larger are refused.
+        Largest reply, in bytes. Maps that would make it larger are refused.
 
     Raises
     ------
@@ -67,12 +69,12 @@ class Limits:
 
     @classmethod
     def parse(cls, texts: list[str]) -> "Limits":
-        """Read limits as a command line gives them, such as ``pixels=1000000``.
+        """Read limits from the command line, such as ``pixels=1000000``.
 
         Raises
         ------
         ValueError
-            If one is not of that form, or is no limit.
+            If a text has another form, or names an unknown limit.
         """
         said: dict[str, Any] = {}
         for text in texts:

@@ -1,4 +1,4 @@
-"""A server's logs: which there are, their ends, and the requests among them."""
+"""A server's logs: their names, their last lines, and the requests in them."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def log_file(state: Path, which: str) -> Path:
         raise ValueError(f"log {which!r}: expected one of {', '.join(FILES)}")
     path = state / LOGS / FILES[which]
     if not path.is_file():
-        raise ValueError(f"{path} is not there: no server was started in {state}")
+        raise ValueError(f"{path} does not exist: no server was started in {state}")
     return path
 
 
@@ -37,7 +37,7 @@ def last_lines(path: Path, which: str, count: int) -> list[str]:
 
 
 def followed(path: Path, which: str) -> Iterator[str]:
-    """Yield the lines that are written from now on, for ever; a log that is rolled over, too."""
+    """Yield the lines that are written from now on, without end and across log rotations."""
     file = path.open(errors="replace")
     try:
         file.seek(0, 2)
@@ -53,7 +53,7 @@ def followed(path: Path, which: str) -> Iterator[str]:
             try:
                 replaced = path.stat().st_ino != os.fstat(file.fileno()).st_ino
             except FileNotFoundError:
-                continue  # for a moment, while it is replaced
+                continue  # it is missing for a moment while it is replaced
             if replaced:
                 file.close()
                 file, unfinished = path.open(errors="replace"), ""

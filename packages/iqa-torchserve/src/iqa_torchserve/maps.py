@@ -1,4 +1,4 @@
-"""A metric's map as a picture that its values can be read from again."""
+"""A metric's map as a PNG from which its values can be read back."""
 
 import base64
 import io
@@ -14,10 +14,10 @@ LEVELS = 65535
 
 
 def map_body(values: Tensor) -> dict[str, Any]:
-    """Return a map ``[H, W]`` as a 16-bit grey PNG in base64, and what its levels stand for.
+    """Return a map ``[H, W]`` as a 16-bit grey PNG in base64, and the values of its levels.
 
-    Level 0 is ``low``, the least finite value, and level 65535 ``high``, the greatest one; values
-    beyond (an infinite PSNR) take the nearer end.
+    Level 0 is ``low``, the lowest finite value, and level 65535 is ``high``, the highest one.
+    Infinite values get the nearer end.
     """
     array = values.numpy().astype(np.float64)
     finite = array[np.isfinite(array)]
@@ -31,7 +31,7 @@ def map_body(values: Tensor) -> dict[str, Any]:
 
 
 def map_values(png: bytes, low: float, high: float) -> NDArray[np.float64]:
-    """Return the values ``[H, W]`` that a map's PNG shows, each within half a level of its own."""
+    """Return the values ``[H, W]`` of a map's PNG, exact to half a grey level."""
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         levels = np.asarray(image, dtype=np.float64)
     return low + levels * ((high - low) / LEVELS)

@@ -1,29 +1,31 @@
-"""How the metrics of a batch are computed: those of one network in one pass."""
+"""How the metrics of a batch are computed: metrics of the same backbone share a pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iqa_metrics import Metric, resolve
+from iqa_metrics.compute.pair_module import PairModule
 from iqa_metrics.metrics import DeepDistance
-from iqa_metrics.metrics.contract import PairModule
 from iqa_metrics.metrics.together import DistancesTogether
 from iqa_metrics.scoring.batches import Outcome
 
 
 @dataclass(frozen=True)
 class Passes:
-    """What computes the metrics that a batch asks for.
+    """The modules that compute the metrics of a batch.
 
     Attributes
     ----------
     modules
-        Names to what computes.
+        The modules, by name.
     places
-        Specs to the module's place and, where it gives several values, the value's.
+        For each spec the index of its module and, if the module returns several values, the index
+        of its value.
     names
-        Specs to the names of modules.
+        For each spec the name of its module.
     labels
-        Names to what a pass is counted as: the spec, or the network of several.
+        For each module's name the label of its passes in counters: the spec, or the backbone of
+        several specs.
     """
 
     modules: dict[str, PairModule]
@@ -33,7 +35,7 @@ class Passes:
 
     @classmethod
     def of(cls, metrics: Mapping[str, Metric], wanted: Sequence[Sequence[str]]) -> "Passes":
-        """Plan for requests that want these specs; metrics that share a network go together."""
+        """Plan the passes for requests of these specs; metrics that share a backbone are joined."""
         asked = {spec for specs in wanted for spec in specs}
         groups: dict[int, list[str]] = {}
         for spec, metric in metrics.items():
@@ -54,21 +56,21 @@ class Passes:
         return passes
 
     def wanted(self, specs: Sequence[str]) -> frozenset[str]:
-        """Return the names of the modules that give these specs."""
+        """Return the names of the modules that compute these specs."""
         return frozenset(self.names[spec] for spec in specs)
 
     def is_shared(self, spec: str) -> bool:
-        """Say whether a spec is computed together with others."""
+        """Return whether a spec is computed together with others."""
         return self.places[spec][1] is not None
 
     def outcome(self, spec: str, of_pair: Sequence[Outcome]) -> Outcome:
-        """Return a spec's outcome out of those of all modules for a pair."""
+        """Return a spec's outcome from the outcomes of all modules for a pair."""
         place, number = self.places[spec]
         value, reason = of_pair[place]
         return (value if value is None or number is None else value[number]), reason
 
 
 def network_of(spec: str) -> str:
-    """Return the name that a spec begins with: of a network, or the whole one."""
+    """Return the backbone's name at the beginning of a spec, or the whole spec."""
     first, _, rest = spec.partition(":")
     return f"{first}:{rest.partition(':')[0]}" if first == "timm" else first

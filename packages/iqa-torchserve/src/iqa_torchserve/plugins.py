@@ -1,19 +1,20 @@
-"""Packages beside ours that an archive's metrics need: their code is not in the archive."""
+"""The plug-in packages that an archive's metrics need, whose code is not in the archive."""
 
 import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-import iqa_metrics  # by its own name: it loads torch only where one of its names is used
+import iqa_metrics  # as a module: it loads torch only when one of its names is used
 
 
 def needed(specs: Iterable[str]) -> dict[str, str]:
-    """Return the distributions that registered what metrics are made of, and their versions.
+    """Return the plug-in packages that metrics need, with their versions.
 
     Raises
     ------
     PluginError
-        If something was registered by code that a server's process does not run.
+        If a metric needs something that was registered outside of a plug-in package, which a
+        server's process would not know.
     """
     from iqa_metrics.plugins import GROUP, providers_of
 
@@ -22,29 +23,29 @@ def needed(specs: Iterable[str]) -> dict[str, str]:
         for provider in providers_of(spec):
             if not (provider.plugin and provider.distribution):
                 raise iqa_metrics.PluginError(
-                    f"metric {spec}: {provider} has registered a part of it, and a server does not "
-                    f"run that; put it into a package with an entry point of the group {GROUP}"
+                    f"metric {spec}: a part of it was registered by {provider}, which a server "
+                    f"does not run; put it into a package with an entry point of the group {GROUP}"
                 )
             found[provider.distribution] = provider.version
     return found
 
 
 def check(distributions: Mapping[str, str], specs: Iterable[str]) -> None:
-    """Check that distributions are installed here, and that metrics can be named with them.
+    """Check that plug-in packages are installed, and that they define what metrics need.
 
-    Another version than the one that is asked for is taken, with a PluginWarning.
+    Another version than the required one is accepted with a PluginWarning.
 
     Parameters
     ----------
     distributions
-        Names to versions.
+        The required versions, by the packages' names.
     specs
         The metrics that need them.
 
     Raises
     ------
     PluginError
-        If one is missing, or does not load.
+        If a package is missing or can't be loaded.
     """
     missing, others = [], []
     for name, wanted in distributions.items():
@@ -54,10 +55,12 @@ def check(distributions: Mapping[str, str], specs: Iterable[str]) -> None:
             missing.append(f"{name}=={wanted}")
             continue
         if here != wanted:
-            others.append(f"{name} {wanted} is asked for, and {here} is here: values may differ")
+            others.append(
+                f"{name} {wanted} is required, but {here} is installed: values may differ"
+            )
     if missing:
         raise iqa_metrics.PluginError(
-            f"its metrics need {' and '.join(missing)}, not installed here: "
+            f"its metrics need {' and '.join(missing)}, which is not installed: "
             f"pip install {' '.join(missing)}"
         )
     for spec in specs if distributions else ():

@@ -1,19 +1,19 @@
-"""What goes over the wire: requests, replies and codes.
+"""The protocol: requests, replies and codes.
 
-A request has one reference, one or many distorted images, one or many metrics, and may ask for
-maps. It comes in three forms, over HTTP and over gRPC alike:
+A request has one reference, one or more distorted images, one or more metrics, and may request
+maps. It has one of three forms, over HTTP as well as gRPC:
 
 raw
     :mod:`iqa_torchserve.container`, as the body (gRPC: input ``body``).
 form
     Multipart fields (gRPC: inputs) ``reference``; ``distorted``, or ``distorted_1``,
-    ``distorted_2``...; ``metric``, specs with commas between them; ``map``, ``true`` or ``false``.
+    ``distorted_2``...; ``metric``, specs separated by commas; ``map``, ``true`` or ``false``.
 JSON
-    ``reference``, image file in base64; ``distorted``, one or a list; ``metric``, a spec or a list;
-    ``map``, a boolean.
+    ``reference``, an image file in base64; ``distorted``, one such file or a list; ``metric``, a
+    spec or a list; ``map``, a boolean.
 
 Any other field is an error. A reply is a JSON object: :func:`reply_body` or :func:`error_body`.
-``status`` is the HTTP status, for gRPC, which has none.
+``status`` repeats the HTTP status, since gRPC has none.
 """
 
 import base64
@@ -39,7 +39,7 @@ NO_MAP = "no_map"
 OVERLOADED = "overloaded"
 TOO_LARGE = "too_large"
 UNKNOWN_METRIC = "unknown_metric"
-"""The code for whatever is wrong with the spec of a request: a name in it, or its form."""
+"""The code for a spec with an unknown name or an invalid form."""
 
 STATUSES: Mapping[str, int] = {
     BAD_REQUEST: 400,
@@ -58,7 +58,7 @@ STATUSES: Mapping[str, int] = {
     DRAINING: 503,
     OVERLOADED: 503,
 }
-"""Every code that a reply may bear, and the status that goes with it."""
+"""Every code that a reply may have, and the corresponding status."""
 
 _PHRASES = {200: "OK", 400: "Bad Request", 500: "Internal Server Error", 503: "Service Unavailable"}
 _OPTIONS = ("metric", "map")
@@ -70,16 +70,16 @@ _EXPECTED = (
 _SPEC, _MESSAGE = 500, 2000
 """Most characters in a spec and in a message."""
 _PART_SLACK = 1536
-"""Bytes that a part of a multipart form may take beside its content: its head and file name."""
+"""Bytes that a part of a multipart form may take beside its content, for its header."""
 
 
 class RequestError(ValueError):
-    """A request that is not one of ours; the message says what was expected and what came.
+    """An invalid request; the message says what was expected and what was found.
 
     Attributes
     ----------
     code
-        ``bad_request``, or ``too_large`` where it asks for more than a limit.
+        ``bad_request``, or ``too_large`` if it exceeds a limit.
     """
 
     def __init__(self, message: str, code: str = BAD_REQUEST) -> None:
@@ -96,9 +96,9 @@ class ScoreRequest:
     reference, distorted
         Image files.
     metrics
-        Specs as they came; empty where the request names none.
+        Specs as in the request; empty if it has none.
     maps
-        Whether maps are asked for.
+        Whether maps are requested.
     """
 
     reference: bytes
@@ -109,21 +109,21 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP status and the JSON object that goes with it."""
+    """An HTTP status and the JSON object of the body."""
 
     status: int
     body: Mapping[str, Any]
 
     @property
     def phrase(self) -> str:
-        """The status line's words."""
+        """The reason phrase of the status line."""
         return _PHRASES[self.status]
 
 
 def parse_request(
     data: Mapping[str, Any], limits: Limits, headers: Mapping[str, Any] | None = None
 ) -> ScoreRequest:
-    """Parse a request as TorchServe hands it over.
+    """Parse a request as passed by TorchServe.
 
     Parameters
     ----------
@@ -131,16 +131,15 @@ def parse_request(
         Form fields or gRPC inputs by name, as bytes or, for ``text/*``, str; or ``body`` with the
         parsed JSON object or the raw body.
     limits
-        What a request may ask for.
+        The limits of a request.
     headers
-        The request's headers. A form's length there shows whether a field came twice, of which
-        TorchServe hands over the last one only.
+        The request's headers. The length of a form shows whether it has a field twice, of which
+        TorchServe passes only the last one.
 
     Raises
     ------
     RequestError
-        If a field is missing, unknown, or not what it should be, or there are too many images or
-        metrics.
+        If a field is missing, unknown or invalid, or there are too many images or metrics.
     """
     if set(data) != {"body"}:
         _check_length(data, headers or {})
@@ -157,7 +156,8 @@ def parse_request(
     ):
         if count > most:
             raise RequestError(
-                f"{count} {what}; at most {most} are taken in a request: send several", TOO_LARGE
+                f"{count} {what}; at most {most} are allowed per request: send several requests",
+                TOO_LARGE,
             )
     return request
 
@@ -171,9 +171,9 @@ def score_body(
     weights: Mapping[str, str],
     map: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return one metric's answer for one distorted image.
+    """Return one metric's result for one distorted image.
 
-    ``weights`` holds the names and SHA-256 of the files that the metric reads.
+    ``weights`` has the names and SHA-256 of the files that the metric reads.
     """
     body = {
         "metric": metric,
@@ -186,7 +186,7 @@ def score_body(
 
 
 def item_body(scores: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> dict[str, Any]:
-    """Return the answer for one distorted image of a size (width, height)."""
+    """Return the result for one distorted image; ``size`` is (width, height)."""
     failed = [score for score in scores if "code" in score]
     if len(failed) == len(scores):
         status = max(STATUSES[score["code"]] for score in failed)
@@ -198,7 +198,7 @@ def item_body(scores: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> dic
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:
-    """Return what is said of a failure: status, stable code, and a message for a person."""
+    """Return the description of a failure: status, stable code, and a readable message."""
     if len(message) > _MESSAGE:
         message = f"{message[:_MESSAGE]} ..."
     return {"status": STATUSES[code], "code": code, "message": message}
@@ -207,9 +207,9 @@ def error_body(code: str, message: str) -> dict[str, Any]:
 def reply_body(
     results: Sequence[Mapping[str, Any]], model: Mapping[str, str], request_id: str
 ) -> dict[str, Any]:
-    """Return the body of a reply whose request could be read: an answer a distorted image.
+    """Return the body of the reply to a valid request, with one result per distorted image.
 
-    It bears a code of its own, the first one's of the gravest, only where nothing was scored.
+    Only if nothing was scored, the reply itself has a code: the first one of the highest status.
     """
     said: dict[str, Any] = {"status": 200}
     if all(result["status"] != 200 for result in results):
@@ -252,7 +252,7 @@ def _from_container(body: bytes | bytearray, limits: Limits) -> ScoreRequest:
 
 def _json_object(body: object) -> dict[str, Any]:
     if isinstance(body, (bytes, bytearray, str)):
-        # Invalid JSON, and JSON over gRPC, come undecoded.
+        # Invalid JSON, and JSON over gRPC, have not been decoded yet.
         try:
             body = json.loads(body)
         except (ValueError, RecursionError):
@@ -306,13 +306,13 @@ def _from_form(data: Mapping[str, Any]) -> ScoreRequest:
     if numbered and ("distorted" in data or numbered[-1][0] != len(numbered)):
         raise RequestError(
             f"got the fields {', '.join(names)}; expected either distorted, or distorted_1, "
-            "distorted_2, ... without a gap"
+            "distorted_2, ... without gaps"
         )
     reference, *distorted = (_image_bytes(name, data[name]) for name in ("reference", *names))
     maps = _text("map", data.get("map", "false"))
     if maps not in ("true", "false"):
         raise RequestError(f"map: expected true or false, got {maps[:40]!r}")
-    # Cut off where there are more than any limit takes, so that they need not be counted.
+    # Cut off where there are too many for any limit, so that they need not be counted.
     specs = _text("metric", data["metric"]).split(",", _SPEC) if "metric" in data else []
     metrics = tuple(specs)
     return ScoreRequest(reference, tuple(distorted), metrics, maps == "true")
@@ -329,7 +329,7 @@ def _check_fields(fields: Mapping[str, Any], distorted: Sequence[str]) -> None:
 
 
 def _check_length(data: Mapping[str, Any], headers: Mapping[str, Any]) -> None:
-    """Refuse a multipart form that is longer than the fields that came out of it."""
+    """Refuse a multipart form that is longer than the fields that were found in it."""
     said = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
     length = said.get("content-length", "")
     if not said.get("content-type", "").startswith("multipart/") or not length.isdecimal():
@@ -337,16 +337,16 @@ def _check_length(data: Mapping[str, Any], headers: Mapping[str, Any]) -> None:
     came = sum(len(name) + len(value) + _PART_SLACK for name, value in data.items())
     if int(length) > came + _PART_SLACK:
         raise RequestError(
-            f"the form has {length} bytes, its fields far fewer: a field came twice, or is none of "
-            f"ours; {_EXPECTED}"
+            f"the form has {length} bytes, but its fields have far fewer: a field is repeated or "
+            f"unknown; {_EXPECTED}"
         )
 
 
 def _image_bytes(name: str, value: object) -> bytes:
-    # Never a str: the library would take it for the path of a file on this machine.
+    # Never a str, which the library would take as the path of a file on this machine.
     if not isinstance(value, (bytes, bytearray)):
         raise RequestError(
-            f"{name}: expected the bytes of an image file, got text; send it as a file, with an "
+            f"{name}: expected the bytes of an image file, got text; send it as a file with an "
             "image content type"
         )
     return bytes(value)

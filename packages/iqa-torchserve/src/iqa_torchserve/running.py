@@ -1,4 +1,4 @@
-"""A server that runs: found by its state folder, asked, drained, and stopped."""
+"""A running server: found by its state folder, queried, drained and stopped."""
 
 import fcntl
 import json
@@ -29,17 +29,18 @@ class RunningServer:
     Attributes
     ----------
     pid
-        Of the Java process.
+        The pid of the Java process.
     started
-        When that process began, by :func:`start_of`: tells it from a later one of the same pid.
+        The start time of that process from :func:`start_of`, which tells it from a later process
+        with the same pid.
     model, version
-        The model's name in the server's addresses, and its version.
+        The model's name in the server's URLs, and its version.
     served
-        The archive, as it lies in the state folder.
+        The archive in the state folder.
     temporary
-        Its folder for sockets and unpacked models.
+        The folder of sockets and unpacked models.
     config
-        What it was started with.
+        The settings that the server was started with.
     """
 
     pid: int
@@ -52,16 +53,16 @@ class RunningServer:
 
     @classmethod
     def find(cls, state: Path) -> "RunningServer | None":
-        """Return the server that a state folder describes, or None if there is none alive."""
+        """Return the running server that a state folder describes, or None if none is running."""
         server = cls.described(state)
         return server if server is not None and server.process() is not None else None
 
     @classmethod
     def described(cls, state: Path) -> "RunningServer | None":
-        """Return the server that a state folder describes, alive or not, or None."""
+        """Return the server that a state folder describes, whether it is running or not."""
         try:
             said = json.loads((state / DESCRIPTION).read_text())
-            # The folder may have been moved since.
+            # The folder may have been moved since then.
             config = {**said["config"], "state": state.absolute()}
             served = state.absolute() / ARCHIVES / Path(said["served"]).name
             paths = {"served": served, "temporary": Path(said["temporary"])}
@@ -72,27 +73,27 @@ class RunningServer:
             raise ServerError(f"{state / DESCRIPTION} can't be read ({error})") from error
 
     def describe_in(self, state: Path) -> None:
-        """Write down what runs, for other commands to find."""
+        """Write the server's description to a state folder, for other commands."""
         said = {**vars(self), "config": self.config.as_json()}
         (state / DESCRIPTION).write_text(json.dumps(said, default=str, indent=2))
 
     @property
     def state(self) -> Path:
-        """Its state folder."""
+        """The server's state folder."""
         return self.config.state
 
     @property
     def inference_url(self) -> str:
-        """Where requests go."""
+        """Address of the inference API."""
         return self.config.inference_url
 
     @property
     def management_url(self) -> str:
-        """Where it is asked about itself."""
+        """Address of the management API."""
         return self.config.management_url
 
     def process(self) -> Any | None:
-        """Return the Java process as psutil knows it, or None if it is gone."""
+        """Return the Java process, or None if it has ended."""
         import psutil
 
         try:
@@ -106,7 +107,7 @@ class RunningServer:
     def token(self, kind: str = "inference") -> str:
         """Return a token from the key file: ``inference``, ``management`` or ``API``.
 
-        Where tokens are not asked for it is empty.
+        It is empty if the server needs no tokens.
         """
         if not self.config.tokens:
             return ""
@@ -117,10 +118,10 @@ class RunningServer:
             raise ServerError(f"no {kind} token in {path} ({error})") from error
 
     def manage(self, path: str, *, key: str = "management", seconds: float = 5) -> Any:
-        """Return what the management API answers to a GET, or raise ServerError."""
+        """Return the management API's answer to a GET, or raise ServerError."""
         try:
             with requests.Session() as session:
-                session.trust_env = False  # no proxy has any business with this token
+                session.trust_env = False  # a proxy must not get this token
                 answer = session.get(
                     f"{self.management_url}{path}",
                     headers={"Authorization": f"Bearer {self.token(key)}"},
@@ -133,10 +134,10 @@ class RunningServer:
         try:
             return answer.json() if answer.content.strip() else None
         except ValueError as error:
-            raise ServerError(f"{self.management_url}{path}: no JSON came back") from error
+            raise ServerError(f"{self.management_url}{path}: the answer is not JSON") from error
 
     def model_facts(self) -> dict[str, Any]:
-        """Return what TorchServe says of the model: workers, queue; empty if it says nothing."""
+        """Return TorchServe's facts about the model, such as its workers, or an empty dict."""
         try:
             facts = self.manage(f"/models/{self.model}")[0]
             return facts if isinstance(facts, dict) else {}
@@ -152,12 +153,12 @@ class RunningServer:
         return [str(worker.get("status")) for worker in self.workers()]
 
     def describe(self, seconds: float = 30) -> dict[str, Any]:
-        """Return what a worker says of its metrics, limits, device and versions.
+        """Return a worker's description of its metrics, limits, device and versions.
 
         Raises
         ------
         ServerError
-            If no worker answers within that time.
+            If no worker answers within the given time.
         """
         said = self.manage(f"/models/{self.model}?customized=true", seconds=seconds)
         try:
@@ -167,13 +168,13 @@ class RunningServer:
             raise ServerError(f"no worker of {self.model} describes itself") from error
 
     def stop(self, drain_seconds: float = 0) -> None:
-        """Stop the server and remove its tokens, sockets and temporary files; logs stay.
+        """Stop the server and remove its tokens, sockets and temporary files; logs are kept.
 
         Parameters
         ----------
         drain_seconds
-            How long it may finish what is at work. New requests are refused meanwhile, with 503 and
-            code ``draining``.
+            How long the server may finish requests in progress. In the meantime new requests are
+            refused with 503 and the code ``draining``.
         """
         import psutil
 
@@ -187,7 +188,7 @@ class RunningServer:
                 process.terminate()
                 psutil.wait_procs(family, timeout=_STOP_SECONDS)
         finally:
-            # Whoever loses patience meanwhile leaves nothing behind either.
+            # If the stop itself is interrupted, nothing is left behind either.
             if process is not None:
                 _, alive = psutil.wait_procs(family or [process, *_children(process)], timeout=0)
                 for member in alive:
@@ -197,7 +198,7 @@ class RunningServer:
             self._clear()
 
     def _clear(self) -> None:
-        """Remove what a server leaves: sockets, unpacked models, tokens."""
+        """Remove what a server leaves behind: sockets, unpacked models and tokens."""
         if self.temporary.name.startswith(TEMPORARY_PREFIX):
             shutil.rmtree(self.temporary, ignore_errors=True)
         for name in (KEYS, DESCRIPTION, DRAIN, BUSY):
@@ -214,13 +215,13 @@ class RunningServer:
             else:
                 now = time.monotonic()
                 idle_since = idle_since or now
-                # The frontend passes the last answers on after the worker is idle.
+                # The frontend still passes on the last answers after the worker is idle.
                 if now - idle_since > _LAST_ANSWERS_SECONDS:
                     return
             time.sleep(_POLL_SECONDS)
 
     def is_busy(self) -> bool:
-        """Say whether a worker has a batch at work."""
+        """Return whether a worker is working on a batch."""
         try:
             with (self.state / BUSY).open("a") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -232,12 +233,12 @@ class RunningServer:
 
 
 def start_of(process: Any) -> float:
-    """Return when a process began: seconds since the machine did, where the system says so.
+    """Return the start time of a process, if possible in seconds since the machine's start.
 
-    The time of day, which psutil tells, moves where the clock is set.
+    The time of day, which psutil reports, changes when the clock is set.
     """
     try:
-        # The name, in parentheses, may hold anything; the start is the 20th field behind it.
+        # The name, in parentheses, may contain anything; the start is the 20th field after it.
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):

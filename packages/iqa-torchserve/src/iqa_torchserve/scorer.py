@@ -1,4 +1,4 @@
-"""Answers batches of requests with the library's metrics. Imports no TorchServe."""
+"""Answer batches of requests with the library's metrics. Does not import TorchServe."""
 
 import logging
 import math
@@ -44,15 +44,15 @@ from iqa_torchserve.telemetry import BatchFacts
 
 logger = logging.getLogger(__name__)
 
-_FAILED = "scoring failed on the server; its log says why"
+_FAILED = "scoring failed on the server; see its log for the reason"
 
 
 @dataclass
 class _Call:
-    """A request that could be read, and what is known of it so far.
+    """A valid request, and its results so far.
 
-    ``asked`` has, for each metric in its order, the spec or why there is none; ``specs`` those that
-    there are.
+    ``asked`` has, for each requested metric in order, its spec or the error; ``specs`` has only the
+    specs.
     """
 
     request: ScoreRequest
@@ -84,16 +84,16 @@ class _Item:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a batch comes to.
+    """The answer to a batch.
 
     Attributes
     ----------
     replies
-        In the order of the requests.
+        The replies, in the order of the requests.
     facts
-        For counting.
+        Facts about the batch, for counting.
     pairs
-        How many pairs each request asked for.
+        Number of pairs in each request.
     """
 
     replies: list[Reply]
@@ -107,15 +107,15 @@ class Scorer:
     Parameters
     ----------
     metrics
-        Specs to metrics. The first is used where a request names none.
+        The metrics, by spec. The first is used if a request names none.
     device
-        Where the metrics run.
+        The device that the metrics run on.
     limits
-        What is taken.
+        The limits of requests.
     model
         Name and version of the archive.
     weights
-        Specs to the files that a metric reads, with their SHA-256.
+        For each spec the files that the metric reads, with their SHA-256.
     """
 
     def __init__(
@@ -135,13 +135,13 @@ class Scorer:
         self.model = dict(model or {"name": "iqa", "version": "0"})
         self._weights = {spec: dict((weights or {}).get(spec, {})) for spec in metrics}
         self._resolved = {spec: str(resolve(spec)) for spec in metrics}
-        # No other network is looked up for whoever asks: timm's, for one, are built for that.
+        # Requests can't look up other backbones, since timm's would have to be built for that.
         self._networks = {network_of(spec) for spec in self._resolved.values()}
         self._decoder = Decoder(self.limits)
 
     @classmethod
     def from_archive(cls, folder: Path, *, device: str = "cpu") -> "Scorer":
-        """Load the metrics of an unpacked model archive, its files checked by their hashes.
+        """Load the metrics of an unpacked model archive and check the hashes of its files.
 
         Raises
         ------
@@ -163,7 +163,7 @@ class Scorer:
         headers: Sequence[Mapping[str, Any]] | None = None,
         request_ids: Sequence[str] | None = None,
     ) -> list[Reply]:
-        """Answer a batch, as :meth:`work` does, and return the replies alone."""
+        """Answer a batch, as :meth:`work` does, and return only the replies."""
         return self.work(requests, headers, request_ids).replies
 
     def work(
@@ -172,27 +172,29 @@ class Scorer:
         headers: Sequence[Mapping[str, Any]] | None = None,
         request_ids: Sequence[str] | None = None,
     ) -> Answer:
-        """Answer a batch, each request and each of its distorted images for itself.
+        """Answer a batch, with a separate result for each request and each distorted image.
 
-        Equal references, by content, are decoded once and pass a network once; other pairs of one
-        size and metric share passes. Images are held in parts of ``limits.working_bytes``, and a
-        metric cuts its passes to fit the memory. A value does not depend on what shared the batch.
+        References with the same content are decoded once and pass a backbone once; other pairs of
+        the same size and metric share passes. Images are processed in parts of
+        ``limits.working_bytes``, and a metric cuts its passes to fit into memory. A value does not
+        depend on what else is in the batch.
 
         Parameters
         ----------
         requests
-            As TorchServe hands them over; see :func:`iqa_torchserve.protocol.parse_request`.
+            The requests as passed by TorchServe; see
+            :func:`iqa_torchserve.protocol.parse_request`.
         headers
-            Their headers.
+            The requests' headers.
         request_ids
-            Their ids, for the replies.
+            The requests' ids, for the replies.
 
         Returns
         -------
         Answer
-            With replies of 200 where something was scored; 400 with the code of what is wrong with
-            the request; 500 with code ``internal`` where we failed, the reason in the log; 503 with
-            code ``overloaded`` where the batch's time was over.
+            The status of a reply is 200 if something was scored; 400, with a code, if the request
+            is invalid; 500 with the code ``internal`` if the server failed, with the reason in its
+            log; 503 with the code ``overloaded`` if the time for the batch was over.
         """
         end = time.monotonic() + self.limits.batch_seconds
         facts = BatchFacts(len(requests), 0, 0.0)
@@ -246,7 +248,7 @@ class Scorer:
         return Answer(replies, facts, counts)
 
     def describe(self) -> dict[str, Any]:
-        """Return what this scorer offers: metrics, directions, limits, device, versions."""
+        """Return a description of this scorer: metrics, directions, limits, device, versions."""
         return {
             "model": self.model,
             "metrics": [
@@ -297,8 +299,8 @@ class Scorer:
         if spec not in self.metrics:
             raise UnknownNameError(
                 f"metric {spec[:200]!r} is not in this archive "
-                f"({nearest(spec[:200], self.metrics)}); 'iqa-serve build --metric SPEC' packs "
-                "others"
+                f"({nearest(spec[:200], self.metrics)}); add it with 'iqa-serve build --metric "
+                "SPEC'"
             )
         return spec
 
@@ -326,10 +328,10 @@ class Scorer:
             scorer.close()
 
     def _parts(self, items: Sequence[_Item]) -> Iterator[list[_Item]]:
-        """Put what shares a reference together, and cut where decoded images would be too much.
+        """Group items by reference, and cut them into parts whose decoded images fit in memory.
 
-        The more metrics, the smaller the parts: the clock is looked at between them. What a file's
-        header says is answered here, before anything is decoded.
+        More metrics make smaller parts, since the time limit is checked between parts. Errors in an
+        image's header are answered here, before anything is decoded.
         """
         by_reference: dict[bytes, list[_Item]] = {}
         for item in items:
@@ -387,7 +389,7 @@ class Scorer:
         for (item, reference, distorted), of_pair in zip(ready, outcomes, strict=True):
             of_spec = {spec: passes.outcome(spec, of_pair) for spec in item.call.specs}
             for spec, (value, _) in of_spec.items():
-                if value is None and passes.is_shared(spec):  # another of them may be to blame
+                if value is None and passes.is_shared(spec):  # another spec may be the cause
                     of_spec[spec] = outcome_of(self.metrics[spec], reference, distorted)
             scores = [
                 entry
@@ -434,7 +436,9 @@ class Scorer:
     ) -> dict[str, Any]:
         if not metric.has_map:
             with_map = ", ".join(spec for spec, m in self.metrics.items() if m.has_map) or "none"
-            raise RequestError(f"{metric.name} has no map; of this archive: {with_map}", NO_MAP)
+            raise RequestError(
+                f"{metric.name} has no map; metrics of this archive with a map: {with_map}", NO_MAP
+            )
         if call.reply_left <= 0:
             raise _full(self.limits)
         with torch.no_grad():
@@ -457,7 +461,7 @@ def _outcomes(scorer: BatchScorer, rows: list[LoadedPair], then: str | None) -> 
     try:
         return scorer.outcomes(Part(rows, then))
     except Exception as error:
-        if len(rows) > 1:  # one may be to blame: each by itself
+        if len(rows) > 1:  # one of them may be the cause: score each by itself
             return [outcome for row in rows for outcome in _outcomes(scorer, [row], None)]
         return [[(None, f"failed: {type(error).__name__}: {error}")] * scorer.width]
 
@@ -469,7 +473,7 @@ def _decoded(image: Tensor | Exception) -> Tensor:
 
 
 def _refusal(reason: str) -> dict[str, Any]:
-    """Return what is said where a pass gave no value: its reason begins with a code."""
+    """Return the error for a pass without a value, whose reason begins with a code."""
     code, _, message = reason.partition(": ")
     if code in STATUSES:
         return error_body(code, message)
@@ -480,15 +484,15 @@ def _refusal(reason: str) -> dict[str, Any]:
 def _late(limits: Limits) -> dict[str, Any]:
     return error_body(
         OVERLOADED,
-        f"what shared the batch took the {limits.batch_seconds:g} s that there are for it; send it "
-        "again, in smaller requests",
+        f"the batch used up the {limits.batch_seconds:g} s that it may take; send the request "
+        "again, or split it into smaller ones",
     )
 
 
 def _full(limits: Limits) -> RequestError:
     return RequestError(
-        f"its maps make the reply larger than {limits.reply_bytes:,} bytes; ask for fewer in a "
-        "request",
+        f"with this map the reply would exceed {limits.reply_bytes:,} bytes; request fewer maps at "
+        "once",
         TOO_LARGE,
     )
 

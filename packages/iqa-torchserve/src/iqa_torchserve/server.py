@@ -47,10 +47,10 @@ def start(config: ServerConfig) -> RunningServer:
     Raises
     ------
     ServerError
-        If TorchServe is not installed, a server of this state folder runs already, a port is
-        taken, or no worker gets ready; then nothing is left running.
+        If TorchServe is not installed, a server of this state folder is already running, a port is
+        taken, or no worker gets ready; nothing is left running then.
     JavaError
-        If there is no Java to run it with.
+        If there is no Java runtime for it.
     ArchiveError
         If the archive is missing or damaged, or a package that it needs is not installed.
     ValueError
@@ -65,26 +65,26 @@ def start(config: ServerConfig) -> RunningServer:
             left = RunningServer.described(config.state)
             if left is not None and left.process() is not None:
                 raise ServerError(
-                    f"a server runs already at {left.inference_url} (pid {left.pid}); "
-                    "'iqa-serve stop' ends it, --state names another folder for a second one"
+                    f"a server is already running at {left.inference_url} (pid {left.pid}); stop "
+                    "it with 'iqa-serve stop', or use --state for a second one in another folder"
                 )
             if left is not None:
-                left.stop()  # it died, and could not remove its things itself
+                left.stop()  # it died and could not clean up
             return _start(config)
     except OSError as error:
         raise ServerError(f"can't start in {config.state}: {error}") from error
 
 
 def stop(state: Path, drain_seconds: float | None = None) -> bool:
-    """Stop the server of a state folder, or remove what a dead one left; return if one was alive.
+    """Stop the server of a state folder or clean up after a dead one; return whether one was alive.
 
-    Work that is under way is finished first, for as long as the server's own ``drain_seconds``, or
+    Requests in progress are finished first, for at most the server's own ``drain_seconds``, or
     those given here.
 
     Raises
     ------
     ServerError
-        If another start or stop is under way.
+        If another start or stop is in progress.
     """
     if not (state / MARK).is_file():
         return False
@@ -100,23 +100,23 @@ def stop(state: Path, drain_seconds: float | None = None) -> bool:
 def restart(state: Path, archive: Path | None = None) -> RunningServer:
     """Stop a server and start it again as it was, or with another archive.
 
-    The archive is checked and tried out while the old one still serves. If the server does not get
-    ready with it, the old one is started again.
+    The archive is checked and tried out while the old one is still served. If the server does not
+    get ready with it, the old one is served again.
 
     Raises
     ------
     ServerError
-        If no server runs here, or the new one does not get ready.
+        If no server is running here, or the new one does not get ready.
     ArchiveError
-        If the archive is missing, damaged or can't be loaded; the server goes on as it was.
+        If the archive is missing, damaged or can't be loaded; the server keeps running as it was.
     """
     check_installed()
     if not (state / MARK).is_file():
-        raise ServerError(f"no server was ever started in {state}; 'iqa-serve start' does that")
+        raise ServerError(f"no server was ever started in {state}; use 'iqa-serve start'")
     with locked(state):
         before = RunningServer.described(state)
         if before is None:
-            raise ServerError(f"no server runs in {state}; 'iqa-serve start' starts one")
+            raise ServerError(f"no server is running in {state}; start one with 'iqa-serve start'")
         chosen = before.served if archive is None else archive.absolute()
         check_archive(chosen)
         if archive is not None:
@@ -127,50 +127,53 @@ def restart(state: Path, archive: Path | None = None) -> RunningServer:
             before.stop(before.config.drain_seconds)
             return _start(replace(before.config, archive=chosen), before.served)
         except BaseException as error:
-            # Interrupted or not: what served until now serves again.
+            # Even if interrupted: the old archive is served again.
             _start(replace(before.config, archive=before.served))
             if archive is None or not isinstance(error, _FAILURES):
                 raise
             raise ServerError(
-                f"{before.model} {before.version} serves again, since its successor did not get "
-                f"ready: {error}"
+                f"{before.model} {before.version} is served again, since its successor did not "
+                f"get ready: {error}"
             ) from error
 
 
 def roll_back(state: Path) -> RunningServer:
-    """Restart a server with the archive that it served before the present one.
+    """Restart a server with the archive that it served before the current one.
 
     Raises
     ------
     ServerError
-        If no server runs here, or there was no other archive before.
+        If no server is running here, or there was no other archive before.
     """
     running = RunningServer.described(state)
     if running is None:
-        raise ServerError(f"no server runs in {state}; 'iqa-serve start' starts one")
+        raise ServerError(f"no server is running in {state}; start one with 'iqa-serve start'")
     kept = kept_archives(running.state)
     at = kept.index(running.served) if running.served in kept else len(kept)
     if at == 0:
-        raise ServerError(f"{running.model} {running.version} is the first archive that is kept")
+        raise ServerError(
+            f"{running.model} {running.version} is the oldest archive that was kept; there is none "
+            "to go back to"
+        )
     return restart(state, kept[at - 1])
 
 
 def renew_tokens(server: RunningServer) -> None:
-    """Make new tokens for requests and management; the old ones are void at once.
+    """Make new tokens for requests and management; the old ones become invalid immediately.
 
     Raises
     ------
     ServerError
-        If the server asks for none, or does not answer.
+        If the server needs no tokens, or does not answer.
     """
     if not server.config.tokens:
-        raise ServerError("this server asks for no tokens")
+        raise ServerError("this server needs no tokens")
     for kind in ("inference", "management"):
         server.manage(f"/token?type={kind}", key="API")
 
 
 def _start(config: ServerConfig, before: Path | None = None) -> RunningServer:
-    """Start a server in a state folder that is locked; ``before`` is the archive until now."""
+    """Start a server in a locked state folder; ``before`` is the archive that was served so far."""
     contents = check_archive(config.archive)
     check_ports(config)
     known = kept_archives(config.state)
@@ -184,7 +187,7 @@ def _start(config: ServerConfig, before: Path | None = None) -> RunningServer:
             server.stop()
             raise
     except BaseException:
-        if served not in known:  # a roll-back must not lead to what never served
+        if served not in known:  # a rollback must not lead to an archive that was never served
             served.unlink(missing_ok=True)
         raise
     forget_archives(config.state, served, before)
@@ -192,7 +195,7 @@ def _start(config: ServerConfig, before: Path | None = None) -> RunningServer:
 
 
 def _try_out(archive: Path) -> None:
-    """Load an archive in a process of its own. Raises ArchiveError."""
+    """Load an archive in a separate process. Raises ArchiveError."""
     command = [sys.executable, "-m", "iqa_torchserve.cli", "check", str(archive)]
     try:
         tried = subprocess.run(command, capture_output=True, text=True, timeout=_TRIAL_SECONDS)
@@ -200,4 +203,6 @@ def _try_out(archive: Path) -> None:
         raise ArchiveError(f"{archive} took more than {_TRIAL_SECONDS} s to load") from None
     if tried.returncode:
         last = "\n".join(tried.stderr.strip().splitlines()[-3:])
-        raise ArchiveError(f"{archive} can't be loaded, and the server goes on as it was: {last}")
+        raise ArchiveError(
+            f"{archive} can't be loaded, and the server keeps running as it was: {last}"
+        )

@@ -1,9 +1,10 @@
-"""A server's own folder: what lies in it, who may change it, and what of it is kept.
+"""A server's state folder: its content, who may change it, and what is kept.
 
-It is marked as such, and holds all that a server writes: ``server.json`` (what runs),
-``key_file.json`` (tokens, readable by the owner alone), ``config.properties``, ``metrics.json``,
-``logs/`` with those of the run before in ``logs/previous/``, and ``archives/``, the archives that
-were served, so that neither a new build nor a roll-back depends on where they came from.
+The folder is marked as such and contains everything that a server writes: ``server.json`` (what is
+running), ``key_file.json`` (tokens, which only the owner can read), ``config.properties``,
+``metrics.json``, ``logs/`` with the logs of the previous run in ``logs/previous/``, and
+``archives/``. The latter has copies of the served archives, so that a rollback does not depend on
+the original files, and a new build can't change what is served.
 """
 
 import fcntl
@@ -19,9 +20,9 @@ from iqa_torchserve.archive import Contents
 DESCRIPTION, KEYS, MARK, LOGS = "server.json", "key_file.json", ".iqa-serve", "logs"
 ARCHIVES, KEPT = "archives", 3
 BUSY, DRAIN = "busy", "draining"
-"""Files by which server and workers see each other; see :class:`iqa_torchserve.worker.Worker`."""
+"""Files for signals between server and workers; see :class:`iqa_torchserve.worker.Worker`."""
 STATE_VARIABLE = "IQA_SERVE_STATE_FOLDER"
-"""Names the state folder to the workers."""
+"""The variable that tells workers the state folder."""
 _NUMBERED = re.compile(r"([0-9]{4,})-.*\.mar")
 
 
@@ -32,14 +33,14 @@ class ServerError(RuntimeError):
 
 
 def prepared(state: Path) -> Path:
-    """Make the state folder, or check that it is one: what is in another stays as it is."""
+    """Make the state folder, or check that it is one; any other folder is left unchanged."""
     if state.is_dir():
         if any(state.iterdir()) and not (state / MARK).is_file():
             raise ServerError(
-                f"{state} is in use for something else; --state takes a new or an empty folder"
+                f"{state} is used for something else; use --state with a new or an empty folder"
             )
     else:
-        # Another start may have made it since.
+        # Another start may have made it in the meantime.
         state.mkdir(parents=True, mode=0o700, exist_ok=True)
     state.chmod(0o700)
     (state / MARK).touch()
@@ -54,13 +55,13 @@ def locked(state: Path) -> Iterator[None]:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ServerError(
-                f"another start or stop of the server in {state} is under way"
+                f"another start or stop of the server in {state} is in progress"
             ) from None
         yield
 
 
 def is_locked(state: Path) -> bool:
-    """Say whether a start or stop is under way."""
+    """Return whether a start or stop is in progress."""
     try:
         with locked(state):
             return False
@@ -69,9 +70,9 @@ def is_locked(state: Path) -> bool:
 
 
 def fresh_logs(state: Path) -> Path:
-    """Put the logs of the run before aside, in place of those before them, and return the folder.
+    """Move the logs of the previous run aside, replacing older ones, and return the log folder.
 
-    What is no regular file stays: a link to where logs should go instead, above all.
+    Anything that is not a regular file is left alone, such as a link to another place for logs.
     """
     logs = state / LOGS
     logs.mkdir(exist_ok=True)
@@ -86,14 +87,14 @@ def fresh_logs(state: Path) -> Path:
 
 
 def kept_archives(state: Path) -> list[Path]:
-    """Return the archives that were served, the latest one last."""
+    """Return the archives that were served, from the oldest to the latest."""
     folder = state / ARCHIVES
     found = list(folder.iterdir()) if folder.is_dir() else []
     return sorted((p for p in found if _NUMBERED.fullmatch(p.name)), key=_number)
 
 
 def keep_archive(state: Path, archive: Path, contents: Contents) -> Path:
-    """Take an archive over into the state folder, and return its path there."""
+    """Copy an archive into the state folder, and return its path there."""
     kept = kept_archives(state)
     if archive in kept:
         return archive
@@ -107,13 +108,13 @@ def keep_archive(state: Path, archive: Path, contents: Contents) -> Path:
     path = folder / f"{number:04d}-{contents.name}-{contents.version}-{digest[:8]}.mar"
     temporary = path.with_suffix(".part")
     temporary.unlink(missing_ok=True)
-    shutil.copyfile(archive, temporary)  # no link: who overwrites the one would change the other
+    shutil.copyfile(archive, temporary)  # not a link: overwriting the original would change it
     temporary.rename(path)
     return path
 
 
 def forget_archives(state: Path, served: Path, before: Path | None) -> None:
-    """Remove archives but the last few, now that one is served.
+    """Remove all but the last few archives, now that one is served.
 
     Parameters
     ----------
@@ -122,8 +123,8 @@ def forget_archives(state: Path, served: Path, before: Path | None) -> None:
     served
         The archive that is served.
     before
-        The one that was served until now, if there was one: what came after it and was rolled back
-        goes, so that a roll-back from ``served`` leads to it.
+        The archive that was served before, if any. Archives between the two, which were rolled
+        back, are removed, so that a rollback from ``served`` leads to it.
     """
     kept = kept_archives(state)
     if before is not None and before in kept and _number(before) < _number(served):
@@ -137,8 +138,8 @@ def forget_archives(state: Path, served: Path, before: Path | None) -> None:
 
 
 def log_lines(path: Path) -> list[str]:
-    """Return the lines of a log; none where there is no such file, or it is none to be read."""
-    # A log may be linked to a device, some of which never end.
+    """Return the lines of a log, or an empty list if it is not a readable regular file."""
+    # A log may be a link to a device, some of which never end.
     if not path.is_file():
         return []
     try:

@@ -1,7 +1,7 @@
-"""What is counted and logged: Prometheus metrics of our own, and a JSON line a request.
+"""Telemetry: our own Prometheus metrics, and one line of JSON in the log per request.
 
-TorchServe gathers the metrics from its workers and shows them on its metrics address; it must know
-them beforehand, from a file that :func:`metrics_file` writes.
+TorchServe collects the metrics from its workers and publishes them at its metrics address. It must
+know them beforehand, from the file that :func:`metrics_file` returns.
 """
 
 import json
@@ -25,13 +25,13 @@ class Measure:
     Attributes
     ----------
     name
-        As Prometheus shows it.
+        The metric's name in Prometheus.
     kind
         ``counter``, ``gauge`` or ``histogram``.
     unit
-        TorchServe's word for the unit.
+        TorchServe's name of the unit.
     labels
-        Names of its labels; TorchServe adds the host's name.
+        Names of the labels, to which TorchServe adds the host's name.
     """
 
     name: str
@@ -72,18 +72,18 @@ _TORCHSERVE: Mapping[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
         ("WorkerLoadTime", "Milliseconds", ("WorkerName", "Level", "Hostname")),
     ),
 }
-"""TorchServe's own, which its frontend looks for in the same file."""
+"""TorchServe's own metrics, which its frontend expects in the same file."""
 
 
 def metrics_file() -> str:
-    """Return TorchServe's metrics configuration: its own metrics and ours. JSON is YAML, too."""
+    """Return TorchServe's metrics configuration as JSON, with its own metrics and ours."""
     own: dict[str, list[dict[str, Any]]] = {
         kind: [{"name": n, "unit": u, "dimensions": list(d)} for n, u, d in metrics]
         for kind, metrics in _TORCHSERVE.items()
     }
     ours: dict[str, list[dict[str, Any]]] = {}
     for measure in MEASURES:
-        # TorchServe adds the host's name by itself, to metrics of models.
+        # TorchServe itself adds the host's name to metrics of models.
         ours.setdefault(measure.kind, []).append(
             {"name": measure.name, "unit": measure.unit, "dimensions": list(measure.labels)}
         )
@@ -96,20 +96,20 @@ def metrics_file() -> str:
 
 @dataclass
 class BatchFacts:
-    """What a batch was, for counting.
+    """Facts about a batch, for counting.
 
     Attributes
     ----------
     requests, pairs
-        How many there were.
+        Numbers of requests and pairs.
     decode_seconds
-        How long the images took.
+        Time for decoding the images.
     passes
-        Each pass: its metric, or the network of several; pairs; seconds.
+        For each pass its metric, or the backbone of several metrics; the number of pairs; seconds.
     scored
-        Metrics to how many pairs have a value.
+        For each metric the number of pairs with a value.
     errors
-        Codes of what was refused, one a request or distorted image.
+        Codes of refusals, one per refused request or distorted image.
     """
 
     requests: int
@@ -121,7 +121,7 @@ class BatchFacts:
 
 
 class MetricsCache(Protocol):
-    """TorchServe's metrics, as far as they are used here."""
+    """The part of TorchServe's metrics that is used here."""
 
     def get_metric(self, metric_name: str, metric_type: Any) -> Any:
         """Return the metric of that name, or raise."""
@@ -133,14 +133,14 @@ class MetricsCache(Protocol):
 
 
 class Counters:
-    """Sends what is counted through TorchServe's metrics.
+    """Counts batches in TorchServe's metrics.
 
     Parameters
     ----------
     cache
         TorchServe's metrics.
     kind
-        Our name of a kind to TorchServe's.
+        A function from our name of a kind to TorchServe's.
     model
         The model's name.
     """
@@ -150,7 +150,7 @@ class Counters:
         self._metrics = {measure: _metric(cache, measure, kind) for measure in MEASURES}
 
     def count(self, batch: BatchFacts, worker: str) -> None:
-        """Count a batch, of the worker of that name."""
+        """Count a batch of the worker with that name."""
         self._add(BATCH_REQUESTS, batch.requests)
         if batch.pairs:
             self._add(BATCH_PAIRS, batch.pairs)
@@ -166,7 +166,7 @@ class Counters:
             self._add(MEMORY, memory, worker)
 
     def _add(self, measure: Measure, value: float, *labels: str) -> None:
-        # TorchServe reads metrics from lines of text, in which a colon ends a label's name.
+        # TorchServe reads metrics from lines of text in which a colon ends a label's name.
         plain = [label.replace(":", "/") for label in (self._model, *labels)]
         self._metrics[measure].add_or_update(value, plain)
 
@@ -174,7 +174,7 @@ class Counters:
 def _metric(cache: MetricsCache, measure: Measure, kind: Callable[[str], Any]) -> Any:
     try:
         return cache.get_metric(measure.name, kind(measure.kind))
-    except Exception:  # TorchServe runs with another file of metrics: they go to its log
+    except Exception:  # TorchServe runs with another metrics file, and writes them to its log
         labels = list(measure.labels)
         return cache.add_metric_to_cache(measure.name, measure.unit, labels, kind(measure.kind))
 
@@ -194,7 +194,7 @@ class _JsonLines(logging.Formatter):
 
 
 def request_log() -> logging.Logger:
-    """Return the logger of requests, which writes a JSON object a line to standard output."""
+    """Return the logger of requests, which writes one JSON object per line to standard output."""
     logger = logging.getLogger(LOGGER)
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stdout)
@@ -206,7 +206,7 @@ def request_log() -> logging.Logger:
 
 
 def resident_bytes() -> int:
-    """Return the memory of this process in bytes, or 0 where the system does not say."""
+    """Return the resident memory of this process in bytes, or 0 if it is unknown."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmRSS:"):

@@ -1,4 +1,4 @@
-"""What a TorchServe worker does around scoring: drain, count, log. Imports no TorchServe."""
+"""What a TorchServe worker does besides scoring: drain, count, log. Does not import TorchServe."""
 
 import fcntl
 import json
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Answers TorchServe's batches for as long as its server is not draining.
+    """Answers TorchServe's batches as long as its server is not draining.
 
     Parameters
     ----------
     scorer
-        What scores.
+        The scorer.
     state
-        The server's folder, if there is one: a file ``draining`` there has every request refused,
-        and ``busy`` is locked for as long as a batch is at work.
+        The server's state folder, if there is one. While it contains a file ``draining``, all
+        requests are refused; the file ``busy`` in it is locked while a batch is being worked on.
     """
 
     def __init__(self, scorer: Scorer, *, state: Path | None = None) -> None:
@@ -44,11 +44,11 @@ class Worker:
         return cls(scorer, state=Path(state) if state else None)
 
     def count_with(self, cache: MetricsCache, kind: Callable[[str], Any]) -> None:
-        """Count through TorchServe's metrics from now on; see :class:`Counters`."""
+        """Count with TorchServe's metrics from now on; see :class:`Counters`."""
         self._counters = Counters(cache, kind, self.scorer.model["name"])
 
     def describe(self) -> str:
-        """Return what the archive offers, as JSON."""
+        """Return a description of the archive as JSON."""
         return json.dumps(self.scorer.describe(), allow_nan=False)
 
     def handle(
@@ -57,7 +57,7 @@ class Worker:
         headers: Sequence[Mapping[str, Any]],
         request_ids: Sequence[str],
     ) -> list[tuple[Reply, str]]:
-        """Answer a batch: a reply and its body in JSON for each request."""
+        """Answer a batch; return a reply and its body in JSON for each request."""
         start = time.perf_counter()
         with self._busy():
             if self._state is not None and (self._state / DRAIN).exists():
@@ -66,7 +66,7 @@ class Worker:
                 answer = self.scorer.work(requests, headers, request_ids)
             texts = [json.dumps(reply.body, allow_nan=False) for reply in answer.replies]
         seconds = time.perf_counter() - start
-        # Nothing that is only told of may cost an answer.
+        # A failure of counting or logging must not cost an answer.
         with suppress(Exception):
             self._tell(answer, request_ids, headers, seconds)
         return list(zip(answer.replies, texts, strict=True))
@@ -78,7 +78,7 @@ class Worker:
             return
         try:
             handle = os.open(self._state / BUSY, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError:  # a full disk, above all: nothing to tell, much to do
+        except OSError:  # such as a full disk: then the work is done without the lock
             yield
             return
         try:
@@ -114,7 +114,7 @@ class Worker:
 
 
 def _refusals(request_ids: Sequence[str]) -> Answer:
-    said = error_body(DRAINING, "the server is about to stop; send it again in a moment")
+    said = error_body(DRAINING, "the server is about to stop; send the request again in a moment")
     replies = [Reply(said["status"], {**said, "request_id": name}) for name in request_ids]
     facts = BatchFacts(len(replies), 0, 0.0, errors=[DRAINING] * len(replies))
     return Answer(replies, facts, [0] * len(replies))

@@ -3,7 +3,7 @@
 import typer
 
 from iqa_metrics.cli.agree import agree
-from iqa_metrics.cli.calibrate import calibrate
+from iqa_metrics.cli.channel_weights import channel_weights_app
 from iqa_metrics.cli.datasets import datasets_app
 from iqa_metrics.cli.lists import list_app
 from iqa_metrics.cli.score import score
@@ -27,8 +27,8 @@ def main(version: VersionOption = False) -> None:
 
 app.command()(score)
 app.command()(agree)
-app.command()(calibrate)
 app.add_typer(list_app, name="list")
 app.add_typer(weights_app, name="weights")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(study_app, name="study")
+app.add_typer(channel_weights_app, name="channel-weights")

@@ -1,4 +1,4 @@
-"""``iqa agree``: how well the metrics of a table of scores agree with people."""
+"""``iqa agree``: how well the metrics of a table of scores agree with human opinions."""
 
 import csv
 import math
@@ -13,23 +13,27 @@ from iqa_metrics.cli.console import JsonOption, err, out, print_json, refusals, 
 
 
 def agree(
-    scores: Annotated[Path, typer.Argument(help="What 'iqa score --pairs' wrote, with opinions.")],
-    opinion: Annotated[str, typer.Option(help="Name of the opinion's column.")] = "opinion",
+    scores: Annotated[
+        Path, typer.Argument(help="A table from 'iqa score --pairs', with a column of opinions.")
+    ],
+    opinion: Annotated[str, typer.Option(help="Name of the column of opinions.")] = "opinion",
     distortion: Annotated[
         str, typer.Option(help="Name of the column with the kind of distortion, if there is one.")
     ] = "distortion",
     compare: Annotated[
-        bool, typer.Option("--compare", help="Compare every two metrics, too.")
+        bool, typer.Option("--compare", help="Also compare every pair of metrics.")
     ] = False,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of references, for intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Number of bootstrap replicates, for the intervals.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap replicates.")] = 0,
     csv_: Annotated[
         Optional[Path],
         typer.Option("--csv", help="Where to write CSV; - is standard output."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Correlate scores with people's opinion, with intervals over reference images.
+    """Correlate scores with human opinions, with intervals over reference images.
 
     Signs are kept: a distance should rise with DMOS and fall with MOS.
     """
@@ -76,17 +80,21 @@ def agree(
             )
         out.print()
         out.print(listing)
-        out.print("Difference: of SROCC, without signs.", markup=False)
+        out.print("Difference: between the absolute values of SROCC.", markup=False)
     failed = sum(row.failed for row in found if not row.distortion)
     if failed:
-        err.print(f"[yellow]note[/yellow] {failed} scores failed or are infinite, and are left out")
+        err.print(
+            f"[yellow]note[/yellow] left out, since they failed or are infinite: {failed} scores"
+        )
     few = max((row.references for row in found), default=0)
     if few < 10:
-        err.print(f"[yellow]note[/yellow] {few} reference images: intervals are rough")
+        err.print(
+            f"[yellow]note[/yellow] the intervals are rough; number of reference images: {few}"
+        )
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row for JSON, which knows no NaN."""
+    """Return a row for JSON, which has no NaN."""
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in row.items()

@@ -1,15 +1,15 @@
-"""What the commands share: two consoles, tables, JSON, and how they end."""
+"""What all commands share: two consoles, tables, JSON and exit statuses."""
 
 import contextlib
 import json
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import MofNCompleteColumn, Progress, ProgressColumn
+from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-# A file or a pipe is as wide as need be: nothing is cut there.
+# A file or a pipe is wide enough that nothing is cut.
 out = Console(emoji=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, emoji=False)
 
 
 def table(*columns: str, folded: Collection[str] = ("what it is",)) -> Table:
-    """Make a table without lines, whose columns keep their words together, some excepted."""
+    """Make a table without lines, whose columns do not wrap, except for the folded ones."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold", no_wrap=column not in folded)
@@ -34,18 +34,18 @@ def table(*columns: str, folded: Collection[str] = ("what it is",)) -> Table:
 
 
 def counter(*columns: ProgressColumn, **options: Any) -> Progress:
-    """Make a bar that counts, on standard error."""
+    """Make a progress bar with a counter, on standard error."""
     usual = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
     return Progress(*usual, *columns, console=err, **options)
 
 
 def print_json(data: object) -> None:
-    """Print data for machines."""
+    """Print data as JSON."""
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def registered_by(kind: "Kind", name: str) -> str | None:
-    """Return the distribution and version, or the module, that registered a name; else None."""
+    """Return the package and version, or the module, that registered a name; None if built in."""
     from iqa_metrics.plugins import provider_of
 
     provider = provider_of(kind, name)
@@ -55,7 +55,7 @@ def registered_by(kind: "Kind", name: str) -> str | None:
 
 
 def where(files: Collection["WeightsFile"]) -> str:
-    """Say whether files of weights are on this machine, and if not, how they come here."""
+    """Return whether weights files are on this machine and, if not, how to get them."""
     missing = [file for file in files if file.find() is None]
     if not missing:
         return "here" if files else "none"
@@ -65,8 +65,41 @@ def where(files: Collection["WeightsFile"]) -> str:
 
 
 @contextlib.contextmanager
+def row_progress() -> Iterator[Callable[[int, int], None]]:
+    """Yield a function ``(rows written, total)`` that shows a progress bar once it is called."""
+    # Rows are computed in parts, which may take minutes, so the speed is averaged over many.
+    bar = counter(TimeRemainingColumn(), speed_estimate_period=600)
+    task = bar.add_task("scores", total=None)
+
+    def progress(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        bar.start()  # does nothing if it was started
+
+    try:
+        yield progress
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def stopped(out: str) -> NoReturn:
+    """Print that Ctrl-C stopped a table of scores, and exit."""
+    rest = f" {out} keeps its rows; resume it with --resume" if out else ""
+    err.print(f"[red]stopped[/red]{escape(rest)}", soft_wrap=True)
+    raise typer.Exit(EXIT_STOPPED) from None
+
+
+def finish(rows: int, failed: int, out: str) -> None:
+    """Print how many scores of a table were written, and exit if some failed."""
+    err.print(f"{rows - failed} of {rows} scores written to {out}", soft_wrap=True)
+    if failed:
+        err.print(f"[red]{failed} failed[/red]; see the column 'error' for the reasons")
+        raise typer.Exit(EXIT_FAILED)
+
+
+@contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Print our own errors as one line; anything else is a bug and keeps its trace."""
+    """Print the package's own errors as one line; any other error is a bug and keeps its trace."""
     from iqa_metrics.weights.files import WeightsError
 
     try:
@@ -76,6 +109,6 @@ def refusals() -> Iterator[None]:
 
 
 def stop(message: str) -> NoReturn:
-    """Print an error and exit as for wrong usage."""
+    """Print an error and exit with the status of wrong usage."""
     err.print(f"[red]error[/red] {escape(message)}", soft_wrap=True)
     raise typer.Exit(EXIT_USAGE)

@@ -1,32 +1,24 @@
 """``iqa score``: one pair of images, or a table of pairs."""
 
-import contextlib
-import os
 import sys
 import warnings
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, TextIO
+from typing import Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
-from rich.progress import TimeRemainingColumn
 
 from iqa_metrics.cli.console import (
     EXIT_FAILED,
-    EXIT_STOPPED,
     JsonOption,
-    counter,
     err,
+    finish,
     print_json,
     refusals,
+    row_progress,
     stop,
+    stopped,
 )
-
-if TYPE_CHECKING:
-    from iqa_metrics.io.resuming import Written
-    from iqa_metrics.io.tables import PairTable
 
 MetricOption = Annotated[
     Optional[list[str]],
@@ -161,73 +153,35 @@ def _score_table(
     workers: int | None,
     resume: bool,
 ) -> None:
-    from iqa_metrics.io.readahead import WINDOW
-    from iqa_metrics.io.resuming import Written, written
-    from iqa_metrics.io.tables import PairTable
+    from iqa_metrics.scoring.whole_tables import score_table
 
+    to_stdout = str(out) == "-"
     with refusals():
-        table = PairTable.open(pairs)
-        colour, names = _colour(background), _names(specs)
-        total = len(table) * len(names)
-        if str(out) != "-" and out.exists() and out.samefile(pairs):
-            raise ValueError(f"--out is the table of pairs itself, {pairs}; name another file")
-        kept = written(out, table, names, WINDOW) if resume else Written()
-    failed = kept.failed
-    if not kept.finished:
-        with refusals():
-            metrics = _metrics(specs, computing)
-        try:
-            failed += _write_rest(table, metrics, out, kept, total, colour, workers)
-        except KeyboardInterrupt:
-            rest = "" if str(out) == "-" else f" {out} keeps its rows: go on with --resume"
-            err.print(f"[red]stopped[/red]{escape(rest)}", soft_wrap=True)
-            raise typer.Exit(EXIT_STOPPED) from None
-    err.print(f"{total - failed} of {total} scores written to {out}", soft_wrap=True)
-    if failed:
-        err.print(f"[red]{failed} failed[/red]; column 'error' says why")
-        raise typer.Exit(EXIT_FAILED)
-
-
-def _write_rest(
-    table: "PairTable",
-    metrics: dict[str, Any],
-    out: Path,
-    kept: "Written",
-    total: int,
-    background: tuple[float, float, float] | None,
-    workers: int | None,
-) -> int:
-    """Score the pairs that are left, and return how many rows failed."""
-    from iqa_metrics.io.tables import write_scores
-    from iqa_metrics.scoring.scores import score_pairs
-
-    failed = 0
-    # Rows come by the part, which may take minutes: so the speed is that of many of them.
-    bar = counter(TimeRemainingColumn(), speed_estimate_period=600)
-    with refusals(), _writable(out, kept.size) as file, bar as progress:
-        task = progress.add_task("scores", total=total, completed=kept.pairs * len(metrics))
-        left = islice(table, kept.pairs, None)
-        scores = score_pairs(left, metrics, background=background, workers=workers)
-        with contextlib.closing(scores):
-            for row in write_scores(scores, file, table.carried, header=not kept.size):
-                failed += bool(row.error)
-                progress.advance(task)
-    return failed
-
-
-def _names(specs: list[str]) -> list[str]:
-    """Return what rows call the metrics: two spellings of one are one."""
-    from iqa_metrics.metrics import parse_spec
-
-    return list(dict.fromkeys(str(parse_spec(spec)) for spec in specs))
+        colour = _colour(background)
+    try:
+        with refusals(), row_progress() as progress:
+            scored = score_table(
+                pairs,
+                sys.stdout if to_stdout else out,
+                specs,
+                resume=resume,
+                background=colour,
+                workers=workers,
+                progress=progress,
+                **computing,
+            )
+    except KeyboardInterrupt:
+        stopped("" if to_stdout else str(out))
+    finish(scored.rows, scored.failed, str(out))
 
 
 def _metrics(specs: list[str], computing: dict[str, Any]) -> dict[str, Any]:
     from iqa_metrics.compute.devices import pick_device
-    from iqa_metrics.metrics import create_metric
+    from iqa_metrics.metrics import create_metric, parse_spec
 
     chosen = {**computing, "device": pick_device(computing["device"])}
-    return {name: create_metric(name, **chosen) for name in _names(specs)}
+    names = dict.fromkeys(str(parse_spec(spec)) for spec in specs)
+    return {name: create_metric(name, **chosen) for name in names}
 
 
 def _colour(name: str | None) -> tuple[float, float, float] | None:
@@ -240,22 +194,3 @@ def _colour(name: str | None) -> tuple[float, float, float] | None:
     except ValueError as error:
         raise ValueError(f"--background: {error}; expected a name or #rrggbb") from error
     return red / 255, green / 255, blue / 255
-
-
-@contextlib.contextmanager
-def _writable(out: Path, keep: int = 0) -> Iterator[TextIO]:
-    """Open the output, behind as many bytes as are to be kept of it."""
-    if str(out) == "-":
-        yield sys.stdout
-        return
-    try:
-        if keep:
-            os.truncate(out, keep)
-        file = out.open("a" if keep else "w", newline="", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"--out {out}: can't be written ({error.strerror})") from error
-    try:
-        with file:
-            yield file
-    except OSError as error:  # the last of it is written on closing
-        raise ValueError(f"--out {out}: writing failed ({error.strerror})") from error

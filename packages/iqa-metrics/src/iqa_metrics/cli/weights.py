@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 weights_app = typer.Typer(help="Weights of pretrained networks.", no_args_is_help=True)
 
-_HELP = "A metric, a backbone, or the name of a file of weights."
+_HELP = "A metric, a backbone, or the name of a weights file."
 NameArgument = Annotated[str, typer.Argument(help=_HELP)]
 NamesArgument = Annotated[list[str], typer.Argument(help=_HELP)]
 
@@ -45,7 +45,7 @@ def list_weights(
     here: Annotated[bool, typer.Option("--here", help="Only what is on this machine.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the files of weights, whose they are, and whether they are on this machine."""
+    """List the weights files, what needs them, and whether they are on this machine."""
     with refusals():
         owners = _owners()
     rows = [
@@ -77,10 +77,10 @@ def list_weights(
 
 @weights_app.command("fetch")
 def fetch_weights(names: NamesArgument) -> None:
-    """Download what metrics or backbones need into torch's hub cache, checked by SHA-256.
+    """Download the weights of metrics or backbones into torch's hub cache and check their SHA-256.
 
-    A download that was cut off is gone on with. Where a publisher states no SHA-256, that of the
-    file that came is recorded, and compared ever after.
+    Interrupted downloads are resumed. If no SHA-256 was published, that of the downloaded file is
+    recorded, and compared from then on.
     """
     from iqa_metrics.weights.fetching import fetch
 
@@ -101,9 +101,9 @@ def verify_weights(
     names: Annotated[Optional[list[str]], typer.Argument(help=_HELP)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the SHA-256 of files of weights: of those named, or of all that are here.
+    """Check the SHA-256 of weights files: the named ones, or all on this machine.
 
-    Exit status: 0 if all are right, 1 if one is damaged or, where named, not here.
+    Exit status: 0 if all are right, 1 if one is damaged or a named one is missing.
     """
     from iqa_metrics.weights.files import WeightsError
 
@@ -136,7 +136,7 @@ def verify_weights(
 def where_weights(name: NameArgument) -> None:
     """Print the paths of the files that a metric or backbone needs.
 
-    Exit status: 0 if all are here, 1 if one is not; the message says how to get it.
+    Exit status: 0 if all are on this machine, 1 if one is missing; the message says how to get it.
     """
     with refusals():
         files = _files(name)
@@ -155,9 +155,9 @@ def where_weights(name: NameArgument) -> None:
 @weights_app.command("add")
 def add_weights(
     name: NameArgument,
-    file: Annotated[Path, typer.Argument(help="The file, got elsewhere.")],
+    file: Annotated[Path, typer.Argument(help="The downloaded file.")],
 ) -> None:
-    """Copy a file of weights that was got elsewhere to where it is looked for, once checked."""
+    """Check a weights file that was downloaded elsewhere, and copy it to where it is found."""
     from iqa_metrics.weights.fetching import add
 
     with refusals(), _first_sights():
@@ -166,13 +166,13 @@ def add_weights(
         if len(named) != 1:
             raise ValueError(
                 f"{name} needs {', '.join(f.filename for f in files) or 'no weights'}; "
-                "say which of the files this is"
+                "name the one that this file is"
             )
         print(add(named[0], file))
 
 
 def _owners() -> dict["WeightsFile", list[str]]:
-    """Return the files of weights, each with what needs it."""
+    """Return the weights files, each with the names of what needs it."""
     from iqa_metrics.backbones import all_backbones
     from iqa_metrics.metrics import all_metrics
 
@@ -220,7 +220,7 @@ def _bar() -> Progress:
 
 @contextlib.contextmanager
 def _first_sights() -> Iterator[None]:
-    """Print what is said of files without a published SHA-256 as a line, and not as a warning."""
+    """Print warnings about files without a published SHA-256 as plain lines."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -1,4 +1,4 @@
-"""BAPPS, whose opinions are choices between two images, scored its own way.
+"""BAPPS, which has 2AFC and JND judgements instead of mean opinion scores.
 
 References
 ----------
@@ -14,61 +14,70 @@ import numpy as np
 
 from iqa_metrics.datasets.folders import Folder
 from iqa_metrics.datasets.opinions import (
-    Choice,
     DatabaseFacts,
     DatasetError,
+    Judgement2AFC,
+    JudgementJND,
     OpinionPair,
     Problem,
-    Sameness,
 )
 
-CHOICES = ("traditional", "cnn", "superres", "deblur", "color", "frameinterp")
-CHOICE_COUNT = 36344
-SAMENESSES = ("traditional", "cnn")
+FOLDER_2AFC, FOLDER_JND = "2afc/val", "jnd/val"
+PARTS_2AFC = ("traditional", "cnn", "superres", "deblur", "color", "frameinterp")
+PARTS_JND = ("traditional", "cnn")
+COUNT_2AFC = 36344
 
 T = TypeVar("T")
 
 
-CHOICES_BELOW, SAMENESSES_BELOW = "2afc/val", "jnd/val"
-
-
-def read_choices(folder: str | Path, *, complete: bool = True) -> tuple[Choice, ...]:
+def read_2afc(folder: str | Path, *, complete: bool = True) -> tuple[Judgement2AFC, ...]:
     """Read the validation part of BAPPS 2AFC.
 
     Parameters
     ----------
     folder
-        The one that holds ``2afc/val``.
+        The folder that contains ``2afc/val``.
     complete
-        Refuse other than the 36344 choices that were published.
+        Whether to require all 36344 published judgements.
 
     Raises
     ------
     DatasetError
-        If it is not there, or parts are missing; ``problems`` names them.
+        If the database is not there, or parts of it are missing; ``problems`` lists them.
     """
-    files, problems = Folder(Path(folder), [f"{CHOICES_BELOW}/"]), list[Problem]()
-    found = tuple(_choices(files, problems))
+    files, problems = Folder(Path(folder), [f"{FOLDER_2AFC}/"]), list[Problem]()
+    found = tuple(_judgements_2afc(files, problems))
     if complete:
         problems += _miscounted(len(found), [*files.missing, *problems])
     return _whole(files, problems, found)
 
 
-def read_samenesses(folder: str | Path) -> tuple[Sameness, ...]:
-    """Read the validation part of BAPPS JND, in a folder that holds ``jnd/val``; as above."""
-    files, problems = Folder(Path(folder), [f"{SAMENESSES_BELOW}/"]), list[Problem]()
-    return _whole(files, problems, tuple(_samenesses(files, problems)))
+def read_jnd(folder: str | Path) -> tuple[JudgementJND, ...]:
+    """Read the validation part of BAPPS JND.
+
+    Parameters
+    ----------
+    folder
+        The folder that contains ``jnd/val``.
+
+    Raises
+    ------
+    DatasetError
+        If the database is not there, or parts of it are missing; ``problems`` lists them.
+    """
+    files, problems = Folder(Path(folder), [f"{FOLDER_JND}/"]), list[Problem]()
+    return _whole(files, problems, tuple(_judgements_jnd(files, problems)))
 
 
-def choice_pairs(
+def pairs_2afc(
     folder: Folder, facts: DatabaseFacts, problems: list[Problem]
 ) -> Iterator[OpinionPair]:
-    """Yield choices as pairs, two a choice: both images beside their reference.
+    """Yield two pairs per 2AFC judgement: the reference with each of its two distorted images.
 
-    The opinion of each is the share of people who chose it.
+    The opinion of a pair is the share of people who chose its distorted image.
     """
     count = 0
-    for one in _choices(folder, problems):
+    for one in _judgements_2afc(folder, problems):
         count += 1
         shares = (1 - one.chose_second, one.chose_second)
         for image, share in zip((one.first, one.second), shares, strict=True):
@@ -76,33 +85,33 @@ def choice_pairs(
     problems += _miscounted(count, [*folder.missing, *problems])
 
 
-def sameness_pairs(
+def pairs_jnd(
     folder: Folder, facts: DatabaseFacts, problems: list[Problem]
 ) -> Iterator[OpinionPair]:
-    """Yield pairs of images with the share of people who called them the same."""
-    for one in _samenesses(folder, problems):
+    """Yield one pair per JND judgement, with the share of people who saw no difference."""
+    for one in _judgements_jnd(folder, problems):
         yield OpinionPair(one.first, one.second, one.said_same, one.distortion)
 
 
-def _choices(folder: Folder, problems: list[Problem]) -> Iterator[Choice]:
-    def made(part: str, found: dict[str, Path], share: float) -> Choice:
-        return Choice(found["ref"], found["p0"], found["p1"], share, part)
+def _judgements_2afc(folder: Folder, problems: list[Problem]) -> Iterator[Judgement2AFC]:
+    def made(part: str, found: dict[str, Path], share: float) -> Judgement2AFC:
+        return Judgement2AFC(found["ref"], found["p0"], found["p1"], share, part)
 
-    return _read(folder, problems, CHOICES_BELOW, CHOICES, "judge", ("ref", "p0", "p1"), made)
+    return _read(folder, problems, FOLDER_2AFC, PARTS_2AFC, "judge", ("ref", "p0", "p1"), made)
 
 
-def _samenesses(folder: Folder, problems: list[Problem]) -> Iterator[Sameness]:
-    def made(part: str, found: dict[str, Path], share: float) -> Sameness:
-        return Sameness(found["p0"], found["p1"], share, part)
+def _judgements_jnd(folder: Folder, problems: list[Problem]) -> Iterator[JudgementJND]:
+    def made(part: str, found: dict[str, Path], share: float) -> JudgementJND:
+        return JudgementJND(found["p0"], found["p1"], share, part)
 
-    return _read(folder, problems, SAMENESSES_BELOW, SAMENESSES, "same", ("p0", "p1"), made)
+    return _read(folder, problems, FOLDER_JND, PARTS_JND, "same", ("p0", "p1"), made)
 
 
 def _miscounted(count: int, known: list[Problem]) -> list[Problem]:
-    """Return that choices are missing, unless problems that are known say which."""
-    if count == CHOICE_COUNT or known:
+    """Return a problem if judgements are missing and no known problem explains it."""
+    if count == COUNT_2AFC or known:
         return []
-    return [Problem("missing", CHOICES_BELOW, f"expected {CHOICE_COUNT}, got {count}")]
+    return [Problem("missing", FOLDER_2AFC, f"expected {COUNT_2AFC}, got {count}")]
 
 
 def _whole(folder: Folder, problems: list[Problem], found: tuple[T, ...]) -> tuple[T, ...]:
@@ -150,12 +159,12 @@ def _read(
 
 
 def _share(file: Path) -> float | Problem:
-    """Return the share of people in a file, or what is wrong with it."""
+    """Return the share of people that a file holds, or the problem with the file."""
     try:
         answer = np.load(file, allow_pickle=False)
         share = float(np.asarray(answer).reshape(-1)[0]) if answer.size == 1 else float("nan")
     except (OSError, ValueError, EOFError, AttributeError, TypeError) as error:
         return Problem("unreadable", str(file), str(error))
     if not 0 <= share <= 1:
-        return Problem("opinion", str(file), f"expected a share, got {answer}")
+        return Problem("opinion", str(file), f"expected a share in [0, 1], got {answer}")
     return share

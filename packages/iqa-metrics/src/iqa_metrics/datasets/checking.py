@@ -1,4 +1,4 @@
-"""Look at a database before a study does: all of it has to be there, and be what was published."""
+"""Check a database before a study uses it: complete, readable, and as it was published."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,18 +19,18 @@ def check_database(
     name, folder
         As for :func:`iqa_metrics.datasets.read_database`.
     progress
-        Is told how many images were looked at, and of how many.
+        Called with the number of images checked so far and their total number.
 
     Returns
     -------
     OpinionDatabase
-        With all that is wrong in ``problems``: what is missing, can't be decoded, or differs in
-        size from its reference.
+        Its ``problems`` list everything that is wrong: files that are missing or can't be decoded,
+        and images that differ in size from their reference.
 
     Raises
     ------
     UnknownNameError, DatasetError
-        If there is no such database, or nothing of it can be read.
+        If there is no such database, or if none of it can be read.
     """
     found = read_database(name, folder, complete=False)
     images = list(
@@ -57,7 +57,7 @@ def check_database(
 
 
 def _size(file: Path) -> tuple[int, ...] | str:
-    """Return height and width of an image that can be decoded, or why it can't."""
+    """Return an image's height and width, or why it can't be decoded."""
     from iqa_metrics.io.images import read_image
 
     try:

@@ -1,4 +1,4 @@
-"""The kinds of files that opinions come in: text, CSV, spreadsheets, matrices."""
+"""The file formats of opinions: text, CSV, spreadsheets and MATLAB files."""
 
 import csv
 import math
@@ -10,7 +10,7 @@ from iqa_metrics.datasets.opinions import DatasetError
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """Yield a text file's lines that are not empty."""
+    """Yield the non-empty lines of a text file."""
     text = path.read_bytes().decode("utf-8-sig", errors="replace")
     return (line.strip() for line in text.splitlines() if line.strip())
 
@@ -25,14 +25,20 @@ def number_in(value: Any) -> float | None:
 
 
 def text_in(value: Any) -> str:
-    """Return a cell's text; spreadsheets make numbers of names such as 1600."""
+    """Return a cell's text; spreadsheets store names such as 1600 as numbers."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None else str(value).strip()
 
 
 def rows_of(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows of a CSV file, with their line numbers; DatasetError without a column."""
+    """Yield the rows of a CSV file with their line numbers.
+
+    Raises
+    ------
+    DatasetError
+        If the file lacks one of the columns.
+    """
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         reader = csv.DictReader(file, restval="")
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
@@ -45,7 +51,13 @@ def rows_of(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str,
 def sheet_of(
     path: Path, sheet: str, columns: tuple[str, ...]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the rows of a spreadsheet below the line that names all those columns."""
+    """Yield the rows of a spreadsheet below the header row, with their row numbers.
+
+    Raises
+    ------
+    DatasetError
+        If the file can't be read, or lacks the sheet or a row with all of the columns' titles.
+    """
     try:
         from openpyxl import load_workbook
     except ImportError as error:
@@ -71,11 +83,17 @@ def sheet_of(
         if set(columns) <= set(titles):
             places = {name: titles.index(name) for name in columns}
     if not places:
-        raise DatasetError(f"{path}: no line with the titles {', '.join(columns)}")
+        raise DatasetError(f"{path}: no header row with the columns {', '.join(columns)}")
 
 
 def matrices_of(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return matrices of a MATLAB file by name; DatasetError if one is not there."""
+    """Return the named matrices of a MATLAB file.
+
+    Raises
+    ------
+    DatasetError
+        If the file can't be read, or lacks one of the matrices.
+    """
     try:
         from scipy.io import loadmat
     except ImportError as error:
@@ -83,7 +101,7 @@ def matrices_of(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     try:
         found = loadmat(path)
     except Exception as error:  # a damaged file raises almost anything
-        raise DatasetError(f"{path} can't be read as MATLAB's: {error}") from error
+        raise DatasetError(f"{path} can't be read as a MATLAB file: {error}") from error
     missing = [name for name in names if name not in found]
     if missing:
         raise DatasetError(f"{path}: no matrix {', '.join(missing)}")

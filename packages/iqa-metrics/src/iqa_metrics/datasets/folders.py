@@ -1,4 +1,4 @@
-"""A folder as downloaded: files found whatever the letter case of their names."""
+"""A database's folder as downloaded, its files found in any letter case."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,26 +12,26 @@ _DEEPEST = 3
 class Folder:
     """The files of a database, by their lower-case paths.
 
-    Copies of one database differ in the letter case of names, and archives unpack into a folder of
-    their own or not. So files are found in any letter case, from whichever folder holds the one
-    that marks the database.
+    Copies of a database differ in the letter case of their names, and only some archives unpack
+    into a folder of their own. So files are found in any letter case, relative to the folder that
+    contains a marker of the database.
 
     Parameters
     ----------
     root
-        The folder that the user names.
+        The folder that the user passed.
     markers
-        Paths of which the database has one at least, such as its file of opinions.
+        Paths at least one of which the database has, such as its file of opinions.
 
     Raises
     ------
     DatasetError
-        If there is no such folder, or no marker in it.
+        If there is no such folder, or it contains no marker, or several folders in it do.
     """
 
     def __init__(self, root: Path, markers: Iterable[str]) -> None:
         if not root.is_dir():
-            raise DatasetError(f"{root} is no folder")
+            raise DatasetError(f"{root} is not a folder")
         wanted = [marker.lower() for marker in markers]
         for depth in range(_DEEPEST):
             found = {folder: _files(folder) for folder in sorted(_folders(root, depth))}
@@ -42,7 +42,7 @@ class Folder:
             }
             if len(marked) > 1:
                 raise DatasetError(
-                    f"{root} holds more than one such database: name one of "
+                    f"{root} contains more than one such database: pass one of "
                     f"{', '.join(map(str, marked))}"
                 )
             if marked:
@@ -50,11 +50,12 @@ class Folder:
                 self.missing: list[Problem] = []
                 return
         raise DatasetError(
-            f"{root} holds no {' or '.join(markers)}; expected the folder as downloaded, unpacked"
+            f"{root} contains no {' or '.join(markers)}; expected the folder as downloaded and "
+            "unpacked"
         )
 
     def find(self, *paths: str) -> Path | None:
-        """Return the file that has one of those paths; note it as missing if none is there."""
+        """Return the first of the paths that exists; if none does, record it as missing."""
         for path in paths:
             found = self._files.get(path.lower())
             if found is not None:
@@ -63,12 +64,12 @@ class Folder:
         return None
 
     def need(self, *paths: str) -> Path:
-        """Return a file without which nothing can be read.
+        """Return a file without which the database can't be read.
 
         Raises
         ------
         DatasetError
-            If it is not there.
+            If the file is missing.
         """
         found = self.find(*paths)
         if found is None:
@@ -94,7 +95,7 @@ def _files(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for where, folders, names in os.walk(folder, followlinks=True):
         around = {parent.resolve() for parent in (Path(where) / "_").parents[1:]}
-        if Path(where).resolve() in around:  # a link that leads back
+        if Path(where).resolve() in around:  # a link back to a parent folder
             folders.clear()
             continue
         below = os.path.relpath(where, folder)

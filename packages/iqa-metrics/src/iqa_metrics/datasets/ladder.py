@@ -1,9 +1,10 @@
-"""A set that needs no download: photographs under graded degradations, scored by severity.
+"""A data set that needs no download: photographs degraded in steps, scored by severity.
 
-Severity is the rung of a ladder, 1 to 5, and **no opinion**: nobody was asked. It tells whether a
-metric rises as a photograph gets worse in one way, and shows a study at work. It does not tell
-which of two kinds of degradation looks worse, so correlations over several kinds together say
-little, and those within one kind too much: most metrics climb a ladder.
+The score is the severity of the degradation, a rung from 1 to 5. It is **not an opinion**: there
+are no human ratings. The ladder shows whether a metric rises as a photograph gets worse in one way,
+and lets a study be tried out. It does not show which of two kinds of degradation looks worse, so
+correlations over several kinds mean little, and correlations within one kind flatter: most metrics
+climb a ladder.
 """
 
 import io
@@ -28,7 +29,7 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 RUNGS = 5
 
 _SIDE = 384
-"""Longest side; strengths are made for about this size."""
+"""Length of the longer side in pixels; the degradations' strengths are chosen for this size."""
 
 
 def _noisy(picture: Image.Image, rung: int, seed: int, *, colour: bool) -> Image.Image:
@@ -77,18 +78,18 @@ LADDERS: Mapping[str, Callable[[Image.Image, int, int], Image.Image]] = {
 
 
 def make_ladder(folder: str | Path) -> OpinionDatabase:
-    """Write the set into a folder, or find it there, and return it.
+    """Return the data set, writing into a folder the images that are not there yet.
 
     Parameters
     ----------
     folder
-        Where images lie as PNG; 4 references and 160 distorted images, some 40 MB.
+        The folder of the PNG images: 4 references and 160 distorted images, about 40 MB.
 
     Returns
     -------
     OpinionDatabase
-        Its ``opinion`` is the rung, 1 to 5, higher for stronger degradations: severity and no
-        opinion, as its title says.
+        Its ``opinion`` is the rung, 1 to 5, higher for stronger degradations: a severity, not an
+        opinion, as the title says.
 
     Raises
     ------
@@ -124,20 +125,20 @@ def make_ladder(folder: str | Path) -> OpinionDatabase:
 
 _FACTS = DatabaseFacts(
     name="ladder",
-    title="Ladder (severity, no opinion)",
+    title="Ladder (severity, not human ratings)",
     higher_is="worse",
     range=(1.0, float(RUNGS)),
     references=len(PHOTOGRAPHS),
     pairs=len(PHOTOGRAPHS) * len(LADDERS) * RUNGS,
-    source="photographs of scikit-image under graded degradations",
-    licence="the photographs' own, see scikit-image",
+    source="scikit-image's photographs, degraded in steps",
+    licence="those of the photographs, see scikit-image",
     layout="made by iqa_metrics.datasets.make_ladder",
     opinion=False,
 )
 
 
 def _kept(path: Path, make: Callable[[], Image.Image]) -> Path:
-    """Write an image unless it is there; one that is there is whole."""
+    """Write an image unless it exists; writes are atomic, so an existing image is complete."""
     if not path.exists():
         with written_at_once(path) as file:
             make().save(file, "PNG")

@@ -1,4 +1,4 @@
-"""How each database is laid out: its files, and the opinions in them."""
+"""The published layout of each database: where its images and opinions are."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ TID2013_TYPES = (
 
 
 def tid(types: tuple[str, ...], levels: int) -> Callable[..., Iterator[OpinionPair]]:
-    """Return what reads TID2008 or TID2013, of so many types of distortion and levels."""
+    """Return the reader of TID2008 or TID2013, which differ in distortion types and levels."""
 
     def read(
         folder: Folder, facts: DatabaseFacts, problems: list[Problem]
@@ -104,7 +104,7 @@ def kadid(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iter
 # CSIQ ---------------------------------------------------------------------------------------------
 
 _CSIQ_FILES = {
-    # What the sheet calls a distortion: the folder, and the middle of file names.
+    # The sheet's name of a distortion: its folder, and the middle part of its file names.
     "noise": ("awgn", "AWGN"),
     "awgn": ("awgn", "AWGN"),
     "blur": ("blur", "BLUR"),
@@ -153,7 +153,7 @@ def live(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Itera
         if found.size != total:
             why = f"expected {total} entries, got {found.size}"
             raise DatasetError(
-                f"{folder.path} is another database", [Problem("opinion", what, why)]
+                f"{folder.path} is not {facts.title}", [Problem("opinion", what, why)]
             )
     entry = 0
     for part, count in _LIVE_PARTS:

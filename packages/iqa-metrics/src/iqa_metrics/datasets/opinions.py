@@ -1,4 +1,4 @@
-"""Databases of people's opinions as records: pairs, opinions, and which way these point."""
+"""Opinion databases as records: pairs, opinions, and the opinions' direction."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from typing import Literal
 HigherIs = Literal["better", "worse"]
 HIGHER_IS: tuple[HigherIs, ...] = ("better", "worse")
 
-Asked = Literal["score", "choice", "sameness"]
+Asked = Literal["score", "2afc", "jnd"]
 
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class OpinionPair:
-    """A distorted image and what people think of it.
+    """A reference, a distorted image, and people's opinion of it.
 
     Attributes
     ----------
     reference, distorted
-        The files.
+        The image files.
     opinion
-        In the database's own units; its direction is the database's.
+        The opinion in the database's own units and direction.
     distortion
-        Kind of the distortion, or empty.
+        The kind of distortion, or empty.
     level
-        Its strength as the database numbers it, or None.
+        The strength of the distortion as the database numbers it, or None.
     """
 
     reference: Path
@@ -37,17 +37,17 @@ class OpinionPair:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Two images, one of which people found nearer to a reference (BAPPS 2AFC).
+class Judgement2AFC:
+    """A 2AFC judgement: which of two distorted images looks closer to the reference (BAPPS 2AFC).
 
     Attributes
     ----------
     reference, first, second
-        The files.
+        The image files.
     chose_second
-        Share of people who chose the second, in [0, 1].
+        The share of people who chose the second image, in [0, 1].
     distortion
-        The part of the database that it belongs to.
+        The part of the database that the judgement belongs to.
     """
 
     reference: Path
@@ -58,17 +58,17 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Sameness:
-    """Two images that people called the same or not (BAPPS JND).
+class JudgementJND:
+    """A JND judgement: whether two images look the same (BAPPS JND).
 
     Attributes
     ----------
     first, second
-        The files.
+        The image files.
     said_same
-        Share of people who saw no difference, in [0, 1].
+        The share of people who saw no difference, in [0, 1].
     distortion
-        The part of the database that it belongs to.
+        The part of the database that the judgement belongs to.
     """
 
     first: Path
@@ -79,33 +79,33 @@ class Sameness:
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseFacts:
-    """What is known of a database before it is read.
+    """What is known about a database before it is read.
 
     Attributes
     ----------
     name
-        What commands call it.
+        The name that commands use.
     title
-        Published name.
+        The published name.
     higher_is
         Whether a higher opinion means a better or a worse looking image.
     range
-        Least and greatest opinion, about.
+        The approximate lowest and highest opinion.
     references, pairs
-        How many images it has.
+        The numbers of reference images and of pairs, or None where they may vary.
     source
         The paper to cite.
     licence
-        What its owners allow; none may be passed on by us.
+        What the owners allow. This package redistributes no database.
     layout
-        One line about the files that are expected.
+        One line about the expected files.
     opinion
-        Whether people were asked; False where scores are something else, such as severity.
+        Whether the scores are human ratings; False where they are something else, such as severity.
     asked
-        What people were asked: to score an image (``score``), to choose which of two images is
-        nearer to a reference (``choice``: each choice is two pairs, one behind the other, and their
-        opinions are the shares of people who chose them), or whether two images are the same
-        (``sameness``: the opinion is the share who said so).
+        What people were asked: to rate an image (``score``); which of two images looks closer to a
+        reference (``2afc``: a judgement is two consecutive pairs, and a pair's opinion is the share
+        of people who chose its image); or whether two images look the same (``jnd``: the opinion is
+        the share of people who saw no difference).
     """
 
     name: str
@@ -128,11 +128,11 @@ class OpinionDatabase:
     Attributes
     ----------
     facts
-        What is known of it.
+        What is known about it.
     pairs
-        Its pairs, in its own order.
+        Its pairs, in the database's own order.
     problems
-        What is not as it was published; empty unless it was read with ``complete=False``.
+        What differs from the published database; empty unless it was read with ``complete=False``.
     """
 
     facts: DatabaseFacts
@@ -142,7 +142,7 @@ class OpinionDatabase:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as it was published.
+    """Something that differs from the published database.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ class Problem:
     what
         The file, or the line of a file.
     why
-        What was expected and what came.
+        What was expected, and what was found.
     """
 
     kind: str
@@ -163,7 +163,7 @@ class Problem:
 
 
 class DatasetError(ValueError):
-    """A database that can't be used as it is; ``problems`` has all that is wrong with it."""
+    """A database that can't be used as it is; ``problems`` lists everything wrong with it."""
 
     code = "bad_dataset"
 

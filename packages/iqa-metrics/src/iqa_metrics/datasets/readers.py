@@ -1,4 +1,4 @@
-"""The databases that can be read, and reading them."""
+"""The readable databases, and the functions that read them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import get_args
 
 from iqa_metrics.datasets.bapps import (
-    CHOICE_COUNT,
-    CHOICES_BELOW,
-    SAMENESSES_BELOW,
-    choice_pairs,
-    sameness_pairs,
+    COUNT_2AFC,
+    FOLDER_2AFC,
+    FOLDER_JND,
+    pairs_2afc,
+    pairs_jnd,
 )
 from iqa_metrics.datasets.files import number_in
 from iqa_metrics.datasets.folders import Folder
@@ -36,25 +36,25 @@ from iqa_metrics.datasets.opinions import (
 from iqa_metrics.registry import Registry, expect
 
 _BAPPS = "Zhang et al., CVPR 2018, arXiv:1801.03924"
-_BAPPS_LICENCE = "see the authors' repository; not to be passed on"
-_TID_LICENCE = "free for research; not to be passed on"
+_BAPPS_LICENCE = "see the authors' repository; not to be redistributed"
+_RESEARCH = "free for research; not to be redistributed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseReader:
-    """A database that can be read.
+    """A database, and how to read it.
 
     Attributes
     ----------
     facts
-        What is known of it; ``facts.name`` is what commands call it.
+        What is known about the database; ``facts.name`` is its name in commands.
     markers
-        Files and folders (with ``/`` at the end) of which its folder holds one at least: so it is
-        found below the folder that the user names, in any letter case.
+        Files, and folders ending in ``/``, at least one of which is in the database's folder. By
+        these the folder is found below the one that the user passes, in any letter case.
     read
-        ``(folder, facts, problems) -> pairs``: yields the pairs that are there, in the database's
-        own order, and appends to ``problems`` what is not as it was published. What
-        :meth:`Folder.find` does not find it notes by itself.
+        ``(folder, facts, problems) -> pairs``: a function that yields the pairs in the database's
+        own order, and appends to ``problems`` whatever differs from the published database. Files
+        that :meth:`Folder.find` does not find are recorded automatically.
     """
 
     facts: DatabaseFacts
@@ -63,7 +63,7 @@ class DatabaseReader:
 
     @property
     def name(self) -> str:
-        """What commands call it."""
+        """The database's name in commands."""
         return self.facts.name
 
 
@@ -77,7 +77,7 @@ READERS: tuple[DatabaseReader, ...] = (
             references=25,
             pairs=1700,
             source="Ponomarenko et al., Advances of Modern Radioelectronics 10, 2009",
-            licence=_TID_LICENCE,
+            licence=_RESEARCH,
             layout="mos_with_names.txt, reference_images/, distorted_images/",
         ),
         markers=("mos_with_names.txt",),
@@ -92,7 +92,7 @@ READERS: tuple[DatabaseReader, ...] = (
             references=25,
             pairs=3000,
             source="Ponomarenko et al., Signal Processing: Image Communication 30, 2015",
-            licence=_TID_LICENCE,
+            licence=_RESEARCH,
             layout="mos_with_names.txt, reference_images/, distorted_images/",
         ),
         markers=("mos_with_names.txt",),
@@ -107,7 +107,7 @@ READERS: tuple[DatabaseReader, ...] = (
             references=81,
             pairs=10125,
             source="Lin, Hosu and Saupe, QoMEX 2019",
-            licence="free for research; not to be passed on",
+            licence=_RESEARCH,
             layout="dmos.csv, images/",
         ),
         markers=("dmos.csv",),
@@ -122,7 +122,7 @@ READERS: tuple[DatabaseReader, ...] = (
             references=30,
             pairs=866,
             source="Larson and Chandler, Journal of Electronic Imaging 19(1), 2010",
-            licence="free for research; not to be passed on",
+            licence=_RESEARCH,
             layout="csiq.DMOS.xlsx, src_imgs/, dst_imgs/",
         ),
         markers=("csiq.DMOS.xlsx",),
@@ -153,7 +153,7 @@ READERS: tuple[DatabaseReader, ...] = (
             references=200,
             pairs=23200,
             source="Gu et al., ECCV 2020, arXiv:2007.12142",
-            licence="free for research; not to be passed on",
+            licence=_RESEARCH,
             layout="Train_Label/, Train_Ref/, Train_Dist/ or Distortion_1/ to Distortion_4/",
         ),
         markers=("Train_Label/",),
@@ -165,15 +165,15 @@ READERS: tuple[DatabaseReader, ...] = (
             title="BAPPS 2AFC, validation part",
             higher_is="better",
             range=(0.0, 1.0),
-            references=CHOICE_COUNT,
-            pairs=2 * CHOICE_COUNT,
+            references=COUNT_2AFC,
+            pairs=2 * COUNT_2AFC,
             source=_BAPPS,
             licence=_BAPPS_LICENCE,
             layout="2afc/val/PART/ref/, p0/, p1/, judge/",
-            asked="choice",
+            asked="2afc",
         ),
-        markers=(f"{CHOICES_BELOW}/",),
-        read=choice_pairs,
+        markers=(f"{FOLDER_2AFC}/",),
+        read=pairs_2afc,
     ),
     DatabaseReader(
         facts=DatabaseFacts(
@@ -186,13 +186,13 @@ READERS: tuple[DatabaseReader, ...] = (
             source=_BAPPS,
             licence=_BAPPS_LICENCE,
             layout="jnd/val/PART/p0/, p1/, same/",
-            asked="sameness",
+            asked="jnd",
         ),
-        markers=(f"{SAMENESSES_BELOW}/",),
-        read=sameness_pairs,
+        markers=(f"{FOLDER_JND}/",),
+        read=pairs_jnd,
     ),
 )
-"""The databases that can be read without a plug-in; :func:`all_databases` has all."""
+"""The built-in databases; :func:`all_databases` also has registered ones."""
 
 
 def _check(reader: DatabaseReader) -> None:
@@ -200,12 +200,10 @@ def _check(reader: DatabaseReader) -> None:
     what = f"database {reader.name!r}"
     facts = reader.facts
     expect(facts.higher_is in HIGHER_IS, f"{what}: higher_is", "better or worse", facts.higher_is)
-    expect(
-        facts.asked in get_args(Asked), f"{what}: asked", "score, choice or sameness", facts.asked
-    )
+    expect(facts.asked in get_args(Asked), f"{what}: asked", "score, 2afc or jnd", facts.asked)
     fine = isinstance(facts.range, tuple) and len(facts.range) == 2
     fine = fine and all(isinstance(bound, int | float) for bound in facts.range)
-    expect(fine, f"{what}: range", "(least, greatest), two numbers", facts.range)
+    expect(fine, f"{what}: range", "(lowest, highest), two numbers", facts.range)
     for name in ("references", "pairs"):
         count = getattr(facts, name)
         expect(
@@ -216,7 +214,7 @@ def _check(reader: DatabaseReader) -> None:
         expect(isinstance(text, str) and bool(text), f"{what}: {name}", "text", text)
     fine = isinstance(reader.markers, tuple) and bool(reader.markers)
     fine = fine and all(isinstance(marker, str) and marker for marker in reader.markers)
-    expect(fine, f"{what}: markers", "a tuple of paths, one at least", reader.markers)
+    expect(fine, f"{what}: markers", "a tuple of at least one path", reader.markers)
     expect(callable(reader.read), f"{what}: read", "a function", reader.read)
 
 
@@ -233,36 +231,37 @@ REGISTRY: Registry[DatabaseReader] = Registry(
     READERS,
     name=_name,
     check=_check,
-    # The set that is made here, and what a study calls all its databases together.
+    # The built-in ladder, and the name of all databases together in a study.
     reserved=("ladder", "pooled"),
 )
 
 
 def all_databases() -> tuple[DatabaseReader, ...]:
-    """Return :data:`READERS` and what other packages and the user have registered."""
+    """Return :data:`READERS` and the databases registered by plug-ins and by the user."""
     return REGISTRY.all()
 
 
 def read_database(name: str, folder: str | Path, *, complete: bool = True) -> OpinionDatabase:
-    """Read a database of opinions from the folder that its owners publish.
+    """Read an opinion database from the folder that its owners publish.
 
     Parameters
     ----------
     name
         ``tid2008``, ``tid2013``, ``kadid10k``, ``csiq``, ``live``, ``pipal``, ``bapps_2afc``,
-        ``bapps_jnd``, or one that was registered; see :func:`all_databases`.
+        ``bapps_jnd``, or a registered name; see :func:`all_databases`.
     folder
-        The folder as downloaded and unpacked, in whatever letter case.
+        The folder as downloaded and unpacked, with names in any letter case.
     complete
-        Refuse a database that is not whole; False takes what is there, and says what is not in
-        ``problems``.
+        Whether to refuse an incomplete database. If False, what is there is read, and ``problems``
+        lists what is missing.
 
     Raises
     ------
     UnknownNameError
         If there is no such database.
     DatasetError
-        If it can't be read, or is not whole; ``problems`` names all that is missing or wrong.
+        If the database can't be read, or is incomplete; ``problems`` lists everything that is
+        missing or wrong.
     """
     reader = REGISTRY.get(name)
     files = Folder(Path(folder), reader.markers)
@@ -282,19 +281,19 @@ def read_opinions(
     Parameters
     ----------
     file
-        With columns ``reference``, ``distorted`` and the opinion; ``distortion`` and ``level`` if
-        there are any. Paths are relative to the file.
+        The table, with the columns ``reference``, ``distorted``, the opinion, and optionally
+        ``distortion`` and ``level``. Paths are relative to the file.
     higher_is
         Whether a higher opinion means a ``"better"`` or a ``"worse"`` looking image.
     opinion
-        Name of the opinion's column.
+        Name of the column of opinions.
 
     Raises
     ------
     PairsError
         If the table can't be read or lacks a column.
     DatasetError
-        If rows are unusable; ``problems`` names each.
+        If rows can't be used; ``problems`` lists each of them.
     """
     from iqa_metrics.io.tables import PairsError, PairTable
 
@@ -304,7 +303,8 @@ def read_opinions(
     table = PairTable.open(path)
     if opinion not in table.carried:
         raise PairsError(
-            f"{path}: no column {opinion}; expected the opinion's, got {', '.join(table.carried)}"
+            f"{path}: no column {opinion} of opinions; the columns beside reference and distorted "
+            f"are {', '.join(table.carried) or 'none'}"
         )
     pairs, problems = [], []
     for number, row in enumerate(table, start=2):

@@ -1,4 +1,4 @@
-"""Files in and out: images, tables of pairs and of scores, files that are whole or absent."""
+"""Input and output: images, tables of pairs and of scores, files written atomically."""
 
 from iqa_metrics.lazy import attach
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are written atomically: they are complete or absent."""
 
 import re
 import uuid
@@ -11,16 +11,16 @@ _HIDDEN = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 def is_unfinished(path: Path) -> bool:
-    """Return whether a file's name is one that :func:`written_at_once` writes under.
+    """Return whether a file has a temporary name of :func:`written_at_once`.
 
-    Where nobody is writing, such a file was left by a process that was killed.
+    Unless a process is writing it, such a file was left behind by one that was killed.
     """
     return _HIDDEN.fullmatch(path.name) is not None
 
 
 @contextmanager
 def written_at_once(target: Path) -> Iterator[BinaryIO]:
-    """Open a hidden file that takes the target's place at the end, or vanishes if that fails."""
+    """Open a hidden file that replaces the target at the end, or is removed if writing fails."""
     hidden = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
         with hidden.open("xb") as file:

@@ -1,4 +1,4 @@
-"""Decode image files, of 8 or 16 bits a channel, into arrays; refuse what would be guessed at."""
+"""Decode image files of 8 or 16 bits per channel into arrays, and refuse ambiguous ones."""
 
 import io
 import os
@@ -16,13 +16,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 # An allow-list, so that no decoder with a side effect (EPS starts Ghostscript) is ever reached.
-# JPEG 2000 and AVIF stay out as long as Pillow cuts their deep colour to 8 bits without a word.
+# JPEG 2000 and AVIF are left out as long as Pillow silently cuts their deep colour to 8 bits.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
 _EXPECTED = "expected a BMP, PNG, JPEG, WebP, TIFF, PPM or single-frame GIF image"
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES, _TIFF_SAMPLES = 258, 262, 284, 339
 _TIFF_SIGNED = 2
 _TIMED_BLOCK = 2**12
-"""Bytes between two looks at the clock: a hostile JPEG takes about a second for so many."""
+"""Bytes read between two looks at the clock; a hostile JPEG takes about a second for these."""
 
 
 class ImageError(ValueError):
@@ -31,7 +31,7 @@ class ImageError(ValueError):
     Attributes
     ----------
     code
-        A stable short name of the reason: ``bad_image``, ``not_found``, ``too_large``,
+        A stable short name for the reason: ``bad_image``, ``not_found``, ``too_large``,
         ``too_small``, ``too_slow``, ``size_mismatch``, ``has_alpha``, ``animated`` or
         ``out_of_range``.
     """
@@ -43,7 +43,7 @@ class ImageError(ValueError):
 
 @contextmanager
 def _decoder_errors() -> Iterator[None]:
-    """Turn whatever a decoder raises on broken data into an ImageError."""
+    """Turn any exception of a decoder into an ImageError."""
     try:
         yield
     except ImageError:
@@ -52,15 +52,17 @@ def _decoder_errors() -> Iterator[None]:
         raise ImageError(f"too many pixels: {error}", "too_large") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"not an image that can be read; {_EXPECTED}, whole and undamaged"
+            f"not an image that can be read; {_EXPECTED}, complete and undamaged"
         ) from error
     except MemoryError as error:
-        raise ImageError("not enough memory to decode it; make it smaller", "too_large") from error
-    except Exception as error:
-        # Decoders answer damaged data with almost any exception (OSError, SyntaxError, KeyError,
-        # struct.error, zlib.error...), so this one boundary catches all of them.
         raise ImageError(
-            f"damaged or truncated image ({type(error).__name__}: {error}); {_EXPECTED}, whole"
+            "not enough memory to decode it; use a smaller image", "too_large"
+        ) from error
+    except Exception as error:
+        # Decoders raise almost any exception for damaged data (OSError, SyntaxError, KeyError,
+        # struct.error, zlib.error...), so all of them are caught here.
+        raise ImageError(
+            f"damaged or truncated image ({type(error).__name__}: {error}); {_EXPECTED}, complete"
         ) from error
 
 
@@ -68,7 +70,7 @@ def _decoder_errors() -> Iterator[None]:
 def _opened(source: object) -> Iterator[BinaryIO]:
     if isinstance(source, (bytes, bytearray, memoryview)):
         if len(source) == 0:
-            raise ImageError(f"empty: 0 bytes came; {_EXPECTED}")
+            raise ImageError(f"empty: got 0 bytes; {_EXPECTED}")
         yield io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
@@ -92,9 +94,9 @@ def _opened(source: object) -> Iterator[BinaryIO]:
         try:
             data = source.read()
         except Exception as error:
-            raise ImageError(f"reading it failed ({error}); expected a readable file") from error
+            raise ImageError(f"can't be read ({error}); expected a readable file") from error
         if not isinstance(data, bytes):
-            raise ImageError("the file is open in text mode; open it with mode 'rb'")
+            raise ImageError("the file is open in text mode; open it in mode 'rb'")
         with _opened(data) as file:
             yield file
     else:
@@ -106,7 +108,7 @@ def _opened(source: object) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _timed(source: object, max_seconds: float | None) -> Iterator[BinaryIO]:
-    """Open a source, to be read from for so long only."""
+    """Open a source whose decoding fails after a time limit."""
     with _opened(source) as file:
         if max_seconds is None:
             yield file
@@ -117,7 +119,7 @@ def _timed(source: object, max_seconds: float | None) -> Iterator[BinaryIO]:
 
 
 def size_of_file(source: object, max_seconds: float | None = None) -> tuple[int, int]:
-    """Return the width and height that a file's header states. Raises ImageError."""
+    """Return the width and height stated in a file's header. Raises ImageError."""
     with _timed(source, max_seconds) as file, _decoder_errors(), _open_image(file) as image:
         return image.size
 
@@ -125,14 +127,14 @@ def size_of_file(source: object, max_seconds: float | None = None) -> tuple[int,
 def decode_file(source: object, max_pixels: int, max_seconds: float | None = None) -> NDArray[Any]:
     """Decode a path, bytes or a binary file to ``[H, W]`` or ``[H, W, C]``, upright.
 
-    The dtype is uint8, uint16 or float32, C is 2 (grey and alpha), 3 or 4. Raises ImageError.
+    The dtype is uint8, uint16 or float32; C is 2 (grey and alpha), 3 or 4. Raises ImageError.
     """
     with _timed(source, max_seconds) as file, _decoder_errors():
         return _decoded(file, max_pixels)
 
 
 class _TimedBytes(io.BytesIO):
-    """A file that gives nothing more once its time is over, which ends the decoder that reads it.
+    """A file that raises an error when read after a time limit, which stops its decoder.
 
     A small file may take minutes: a progressive JPEG can go over its pixels thousands of times.
     """
@@ -145,19 +147,19 @@ class _TimedBytes(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         if time.monotonic() > self._end:
             raise ImageError(
-                f"decoding it takes longer than {self._seconds:g} s; save it anew, as PNG or "
-                "baseline JPEG",
+                f"decoding it takes longer than {self._seconds:g} s; save it as PNG or baseline "
+                "JPEG",
                 "too_slow",
             )
         return super().read(size)
 
 
 def decode_pil(image: Image.Image, max_pixels: int) -> NDArray[Any]:
-    """Decode a PIL image, as :func:`decode_file` does a file."""
+    """Decode a PIL image, as :func:`decode_file` decodes a file."""
     with _decoder_errors():
         if isinstance(image, ImageFile) and image.tile and _raw_modes(image) & _DEEP.keys():
             raise ImageError(
-                "a PIL image keeps 8 bits of this file's 16; give the file's path or bytes instead"
+                "PIL keeps only 8 of this file's 16 bits; pass the file's path or bytes instead"
             )
         return _pixels(image, max_pixels)
 
@@ -184,8 +186,8 @@ def _open_image(file: BinaryIO) -> ImageFile:
     return image
 
 
-# Of 16-bit colour Pillow keeps the high byte alone. Told that the bytes stand the other way round,
-# it keeps the low byte: so such files are decoded twice and put together.
+# Pillow keeps only the high byte of 16-bit colour. Told that the byte order is the other one, it
+# keeps the low byte; so such files are decoded twice, and both bytes are combined.
 _NATIVE_SWAPPED = ";16B" if sys.byteorder == "little" else ";16L"
 _DEEP = {
     bands + order: bands + swapped
@@ -195,7 +197,7 @@ _DEEP = {
 
 
 def _raw_modes(image: ImageFile) -> set[str]:
-    """Return the layouts that the decoder is told of; refuse what it would cut to 8 bits."""
+    """Return the raw modes that the decoder uses; refuse what it would cut to 8 bits."""
     arguments = [a for t in image.tile for a in (t[3] if isinstance(t[3], tuple) else (t[3],))]
     modes = {a for a in arguments if isinstance(a, str)}
     cut = [m for m in modes if m[-4:] in (";16B", ";16L", ";16N") and m[:2] in ("LA", "R;", "CM")]
@@ -207,11 +209,11 @@ def _raw_modes(image: ImageFile) -> set[str]:
     if len(bits) > 1 and max(bits) > 8 and (in_planes or not modes & _DEEP.keys()):
         cut = [f"TIFF with {bits} bits"]
     if _TIFF_SIGNED in tags.get(_TIFF_SAMPLES, ()):
-        raise ImageError("TIFF with signed samples; expected unsigned or float ones: convert it")
+        raise ImageError("TIFF with signed samples; expected unsigned or float samples: convert it")
     if cut:
         raise ImageError(
-            f"{cut[0]}: of this layout only 8 bits a channel would be read; save it as 16-bit "
-            "grey, RGB or RGBA, as PNG or as TIFF with interleaved channels"
+            f"{cut[0]}: only 8 bits per channel of this layout would be read; save it as 16-bit "
+            "grey, RGB or RGBA, in PNG or in TIFF with interleaved channels"
         )
     if modes & _DEEP.keys() and "transparency" in image.info:
         raise ImageError(
@@ -244,17 +246,17 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
         raise ImageError(f"zero-sized, {width}x{height}", "too_small")
     if width * height > max_pixels:
         raise ImageError(
-            f"{width}x{height} is {width * height:,} pixels; at most {max_pixels:,} are decoded",
+            f"{width}x{height} has {width * height:,} pixels; at most {max_pixels:,} are decoded",
             "too_large",
         )
     if _has_more_frames(image):
         raise ImageError(
-            "more than one frame or page; expected one: extract the frame to score", "animated"
+            "more than one frame or page; expected one: extract the one to score", "animated"
         )
 
 
 def _has_more_frames(image: Image.Image) -> bool:
-    if image.format == "MPO":  # a phone's one photograph, with previews behind it
+    if image.format == "MPO":  # a phone's photograph, followed by previews
         return False
     if image.format == "TIFF":
         # Pillow would count the pages, which takes a minute for a hostile file of 10 MB.
@@ -280,8 +282,8 @@ def _pixels(image: Image.Image, max_pixels: int) -> NDArray[Any]:
         return np.array(image).astype(np.uint16)
     elif image.mode not in ("L", "LA", "RGB", "RGBA", "F"):
         raise ImageError(
-            f"colour mode {image.mode} has no single reading as RGB; convert it to 8- or 16-bit "
-            "RGB or grey first"
+            f"colour mode {image.mode} can't be read as RGB in just one way; convert it to 8- or "
+            "16-bit RGB or grey first"
         )
     return np.array(image)
 
@@ -292,5 +294,5 @@ def _check_grey16(image: Image.Image) -> None:
     if bits != (16,) or photometric != 1:
         raise ImageError(
             f"grey TIFF with {bits[0]} bits and photometric interpretation {photometric}; "
-            "expected 16 bits, black is zero: rewrite it so"
+            "expected 16 bits where black is zero: convert it"
         )

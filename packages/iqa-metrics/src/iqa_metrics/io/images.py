@@ -1,8 +1,8 @@
-"""Turn a file, bytes, PIL image, array or tensor into the one image convention of this package.
+"""Read files, bytes, PIL images, arrays and tensors into this package's one image convention.
 
-That convention is RGB, float32, ``[N, 3, H, W]``, values in ``[0, 1]``. Everything that leaves it
-(alpha, animation, other colour spaces, values out of range) is refused with an :class:`ImageError`,
-never guessed at: a silent resize or a wrong range is the most common mistake in this field.
+The convention is RGB, float32, ``[N, 3, H, W]``, values in ``[0, 1]``. Everything outside it
+(alpha, animation, other colour spaces, values out of range) raises an :class:`ImageError`, and
+nothing is guessed: a silent resize or a wrong range is the most common mistake in this field.
 
 Pixel values are taken as stored. Colour profiles (ICC) are not applied.
 """
@@ -32,7 +32,7 @@ ImageSource = Union[
 Background = Union[float, tuple[float, float, float]]
 
 MAX_PIXELS = 2**26
-"""Largest image that is decoded by default, in pixels: 8192 x 8192, 768 MiB as float32 RGB."""
+"""Most pixels that are decoded by default: 8192 x 8192, which is 768 MiB as float32 RGB."""
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _RANGE_SLACK = 1e-6  # arithmetic in float32 may overshoot 1 by a rounding error
@@ -51,33 +51,34 @@ def read_image(
     Parameters
     ----------
     source
-        One of: a path; the bytes of an image file; a file opened in binary mode, read from where it
-        stands; a PIL image; a numpy array ``[H, W]``, ``[H, W, C]`` or ``[N, H, W, C]``; a tensor
-        ``[H, W]``, ``[C, H, W]`` or ``[N, C, H, W]``. ``C`` is 1 (grey) or 3 (RGB), and 2 or 4 with
-        alpha. Integer arrays are uint8 (0-255) or uint16 (0-65535); float arrays are in ``[0, 1]``.
-        EXIF orientation is applied. A tensor keeps its device and its gradient.
+        One of: a path; the bytes of an image file; a file opened in binary mode, read from its
+        current position; a PIL image; a numpy array ``[H, W]``, ``[H, W, C]`` or
+        ``[N, H, W, C]``; a tensor ``[H, W]``, ``[C, H, W]`` or ``[N, C, H, W]``. ``C`` is 1 (grey)
+        or 3 (RGB), and 2 or 4 with alpha. Integer arrays are uint8 (0-255) or uint16 (0-65535);
+        float arrays are in ``[0, 1]``. EXIF orientation is applied. A tensor keeps its device and
+        its gradient.
     background
-        Colour to lay under a transparent image: grey or RGB, in ``[0, 1]``. Without it alpha is
-        refused, since what shows through decides the score.
+        Colour behind a transparent image: grey or RGB, in ``[0, 1]``. Without it, images with an
+        alpha channel are refused, since what shows through decides the score.
     max_pixels
-        Most pixels (width x height) that are decoded; a larger file is refused from its header.
-        Pillow's own limit, about 179 million, stays above it.
+        Most pixels (width x height) that are decoded; a larger file is refused after its header was
+        read. Pillow's own limit, about 179 million, applies as well.
     max_seconds
-        Longest time that decoding a file may take, looked at every few kilobytes of it; by default
-        there is no limit.
+        Longest time that decoding a file may take, checked every few kilobytes; by default there is
+        no limit.
     name
-        What messages call the image, such as ``"reference"``; by default its path or kind.
+        Name of the image in messages, such as ``"reference"``; by default its path or kind.
 
     Returns
     -------
     Tensor
-        float32, ``[N, 3, H, W]`` with ``N = 1`` for anything but a batch, values in ``[0, 1]``.
+        float32, ``[N, 3, H, W]``, values in ``[0, 1]``; ``N`` is 1 unless the source is a batch.
 
     Raises
     ------
     ImageError
-        If the source can't be read as such an image. The message says what was expected, what
-        came and what to do; ``code`` is stable.
+        If the source can't be read as such an image. The message says what was expected, what was
+        found and what to do; ``code`` is stable.
     """
     label = name or _label(source)
     try:
@@ -97,8 +98,8 @@ def read_image(
 def check_images(images: Tensor, name: str = "images", *, values: bool = True) -> None:
     """Check that a tensor follows the convention: float, ``[N, 3, H, W]``, values in ``[0, 1]``.
 
-    ``values=False`` leaves the range unread, which spares a pass over the pixels (and, on a GPU, a
-    wait for it). Raises :class:`ImageError`.
+    ``values=False`` skips the check of the range, which saves a pass over the pixels and, on a GPU,
+    a synchronisation. Raises :class:`ImageError`.
     """
     if not isinstance(images, Tensor):
         raise ImageError(
@@ -122,20 +123,20 @@ def check_images(images: Tensor, name: str = "images", *, values: bool = True) -
 
 
 def check_pair(reference: Tensor, distorted: Tensor) -> None:
-    """Check that two batches can be compared: same height and width, and ``N`` or 1 references.
+    """Check that two batches can be compared: same height and width, and 1 or ``N`` references.
 
     Raises :class:`ImageError` with code ``size_mismatch``, naming both sizes as width x height.
     """
     if reference.shape[-2:] != distorted.shape[-2:]:
         raise ImageError(
             f"reference is {_size(reference)} and distorted is {_size(distorted)}: both must have "
-            "the same size; resize or crop one of them, knowing that this changes the score",
+            "the same size; resize or crop one of them, but note that this changes the score",
             "size_mismatch",
         )
     if reference.shape[0] not in (1, distorted.shape[0]):
         raise ImageError(
             f"{reference.shape[0]} references and {distorted.shape[0]} distorted images: "
-            "expected as many references as distorted images, or one reference for all",
+            "expected as many references as distorted images, or one reference for all of them",
             "size_mismatch",
         )
 
@@ -173,11 +174,11 @@ def _from_array(array: NDArray[Any]) -> Tensor:
         raise ImageError("masked array; fill the mask first, with .filled(value)")
     if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16) and array.dtype.kind != "f":
         raise ImageError(
-            f"expected dtype uint8, uint16 or float, got {array.dtype}; convert it, so that its "
+            f"expected dtype uint8, uint16 or float, got {array.dtype}; convert it so that its "
             "range is known"
         )
-    # Copies: what the caller does with its array later does not reach the tensor, and foreign byte
-    # orders, negative strides and read-only buffers, which torch refuses, are gone.
+    # A copy: later changes of the caller's array do not reach the tensor, and foreign byte orders,
+    # negative strides and read-only buffers, which torch refuses, are gone.
     channels_first = np.moveaxis(array, -1, 1)
     native = np.array(channels_first, dtype=channels_first.dtype.newbyteorder("="), order="C")
     if native.dtype.kind == "f" and native.dtype.itemsize > 8:
@@ -186,7 +187,7 @@ def _from_array(array: NDArray[Any]) -> Tensor:
 
 
 def _from_tensor(tensor: Tensor) -> Tensor:
-    """Return ``[N, C, H, W]`` with C from 1 to 4, float32 in [0, 1], alpha still there."""
+    """Return ``[N, C, H, W]`` with C from 1 to 4, float32 in [0, 1], alpha included."""
     shape = list(tensor.shape)
     if tensor.ndim == 2:
         tensor = tensor[None, None]
@@ -221,8 +222,8 @@ def _from_tensor(tensor: Tensor) -> Tensor:
 
 
 def _check_range(images: Tensor, name: str | None) -> None:
-    # One pass over the pixels and, on a GPU, one wait. Torch copies what does not lie in one piece
-    # in the order of its dimensions.
+    # One pass over the pixels and, on a GPU, one synchronisation. Torch would copy a tensor that is
+    # not contiguous.
     pixels = images.detach()
     if pixels.ndim == 4 and not pixels.is_contiguous():
         pixels = pixels.permute(0, 2, 3, 1)
@@ -242,7 +243,7 @@ def _check_range(images: Tensor, name: str | None) -> None:
         elif low >= 0 and high <= 65535:
             remedy = "this looks like 0-65535: divide by 65535"
         else:
-            remedy = "undo the normalisation that was applied to it"
+            remedy = "undo the normalisation that was applied"
     prefix = f"{name}: " if name else ""
     raise ImageError(f"{prefix}expected values in [0, 1], got {came}; {remedy}", "out_of_range")
 
@@ -253,7 +254,7 @@ def _to_rgb(image: Tensor, background: Background | None) -> Tensor:
         if background is None:
             raise ImageError(
                 "it has an alpha channel, and what shows through would decide the score; flatten "
-                "it, or name a background (background=1.0 is white)",
+                "it, or set a background (background=1.0 is white)",
                 "has_alpha",
             )
         colour, alpha = image[:, :-1], image[:, -1:]

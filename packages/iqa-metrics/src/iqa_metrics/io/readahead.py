@@ -1,8 +1,8 @@
-"""Images decoded by several threads, ahead of need, in parts that fit in memory.
+"""Images decoded ahead of time by several threads, in parts that fit in memory.
 
-Pairs are taken in *windows* of so many rows, counted from the first, and a window is cut into
-*parts* by the sizes of its images. So which pairs stand together follows from the table alone,
-never from how fast anything was: every run forms the same batches, and values agree to the bit.
+Pairs are taken in *windows* of a fixed number of rows, and a window is cut into *parts* by the
+sizes of its images. So the table alone decides which pairs are scored together, and timing never
+does: every run forms the same batches, and values agree to the bit.
 """
 
 import os
@@ -26,7 +26,7 @@ WINDOW = 64
 PART_BYTES = 2**26
 """Most bytes of decoded images in a part of more than one pair."""
 AHEAD_BYTES = 2**28
-"""Most bytes of decoded images that wait for their turn, in more than one part."""
+"""Most bytes of decoded images in waiting parts, if there is more than one such part."""
 AHEAD_PARTS = 4
 
 _PIXEL_BYTES = 3 * 4
@@ -41,14 +41,14 @@ class LoadedPair:
     pair
         The pair.
     reference
-        The reference's path, by which pairs that share one are known.
+        The reference's path, which is equal for pairs that share a reference.
     images
-        Reference and distorted image, ``[1, 3, H, W]`` each, of one size; None where there is a
+        Reference and distorted image, ``[1, 3, H, W]`` each, of the same size; None if there is a
         problem.
     problem
-        A stable code and the reason; empty where there are images.
+        A stable code and the reason; empty if there are images.
     metrics
-        What the metrics that it is scored with are called; None where it is all of them.
+        Names of the metrics that the pair is scored with; None for all of them.
     """
 
     pair: Pair
@@ -58,7 +58,7 @@ class LoadedPair:
     metrics: frozenset[str] | None = None
 
     def wants(self, metric: str) -> bool:
-        """Say whether it is scored with a metric."""
+        """Return whether the pair is scored with a metric."""
         return self.metrics is None or metric in self.metrics
 
 
@@ -71,7 +71,7 @@ class Part:
     rows
         The pairs.
     then
-        Path of the reference that the next part begins with, if there is one.
+        Path of the next part's first reference, or None if this is the last part.
     """
 
     rows: list[LoadedPair]
@@ -88,25 +88,25 @@ def cores() -> int:
 def read_ahead(
     pairs: Iterable[Pair], *, workers: int, background: Background | None, pin: bool
 ) -> Generator[Part, None, None]:
-    """Decode pairs in order, and those that come next meanwhile.
+    """Decode pairs in order, and the following ones in the meantime.
 
-    An image is decoded once for as long as a part that needs it is at hand.
+    An image is decoded only once while any waiting part needs it.
 
     Parameters
     ----------
     pairs
-        The pairs. Some hundred rows are taken ahead, whatever the images' sizes.
+        The pairs. About a hundred rows are read ahead, whatever the sizes of their images.
     workers
-        Number of threads that decode.
+        Number of decoding threads.
     background
-        Colour under transparent images; without it they are refused.
+        Colour behind transparent images; without it they are refused.
     pin
-        Put the images into page-locked memory, from which copies to a GPU need no waiting.
+        Put the images into page-locked memory, from which copies to a GPU are asynchronous.
 
     Yields
     ------
     Part
-        Let go of one before asking for the next: its images count as gone by then.
+        The next part. Release it before taking another: its memory counts as free by then.
     """
     pool = decoding_pool(workers)
     images: dict[str, Future[Tensor | str]] = {}
@@ -115,7 +115,7 @@ def read_ahead(
     try:
         coming = next(plan, None)
         while coming or ahead:
-            # The part whose turn it is, and at least one to decode while that one is scored.
+            # The current part, and at least one to decode while the current one is scored.
             while coming and _has_room(ahead, coming):
                 for path in coming.paths:
                     if path not in images:
@@ -135,7 +135,7 @@ def read_ahead(
 
 @dataclass(frozen=True)
 class _Row:
-    """A pair and the paths of its images; none where the row is unusable."""
+    """A pair and the paths of its images, which are None if the row is unusable."""
 
     pair: Pair
     reference: str | None = None
@@ -154,7 +154,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Planned:
-    """The rows of a part, the paths of its images in order, and their size when decoded."""
+    """A part's rows, the paths of its images in order, and their decoded size in bytes."""
 
     rows: list[_Row]
     paths: tuple[str, ...]
@@ -162,7 +162,7 @@ class _Planned:
 
 
 def _has_room(ahead: deque[_Planned], part: _Planned) -> bool:
-    # The first of them is the one whose turn it is; so two are always let in.
+    # The first one is the current part, so two are always allowed.
     waiting = list(ahead)[1:]
     if not waiting:
         return True
@@ -170,7 +170,7 @@ def _has_room(ahead: deque[_Planned], part: _Planned) -> bool:
 
 
 def _planned(pairs: Iterable[Pair], pool: ThreadPoolExecutor) -> Iterator[_Planned]:
-    """Cut pairs into windows and these into parts, reading images' headers one window ahead."""
+    """Cut pairs into windows and windows into parts, reading image headers one window ahead."""
     iterator = iter(pairs)
     waiting: tuple[list[_Row], dict[str, Future[int]]] | None = None
     while window := [_Row.of(pair) for pair in islice(iterator, WINDOW)]:
@@ -212,16 +212,16 @@ def _loaded(row: _Row, images: dict[str, "Future[Tensor | str]"]) -> LoadedPair:
 
 
 def reason(error: Exception) -> str:
-    """Return what a row says of an error: a stable code first."""
+    """Return a row's text for an error, which begins with a stable code."""
     if isinstance(error, ImageError):
         return f"{error.code}: {error}"
     return f"failed: {type(error).__name__}: {error}"
 
 
 def _decoded(path: str, background: Background | None, pin: bool) -> Tensor | str:
-    """Return an image, or the reason why there is none.
+    """Return an image, or the reason why it can't be decoded.
 
-    Not the exception: its traceback would keep what the decoder had in its hands.
+    The exception itself is not kept: its traceback would keep the decoder's memory alive.
     """
     try:
         image = read_image(path, background=background)
@@ -231,9 +231,9 @@ def _decoded(path: str, background: Background | None, pin: bool) -> Tensor | st
 
 
 def _decoded_bytes(path: str) -> int:
-    """Return what an image will take when decoded, by its header.
+    """Return the size of an image once decoded, in bytes, from its header.
 
-    0 for what won't be decoded; why, decoding says.
+    It is 0 for images that can't be decoded; decoding them reports the reason.
     """
     try:
         width, height = size_of_file(path)
@@ -244,10 +244,10 @@ def _decoded_bytes(path: str) -> int:
 
 
 def decoding_pool(workers: int) -> ThreadPoolExecutor:
-    """Start threads in each of which torch computes alone.
+    """Start threads in each of which torch uses a single thread.
 
-    Else each would bring along a team of its own, as large as the machine, to divide by 255, and
-    take the cores away from the network.
+    Otherwise each of them would start as many threads as the machine has cores just to divide by
+    255, and take the cores away from the network.
     """
     Image.init()  # here, rather than in several threads at once
     threads = torch.get_num_threads()
@@ -265,6 +265,6 @@ def decoding_pool(workers: int) -> ThreadPoolExecutor:
         all_here.abort()
         pool.shutdown(cancel_futures=True)
         raise
-    # It holds for the thread that says it, but also for all that start later: take that back.
+    # set_num_threads also holds for threads that start later, which is undone here.
     torch.set_num_threads(threads)
     return pool

@@ -1,6 +1,6 @@
-"""Where a stopped run goes on: how much of a table of scores is there already, and is right.
+"""Where to resume a stopped run: how much of a table of scores exists already, and is valid.
 
-The table itself is all that is looked at, so a run may be stopped at any byte.
+Only the table itself is examined, so a run may be stopped at any byte.
 """
 
 import csv
@@ -11,30 +11,30 @@ from typing import BinaryIO
 
 from iqa_metrics.io.tables import SCORE_COLUMNS, Pair, PairTable, csv_line, header_line
 
-_REMEDY = "leave out --resume to score everything anew, which overwrites it"
+_REMEDY = "leave out --resume to score everything again and overwrite it"
 
 
 class ResumeError(ValueError):
-    """A table of scores that a run can't go on with."""
+    """A table of scores that can't be resumed."""
 
     code = "bad_resume"
 
 
 @dataclass(frozen=True)
 class Written:
-    """What of a table of scores stays.
+    """The part of a table of scores that is kept.
 
     Attributes
     ----------
     pairs
-        The pairs whose rows stay, counted from the table's first one.
+        Number of pairs whose rows are kept, counted from the first.
     failed
         How many of these rows have no value.
     size
-        The bytes that they and the header take; what follows is to be cut off. 0 where there is
+        Size in bytes of the header and these rows; the file is to be truncated to it. 0 if there is
         nothing to keep, not even a header.
     finished
-        Whether these are all rows of all pairs.
+        Whether the rows of all pairs are there.
     """
 
     pairs: int = 0
@@ -44,31 +44,31 @@ class Written:
 
 
 def written(path: Path, table: PairTable, metrics: Sequence[str], window: int) -> Written:
-    """Find out how far an earlier run came. Nothing is changed.
+    """Find out how far an earlier run got, without changing the table.
 
     Parameters
     ----------
     path
-        The table of scores, which need not be there.
+        The table of scores, which need not exist.
     table
         The pairs.
     metrics
-        What the rows call the metrics, in order.
+        The metrics' names in the table, in order.
     window
-        How many pairs are scored together. Rows stay in whole windows, so that the pairs of the
-        next one are batched as in a run that nothing stopped.
+        How many pairs are scored together. Only complete windows are kept, so that the remaining
+        pairs are batched as in a run that was never stopped.
 
     Raises
     ------
     ResumeError
-        If the file is something else than the beginning of these pairs' scores by these metrics.
+        If the file is anything but the beginning of these pairs' scores with these metrics.
     PairsError
         If the table of pairs can't be read.
     """
     if not path.exists():
         return Written()
     if not path.is_file():
-        raise ResumeError(f"{path}: not a regular file, so it keeps no rows to go on from")
+        raise ResumeError(f"{path}: not a regular file, so it has no rows to resume from")
     try:
         with path.open("rb") as file:
             return _kept(file, path, table, metrics, window)
@@ -83,9 +83,8 @@ def _kept(
     came = file.read(len(header))
     if not header.startswith(came):
         raise ResumeError(
-            f"{path}: does not begin with the columns that scores of {table.path} have, "
-            f"{header.decode().rstrip()!r}, but with "
-            f"{came.decode(errors='replace').splitlines()[0]!r}; {_REMEDY}"
+            f"{path}: begins with {came.decode(errors='replace').splitlines()[0]!r}, but scores of "
+            f"{table.path} have the columns {header.decode().rstrip()!r}; {_REMEDY}"
         )
     if came != header:
         return Written()
@@ -105,8 +104,8 @@ def _kept(
             kept = Written(number, failed, end)
     if path.stat().st_size > end:
         raise ResumeError(
-            f"{path}: holds more than the {number * len(metrics)} rows that {table.path} and these "
-            f"metrics give; {_REMEDY}"
+            f"{path}: has more rows than the {number * len(metrics)} of {table.path} and these "
+            f"metrics; {_REMEDY}"
         )
     return Written(number, failed, end, finished=True)
 
@@ -120,7 +119,7 @@ class _Row:
 
 
 def _complete_rows(file: BinaryIO, path: Path, start: int) -> Iterator[_Row]:
-    """Yield the rows that were written to their last byte."""
+    """Yield the rows that were written completely."""
     lines: list[bytes] = []
     at_end = False
 
@@ -142,9 +141,9 @@ def _complete_rows(file: BinaryIO, path: Path, start: int) -> Iterator[_Row]:
         except StopIteration:
             return
         except (csv.Error, UnicodeDecodeError) as error:
-            if at_end:  # torn inside a quoted field, after a line feed of the field's own
+            if at_end:  # cut off inside a quoted field, after a line feed in that field
                 return
-            raise ResumeError(f"{path}: row {number} is no CSV ({error}); {_REMEDY}") from error
+            raise ResumeError(f"{path}: row {number} is not CSV ({error}); {_REMEDY}") from error
         raw = b"".join(lines)
         lines.clear()
         end += len(raw)
@@ -152,7 +151,7 @@ def _complete_rows(file: BinaryIO, path: Path, start: int) -> Iterator[_Row]:
 
 
 def _check(row: _Row, pair: Pair, metric: str, path: Path, table: PairTable) -> None:
-    """Refuse a row that a run over this table would not have written here, to the byte."""
+    """Raise ResumeError unless a run over this table would have written exactly this row here."""
     came = [*row.fields, *[""] * len(SCORE_COLUMNS)]
     value, error = came[3:5]
     columns = [*SCORE_COLUMNS, *table.carried]
@@ -161,11 +160,11 @@ def _check(row: _Row, pair: Pair, metric: str, path: Path, table: PairTable) -> 
     whole = row.raw == csv_line(expected).encode()
     if whole and (_is_value(value) if not error else not value):
         return
-    place = f"{path}: row {row.number} is no row of {table.path} and these metrics"
+    place = f"{path}: row {row.number} does not belong to {table.path} and these metrics"
     for column, there, here in zip(columns, came, expected, strict=False):
         if there != here:
             raise ResumeError(
-                f"{place}: column {column!r} holds {there!r}, expected {here!r}; {_REMEDY}"
+                f"{place}: column {column!r} is {there!r}, expected {here!r}; {_REMEDY}"
             )
     raise ResumeError(f"{place}: it was changed after it was written; {_REMEDY}")
 

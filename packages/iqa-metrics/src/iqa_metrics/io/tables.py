@@ -1,4 +1,4 @@
-"""Tables in CSV: the pairs to score, and their scores, one row a pair and metric."""
+"""CSV tables: the pairs to score, and their scores with one row per pair and metric."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,18 +19,18 @@ class PairsError(ValueError):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images to compare, as a row of a table names them.
+    """Two images to compare, from a row of a table.
 
     Attributes
     ----------
     reference, distorted
-        As the table names them.
+        The images' paths as written in the table.
     folder
-        What relative paths are relative to.
+        The folder that relative paths are relative to.
     carried
         The row's other columns.
     problem
-        Why the row itself is unusable; empty where it is fine.
+        Why the row itself is unusable; empty if it is fine.
     """
 
     reference: str
@@ -44,7 +44,7 @@ class Pair:
 class Score:
     """One metric's value for one pair, or the reason why there is none.
 
-    ``value`` is None exactly where ``error`` is not empty; ``error`` begins with a stable code.
+    ``value`` is None if and only if ``error`` is not empty; ``error`` begins with a stable code.
     """
 
     reference: str
@@ -57,7 +57,7 @@ class Score:
 
 @dataclass(frozen=True)
 class PairTable:
-    """A CSV table of pairs, checked at its head and read row by row."""
+    """A CSV table of pairs, whose header is checked and whose rows are read one by one."""
 
     path: Path
     carried: tuple[str, ...]
@@ -69,8 +69,8 @@ class PairTable:
         Raises
         ------
         PairsError
-            If the file can't be read, lacks a column, names one twice, or has one that the table
-            of scores needs for itself.
+            If the file can't be read, lacks a required column, has two columns of the same name,
+            or has a column that the table of scores uses itself.
         """
         with _csv(path) as file:
             header = next(csv.reader(file), [])
@@ -81,11 +81,12 @@ class PairTable:
                 f"{' and '.join(PAIR_COLUMNS)}, got {', '.join(header) or 'an empty file'}"
             )
         if len(set(header)) != len(header):
-            raise PairsError(f"{path}: a column name stands twice in {', '.join(header)}")
+            raise PairsError(f"{path}: two columns have the same name in {', '.join(header)}")
         taken = [c for c in header if c in SCORE_COLUMNS and c not in PAIR_COLUMNS]
         if taken:
             raise PairsError(
-                f"{path}: the scores have columns {', '.join(taken)} of their own; rename yours"
+                f"{path}: the table of scores uses the column names {', '.join(taken)} itself; "
+                "rename yours"
             )
         return cls(path, tuple(c for c in header if c not in PAIR_COLUMNS))
 
@@ -96,19 +97,21 @@ class PairTable:
         with _csv(self.path) as file:
             for row in csv.DictReader(file, restval=""):
                 surplus = row.pop(None, None)
-                problem = f"bad_row: {len(surplus)} more fields than the header" if surplus else ""
+                problem = (
+                    f"bad_row: {len(surplus)} more fields than the header has" if surplus else ""
+                )
                 reference, distorted = (row[c].strip() for c in PAIR_COLUMNS)
                 if not problem and not (reference and distorted):
-                    problem = "bad_row: no path for reference or distorted"
+                    problem = "bad_row: the path of reference or distorted is empty"
                 carried = {c: row[c] for c in self.carried}
                 yield Pair(reference, distorted, self.path.parent, carried, problem)
 
 
 @contextmanager
 def _csv(path: Path) -> Iterator[TextIO]:
-    """Open a CSV file for reading; what goes wrong is a PairsError."""
+    """Open a CSV file for reading; failures become a PairsError."""
     if path.exists() and not path.is_file():
-        # A pipe could be read only once, and the table is read anew for each purpose.
+        # A pipe can be read only once, but the table is read several times.
         raise PairsError(f"{path}: not a regular file; save the table first")
     try:
         # utf-8-sig: spreadsheets write a byte order mark before the first column's name.
@@ -125,20 +128,20 @@ def _csv(path: Path) -> Iterator[TextIO]:
 def write_scores(
     scores: Iterable[Score], file: TextIO, carried: Sequence[str] = (), *, header: bool = True
 ) -> Iterator[Score]:
-    """Write rows as CSV, each as soon as it is there, and pass them on.
+    """Write rows as CSV, each as soon as it is computed, and pass them on.
 
-    Values are written so that reading them back gives the same float.
+    Reading a value back gives exactly the same float.
 
     Parameters
     ----------
     scores
         The rows.
     file
-        Where to, opened with ``newline=""``.
+        The file to write to, opened with ``newline=""``.
     carried
-        Names of the columns that the rows carry.
+        Names of the extra columns that the rows carry.
     header
-        Whether the columns' names come first; not where rows are added to a file that has them.
+        Whether to write the header line first; False where rows are added to a file that has one.
     """
     if header:
         file.write(header_line(carried))
@@ -152,20 +155,20 @@ def write_scores(
 
 
 def header_line(carried: Sequence[str]) -> str:
-    """Return the first line of a table of scores."""
+    """Return the header line of a table of scores."""
     return csv_line([*SCORE_COLUMNS, *carried])
 
 
 def csv_line(fields: Iterable[str]) -> str:
-    """Return a row as a line of CSV, its line feed included."""
-    # A writer quotes the line breaks that are in its own terminator. With a bare line feed there a
-    # carriage return inside a field would go out unquoted, and the row could not be read back.
+    """Return a row as a line of CSV, including its line feed."""
+    # A writer quotes only the line breaks of its own line terminator. With a bare line feed, a
+    # carriage return inside a field would be left unquoted, and the row could not be read back.
     line: str = csv.writer(_Echo(), lineterminator="\r\n").writerow(fields)
     return line.removesuffix("\r\n") + "\n"
 
 
 class _Echo:
-    """What a csv writer writes into to hand its line to the caller."""
+    """A file-like object that lets a csv writer return its line to the caller."""
 
     def write(self, line: str) -> str:
         return line

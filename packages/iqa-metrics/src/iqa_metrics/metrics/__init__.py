@@ -1,4 +1,4 @@
-"""Metrics: objects with a contract. See :class:`Metric` for what each one promises."""
+"""Metrics: modules that compare two batches of images. :class:`Metric` documents their contract."""
 
 from iqa_metrics.metrics.catalogue import (
     METRICS,
@@ -10,8 +10,10 @@ from iqa_metrics.metrics.catalogue import (
     resolve,
 )
 from iqa_metrics.metrics.contract import Metric
-from iqa_metrics.metrics.deep import DeepDistance, FeatureReadouts
+from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.metrics.dists import DISTS
+from iqa_metrics.metrics.feature_readouts import FeatureReadouts
+from iqa_metrics.metrics.layer_table import Column, LayerTable
 from iqa_metrics.metrics.lpips import LPIPS
 from iqa_metrics.metrics.perceptnet import PerceptNet
 from iqa_metrics.metrics.pixel import MSE, MSSSIM, PSNR, SSIM
@@ -26,9 +28,11 @@ __all__ = [
     "MSSSIM",
     "PSNR",
     "SSIM",
+    "Column",
     "DeepDistance",
     "DeepSpec",
     "FeatureReadouts",
+    "LayerTable",
     "Metric",
     "MetricRecord",
     "MetricSpec",

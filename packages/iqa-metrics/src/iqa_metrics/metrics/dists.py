@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iqa_metrics import backbones
+from iqa_metrics.compute.constants import Constant
 from iqa_metrics.compute.features import Reference, Remembered
-from iqa_metrics.metrics.contract import Check, Metric
-from iqa_metrics.metrics.trunks import ChannelWeights, NetworkModule, extractor_of
+from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.metrics.contract import Metric
+from iqa_metrics.metrics.layer_table import Column, LayerTable, TableModule
+from iqa_metrics.readouts import Readout
 from iqa_metrics.readouts.blocks import single
 from iqa_metrics.readouts.statistics import texture_and_structure
 from iqa_metrics.weights.checkpoints import read_state_dict
@@ -19,7 +22,7 @@ from iqa_metrics.weights.files import WeightsError, WeightsFile
 
 BACKBONE = "vgg16"
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
-_IMAGE = backbones.Layer("image", "", channels=3, stride=1)
+_IMAGE_CHANNELS = 3
 _SHORT_SIDE = 256
 
 CALIBRATION = WeightsFile(
@@ -34,25 +37,26 @@ CALIBRATION = WeightsFile(
 )
 
 
-class DISTS(NetworkModule, Metric):
+class DISTS(TableModule, Metric):
     """Deep image structure and texture similarity, as a distance.
 
-    Two terms, of the image itself and of five layers of VGG-16 whose max pooling is replaced by
-    smooth L2 pooling: how alike each channel's mean is in both images (texture), and how alike its
-    pattern (structure). ``1 - sum(alpha texture + beta structure) / sum(alpha + beta)``, alpha and
-    beta calibrated on human judgements. Range ``[0, 2)``; identical images give 0; symmetric. It
-    forgives a texture that is replaced by another patch of the same texture.
+    It compares two properties of each channel, in the image itself and in five layers of VGG-16
+    whose max pooling is replaced by a smooth L2 pooling: the channel's mean (texture) and its
+    spatial pattern (structure). The distance is
+    ``1 - sum(alpha texture + beta structure) / sum(alpha + beta)``, where alpha and beta are
+    calibrated on human judgements. Range ``[0, 2)``; identical images give 0; symmetric. It
+    tolerates a texture that is replaced by another patch of the same texture.
 
     Parameters
     ----------
     resize
-        Bring the shorter side to 256 pixels first (bilinear, antialiased), where it is longer: the
-        authors judge images so. Off by default: the class judges the pixels that it is given, as
-        the authors' own does.
+        First shrink the images so that their shorter side has 256 pixels (bilinear, antialiased),
+        if it is longer, as the authors do in their experiments. By default images are not resized,
+        as in the authors' own class.
     trunk
-        The caller's own VGG-16, whole or its ``features``. It is copied.
+        Your own VGG-16, the whole network or its ``features``. It is copied.
     weights, calibration
-        Files with the trunk's state dict and with alpha and beta, whose content the caller has
+        Files with the network's state dict, and with alpha and beta, whose content the caller has
         checked; by default the published ones.
     check
         As for :class:`Metric`.
@@ -60,9 +64,9 @@ class DISTS(NetworkModule, Metric):
     Raises
     ------
     ValueError
-        If the trunk is another architecture.
+        If ``trunk`` has another architecture.
     WeightsError
-        If the trunk's weights or the calibration are missing or damaged.
+        If the network's weights or the calibration are missing or damaged.
 
     References
     ----------
@@ -88,53 +92,45 @@ class DISTS(NetworkModule, Metric):
         self.name = "dists_resized" if resize else "dists"
         self.resize = resize
         record = backbones.backbone(BACKBONE)
-        self.layers = LAYERS
-        self.extractor = extractor_of(record, LAYERS, weights, trunk)
+        channels = [_IMAGE_CHANNELS, *(record.layer(name).channels for name in LAYERS)]
+        of_image, *of_layers = _calibration(calibration, channels)
+        columns = [
+            Column(name, _TERM, of_layer) for name, of_layer in zip(LAYERS, of_layers, strict=True)
+        ]
+        self.table = LayerTable(record, columns, weights=weights, trunk=trunk)
         _smooth_pooling(self.extractor.network)
-        layers = [_IMAGE, *(record.layer(name) for name in LAYERS)]
-        alpha, beta = _calibration(calibration, [layer.channels for layer in layers])
-        self.texture_weights, self.structure_weights = (
-            ChannelWeights(_by_layer(weights, layers), layers) for weights in (alpha, beta)
-        )
+        self.image_weights = Constant(of_image)
+        # The sum of all weights, in double precision, since the terms are divided by it.
+        self.total = float(torch.cat([of_image, *of_layers], dim=1).double().sum())
 
     def remember(self, reference: Tensor) -> Reference:
-        """Return the reference as it is judged, and the network's responses to it."""
-        return super().remember(self._judged(reference))
+        """Return the reference, resized if asked for, with the network's feature maps of it."""
+        return super().remember(self._prepared(reference))
 
     def compare(self, reference: Reference, distorted: Tensor) -> Tensor:
-        seen = reference if isinstance(reference, Remembered) else self._judged(reference)
-        y = self._judged(distorted)
-        terms: list[Tensor] = []
+        seen = reference if isinstance(reference, Remembered) else self._prepared(reference)
+        y = self._prepared(distorted)
+        image = seen.image if isinstance(seen, Remembered) else seen
+        of_image = _term(image, y, self.image_weights.values)
+        terms = [of_image, *self.table.readings(seen, y).values]
+        return torch.stack(terms).sum(dim=0) / self.total
 
-        def read(layer: str, x: Tensor, y: Tensor) -> None:
-            texture, structure = texture_and_structure(x, y)
-            terms.append(
-                (texture * self.texture_weights.of(layer)).sum(dim=1)
-                + (structure * self.structure_weights.of(layer)).sum(dim=1)
-            )
-
-        read(_IMAGE.name, seen.image if isinstance(seen, Remembered) else seen, y)
-        self.extractor.visit_pair(seen, y, self.layers, read)
-        weights = [*self.texture_weights.buffers(), *self.structure_weights.buffers()]
-        total = torch.stack([of_layer.double().sum() for of_layer in weights]).sum()
-        return torch.stack(terms).sum(dim=0) / total
-
-    def _judged(self, images: Tensor) -> Tensor:
+    def _prepared(self, images: Tensor) -> Tensor:
         parameter = next(self.extractor.network.parameters())
         wide = images.double() if parameter.dtype == torch.float64 else images.float()
         return _shrunk(wide) if self.resize else wide
 
 
 class L2Pooling(nn.Module):
-    """Root of the locally averaged squares, at every second position.
+    """The square root of locally averaged squares, at every second position.
 
-    The window is a 3x3 Hann window, after O. J. Hénaff and E. P. Simoncelli, "Geodesics of learned
-    representations", ICLR 2016, arXiv:1511.06394.
+    The averages are taken with a 3x3 Hann window, after O. J. Hénaff and E. P. Simoncelli,
+    "Geodesics of learned representations", ICLR 2016, arXiv:1511.06394.
     """
 
     def forward(self, response: Tensor) -> Tensor:
         """Pool ``[N, C, H, W]`` to half its height and width, rounded up."""
-        # Squares of half precision would have half its digits.
+        # Squares of half-precision numbers would lose half of their digits.
         (wide,) = single(response)
         hann = torch.tensor([0.25, 0.5, 0.25], dtype=wide.dtype, device=wide.device)
         channels = wide.shape[1]
@@ -154,24 +150,39 @@ def _shrunk(images: Tensor) -> Tensor:
     short = min(height, width)
     if short <= _SHORT_SIDE:
         return images
-    # The longer side is cut to whole pixels, as torchvision's resize cuts it.
+    # The longer side is rounded down to whole pixels, as in torchvision's resize.
     size = [_SHORT_SIDE * side // short for side in (height, width)]
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def _calibration(path: str | Path | None, channels: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _term(reference: Tensor, distorted: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted term of one layer, ``[N]``.
+
+    ``weights``, ``[2, C]``, are alpha, for texture, and beta, for structure.
+    """
+    texture, structure = texture_and_structure(reference, distorted)
+    return (torch.stack([texture, structure]) * weights[:, None]).sum(dim=(0, 2))
+
+
+_TERM = Readout(
+    name="dists_term",
+    function=_term,
+    summary="a layer's weighted texture and structure",
+    source="Ding et al., TPAMI 2022, arXiv:2004.07728",
+    weighted=True,
+)
+
+
+def _calibration(path: str | Path | None, channels: Sequence[int]) -> list[Tensor]:
+    """Return alpha and beta, ``[2, C]``, for the image and then for each layer."""
     file = CALIBRATION.verified() if path is None else Path(path)
     state = read_state_dict(file)
     count = sum(channels)
     fits = set(state) == {"alpha", "beta"} and all(w.numel() == count for w in state.values())
     if not fits or not all(float(w.min()) >= 0 and float(w.sum()) > 0 for w in state.values()):
         raise WeightsError(
-            f"{file} is no calibration of DISTS: expected alpha and beta, each of {count} values "
-            "of at least 0 that are not all 0"
+            f"{file} is not a calibration of DISTS: expected alpha and beta, each with {count} "
+            "values of at least 0 that are not all 0"
         )
-    return state["alpha"].flatten(), state["beta"].flatten()
-
-
-def _by_layer(weights: Tensor, layers: Sequence[backbones.Layer]) -> dict[str, Tensor]:
-    parts = torch.split(weights, [layer.channels for layer in layers])
-    return {layer.name: part for layer, part in zip(layers, parts, strict=True)}
+    both = torch.stack([state["alpha"].flatten(), state["beta"].flatten()]).float()
+    return list(torch.split(both, list(channels), dim=1))

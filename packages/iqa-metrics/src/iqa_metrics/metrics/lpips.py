@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
-from iqa_metrics.metrics.contract import Check
+from iqa_metrics.compute.pair_module import Check
 from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.weights.checkpoints import read_state_dict
 from iqa_metrics.weights.files import WeightsError, WeightsFile

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from iqa_metrics.metrics.contract import Check
+from iqa_metrics.compute.pair_module import Check
 from iqa_metrics.metrics.deep import DeepDistance
 
 

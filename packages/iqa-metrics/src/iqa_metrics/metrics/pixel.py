@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iqa_metrics.metrics.contract import Check, Metric, at_least_float32
+from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.metrics.contract import Metric, at_least_float32
 from iqa_metrics.metrics.windows import Windows
 
 _K1, _K2 = 0.01, 0.03
 _LEAST_ERROR = 1e-60
 _LEAST_IN_FLOAT32 = 1e-24
-"""Below that, squares of float32 differences may vanish in float32."""
-# Found by timing: 1 MiB of float64, enough for two threads to start up for.
+"""Below this mean, squares of float32 differences may vanish in float32."""
+# Found by timing: 1 MiB of float64, enough to be worth starting a second thread.
 _BLOCK_VALUES = 2**17
 _BELL = [math.exp(-(position**2) / (2 * 1.5**2)) for position in range(-5, 6)]
 _GAUSSIAN = [value / math.fsum(_BELL) for value in _BELL]
@@ -48,10 +49,10 @@ class MSE(Metric):
 
 
 class PSNR(Metric):
-    """Peak signal-to-noise ratio in decibel: ``10 log10(1 / MSE)``, over all pixels and channels.
+    """Peak signal-to-noise ratio in decibels: ``10 log10(1 / MSE)``, over all pixels and channels.
 
-    Range ``[0, inf]`` for images in [0, 1]; images that are identical, or differ by less than 1e-30
-    (root mean square), give ``inf``, with gradient 0. Float64 images give float64 values, others
+    Range ``[0, inf]`` for images in [0, 1]. Images that are identical, or differ by less than 1e-30
+    (root mean square), give ``inf`` with gradient 0. Float64 images give float64 values, others
     float32.
 
     References
@@ -67,8 +68,8 @@ class PSNR(Metric):
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
         mse = _mean_squared_error(reference, distorted)
-        # The logarithm never sees a 0, whose slope is infinite, nor an error so small that its
-        # gradient would be.
+        # The logarithm is never taken of 0, where its slope is infinite, nor of an error so small
+        # that the gradient would be infinite.
         same = mse < _LEAST_ERROR
         decibel = -10 * torch.log10(torch.where(same, 1.0, mse))
         return _like(distorted, torch.where(same, torch.inf, decibel))
@@ -80,22 +81,22 @@ Window = Literal["gaussian", "uniform"]
 class SSIM(Metric):
     """Structural similarity (Wang et al., 2004).
 
-    Local means, variances and covariance are compared in every window that lies wholly inside the
-    image, on each of R, G and B, and averaged over positions and channels. Constants K1 = 0.01 and
-    K2 = 0.03, dynamic range 1. Range (-1, 1]; identical images give exactly 1. Float64 images give
-    float64 values, others float32.
+    Local means, variances and covariances are compared in every window that lies entirely inside
+    the image, on each of R, G and B, and the similarities are averaged over positions and channels.
+    The constants are K1 = 0.01 and K2 = 0.03, the dynamic range is 1. Range (-1, 1]; identical
+    images give exactly 1. Float64 images give float64 values, others float32.
 
-    The paper is about grey images. Averaging over the channels is what scikit-image, torchmetrics
-    and pytorch-msssim do; for the authors' own practice pass grey images, repeated to 3 channels.
+    The paper is about grey images. Averaging over channels is what scikit-image, torchmetrics and
+    pytorch-msssim do; to follow the authors, pass grey images, repeated to 3 channels.
 
-    The map has each window's similarity at the window's centre; the border, where no window fits,
-    repeats the nearest.
+    The map has each window's similarity at the centre of the window; at the border, where no window
+    fits, the nearest value is repeated.
 
     Parameters
     ----------
     window
-        ``"gaussian"`` is the paper's: 11x11, standard deviation 1.5, population covariance.
-        ``"uniform"`` is what scikit-image does by default: 7x7, sample covariance.
+        ``"gaussian"`` is the paper's window: 11x11, standard deviation 1.5, population covariance.
+        ``"uniform"`` is scikit-image's default: 7x7, sample covariance.
     check
         As for :class:`Metric`.
 
@@ -139,14 +140,14 @@ class SSIM(Metric):
 class MSSSIM(Metric):
     """Multi-scale structural similarity (Wang et al., 2003).
 
-    SSIM's terms of contrast and structure at five scales, each half as large as the one before, and
-    its term of luminance at the last, each averaged over positions, raised to the paper's weights
-    and multiplied; on each of R, G and B, and averaged over these. Gaussian window, constants and
-    dynamic range as :class:`SSIM`. Range [0, 1]; identical images give exactly 1. Float64 images
-    give float64 values, others float32.
+    SSIM's contrast and structure terms are taken at five scales, each half as large as the one
+    before, and its luminance term at the last one. Each is averaged over positions and raised to
+    the paper's weight, and their product is averaged over R, G and B. Gaussian window, constants
+    and dynamic range are those of :class:`SSIM`. Range [0, 1]; identical images give exactly 1.
+    Float64 images give float64 values, others float32.
 
-    A scale is halved by means of 2x2 pixels; of an odd row or column at the end, the mean is over
-    what is there, as in the authors' code. A mean below 0, which has no power, counts as 0.
+    A scale is halved by averaging 2x2 pixels; an odd last row or column is averaged alone, as in
+    the authors' code. A mean below 0, whose power is undefined, counts as 0.
 
     References
     ----------
@@ -159,13 +160,13 @@ class MSSSIM(Metric):
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     source: ClassVar[str] = "Wang et al., Asilomar 2003, doi 10.1109/ACSSC.2003.1292216"
     weights: ClassVar[tuple[float, ...]] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-    # The last scale must hold a window.
+    # At the last scale, one window must still fit into the image.
     smallest_input = (11 - 1) * 2 ** (len(weights) - 1) + 1
     _windows: ClassVar[Windows] = Windows(_GAUSSIAN)
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
         if distorted.device.type == "cpu" and not torch.compiler.is_compiling():
-            # An image at a time, whose halves then stay in cache.
+            # One image at a time, so that its smaller scales stay in cache.
             references = reference.expand_as(distorted)
             pairs = [(x[None], y[None]) for x, y in zip(references, distorted, strict=True)]
         else:
@@ -185,7 +186,7 @@ class MSSSIM(Metric):
 
 
 def _mean_squared_error(reference: Tensor, distorted: Tensor) -> Tensor:
-    """Return ``[N]``, float64: the square of a small float32 error has no float32 left."""
+    """Return ``[N]``, float64, since the square of a small error may vanish in float32."""
     if distorted.device.type != "cpu" or torch.compiler.is_compiling():
         return _difference(reference, distorted).double().square().mean(dim=(1, 2, 3))
     references = reference.expand_as(distorted)
@@ -193,13 +194,13 @@ def _mean_squared_error(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def _in_blocks(x: Tensor, y: Tensor) -> Tensor:
-    """Return the mean squared error of one image, a block that stays in cache at a time."""
+    """Return the mean squared error of one image, computed in blocks that stay in cache."""
     planes = (image.flatten() for image in (x, y))
     blocks = list(zip(*(torch.split(plane, _BLOCK_VALUES) for plane in planes), strict=True))
     recorded = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
     if x.dtype == y.dtype == torch.float32 and not recorded:
-        # One buffer for all: what is allocated anew each time comes as fresh pages, at the price of
-        # a fault for each. Torch sums a block in a cascade; blocks are summed in float64.
+        # One buffer for all blocks: fresh allocations would cost a page fault per page. Torch sums
+        # a block pairwise; the sums of blocks are added in float64.
         buffer = torch.empty(min(_BLOCK_VALUES, y.numel()), dtype=torch.float32)
         parts = []
         for first, second in blocks:
@@ -208,7 +209,7 @@ def _in_blocks(x: Tensor, y: Tensor) -> Tensor:
         mean = torch.stack(parts).double().sum() / y.numel()
         if mean > _LEAST_IN_FLOAT32:
             return mean
-    # In place, since the block is nobody else's.
+    # In place, since nothing else uses the block.
     squares = [_difference(*block).double().square_().sum() for block in blocks]
     return torch.stack(squares).sum() / y.numel()
 
@@ -222,10 +223,10 @@ def _like(images: Tensor, values: Tensor) -> Tensor:
     return values if images.dtype == torch.float64 else values.float()
 
 
-# SSIM's terms, by the local means of s = x + y, d = x - y, s² and d². Of means mx and my,
+# SSIM's terms from the local means of s = x + y, d = x - y, s² and d². For the means mx and my,
 #     4 mx my = ms² - md²    and    2 (mx² + my²) = ms² + md²
-# and of the covariance and the variances likewise, so that a term is (a - b) / (a + b), of which b
-# is exactly 0 for identical images. Dividing the constants by a factor multiplies the variances.
+# and likewise for the covariance and the variances. So a term is (a - b) / (a + b), where b is
+# exactly 0 for identical images. Dividing the constants by a factor multiplies the variances by it.
 
 
 def _similarity(
@@ -235,7 +236,7 @@ def _similarity(
     square_d: Tensor,
     covariance_factor: float = 1.0,
 ) -> Tensor:
-    """Return the product of SSIM's luminance, contrast and structure terms, by position."""
+    """Return the product of SSIM's luminance, contrast and structure terms at each position."""
     luminance_s, luminance_d = mean_s.square(), mean_d.square()
     variance_s, variance_d = _variances(luminance_s, luminance_d, square_s, square_d)
     luminance_s = luminance_s + 2 * _K1**2
@@ -248,7 +249,7 @@ def _similarity(
 def _contrast_structure(
     mean_s: Tensor, mean_d: Tensor, square_s: Tensor, square_d: Tensor
 ) -> Tensor:
-    """Return the product of SSIM's contrast and structure terms, by position."""
+    """Return the product of SSIM's contrast and structure terms at each position."""
     variance_s, variance_d = _variances(mean_s.square(), mean_d.square(), square_s, square_d)
     variance_s = variance_s + 2 * _K2**2
     return (variance_s - variance_d) / (variance_s + variance_d)
@@ -257,12 +258,12 @@ def _contrast_structure(
 def _variances(
     squared_mean_s: Tensor, squared_mean_d: Tensor, square_s: Tensor, square_d: Tensor
 ) -> tuple[Tensor, Tensor]:
-    # Below 0 only by rounding, and then a similarity would be above 1.
+    # Rounding may make it negative, and the similarity would then exceed 1.
     return square_s - squared_mean_s, (square_d - squared_mean_d).clamp(min=0)
 
 
 def _halved(images: Tensor) -> Tensor:
-    """Return the means of 2x2 pixels, float64; of an odd row or column, of what is there."""
+    """Return the means of 2x2 pixels, float64; an odd last row or column is averaged alone."""
     images = images.double()
     height, width = images.shape[-2:]
     if height % 2 or width % 2:
@@ -272,6 +273,6 @@ def _halved(images: Tensor) -> Tensor:
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:
-    # The power never sees a 0, whose slope is infinite.
+    # The power is never taken of 0, where its slope is infinite.
     none = values <= 0
     return torch.where(none, 0.0, torch.where(none, 1.0, values).pow(exponent))

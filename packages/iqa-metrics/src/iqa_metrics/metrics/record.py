@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from iqa_metrics.backbones import backbone
-from iqa_metrics.metrics.contract import Check, Metric
+from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.metrics.contract import Metric
 from iqa_metrics.metrics.specs import DeepSpec
 from iqa_metrics.registry import expect
 from iqa_metrics.weights.files import WeightsFile

@@ -84,7 +84,7 @@ _NUMBER = re.compile(r"-?[0-9]*\.?[0-9]+(e-?[0-9]+)?|inf|nan", re.ASCII)
 def deep_spec(
     record: Backbone,
     layers: Sequence[str],
-    readout_name: str,
+    read_by: str | Readout,
     concatenation: str | None = None,
     layer_weights: Sequence[float] | None = None,
 ) -> DeepSpec:
@@ -94,8 +94,10 @@ def deep_spec(
     ----------
     record
         The backbone.
-    layers, readout_name
-        Names; the layers in any order.
+    layers
+        Names of layers, in any order.
+    read_by
+        A readout, or its name.
     concatenation
         ``joint``, ``sum`` or ``sum_per_element``. By default ``joint``, where the readout has it.
     layer_weights
@@ -109,7 +111,7 @@ def deep_spec(
         If layers are missing or named twice, the weights do not fit, or the readout has no
         ``joint`` form and that is asked for, or is all that several layers could mean.
     """
-    chosen = readout(readout_name)
+    chosen = readout(read_by)
     ordered = record.in_order(layers)
     if not ordered:
         raise ValueError("layers: expected at least one layer name, got none")

@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from iqa_metrics.backbones import Backbone
+from iqa_metrics.compute.extractors import extractor_of
 from iqa_metrics.compute.features import Reference
 from iqa_metrics.metrics.deep import DeepDistance
-from iqa_metrics.metrics.trunks import NetworkModule, extractor_of
-from iqa_metrics.readouts import elements, sharing
+from iqa_metrics.metrics.layer_table import LayerTable, TableModule
 
 
-class DistancesTogether(NetworkModule):
+class DistancesTogether(TableModule):
     """Several deep distances in one network, computed in one pass.
 
-    Its values are to the bit those of the metrics, once :func:`share_network` gave them one
-    network.
+    Their tables become one. Values are to the bit those of the metrics, once
+    :func:`share_network` gave these one network.
 
     Parameters
     ----------
@@ -33,49 +33,35 @@ class DistancesTogether(NetworkModule):
     def __init__(self, metrics: Sequence[DeepDistance]) -> None:
         if not metrics:
             raise ValueError("metrics: expected at least one, got none")
-        first = metrics[0]
-        super().__init__(check=first.check)
-        if any(metric.extractor is not first.extractor for metric in metrics):
-            raise ValueError("metrics: they have networks of their own; share_network() first")
+        super().__init__(check=metrics[0].check)
         self.name = " and ".join(metric.name for metric in metrics)
-        self.metrics = torch.nn.ModuleList(metrics)
-        self.extractor = first.extractor
-        read = {layer.name: layer for metric in metrics for layer in metric._read}
-        self.layers = tuple(name for name in self.extractor.layers if name in read)
-        self._read = tuple(read[name] for name in self.layers)
-        self.input_size = first.input_size
-        self.memory = first.memory
+        self.table = LayerTable.union([metric.table for metric in metrics])
+        self.input_size = self.table.input_size
+        self.memory = metrics[0].memory
+        self._concatenated: list[Callable[[list[Tensor], list[int]], Tensor]] = [
+            metric.concatenated for metric in metrics
+        ]
+        self._widths = [len(metric.table.columns) for metric in metrics]
 
     def forward(self, reference: Tensor, distorted: Tensor) -> Tensor:
         """Return the values, ``[N, metrics]``. Raises ImageError as a :class:`Metric` does."""
-        self.check_inputs(reference, distorted)
-        return self._streamed(reference, distorted, self._columns)
+        values: Tensor = super().forward(reference, distorted)
+        return values
+
+    def compare(self, reference: Reference, distorted: Tensor) -> Tensor:
+        """Return the values of images that were already checked."""
+        readings = self.table.readings(reference, distorted)
+        found, first = [], 0
+        for concatenated, width in zip(self._concatenated, self._widths, strict=True):
+            part = slice(first, first + width)
+            found.append(concatenated(readings.values[part], readings.elements[part]))
+            first += width
+        return torch.stack(found, dim=1)
 
     def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
         if map:
             raise ValueError("each metric makes its map by itself")
-        return self._columns
-
-    def _columns(self, reference: Reference, distorted: Tensor) -> Tensor:
-        metrics = [metric for metric in self.metrics if isinstance(metric, DeepDistance)]
-        values: list[list[Tensor]] = [[] for _ in metrics]
-        counts: list[list[int]] = [[] for _ in metrics]
-
-        def read(layer: str, x: Tensor, y: Tensor) -> None:
-            with sharing():
-                for number, metric in enumerate(metrics):
-                    if layer in metric.layers:
-                        values[number].append(metric.read(layer, x, y))
-                        counts[number].append(elements(y))
-
-        self.extractor.visit_pair(reference, distorted, self.layers, read)
-        return torch.stack(
-            [
-                metric.concatenated(of_metric, of_layers)
-                for metric, of_metric, of_layers in zip(metrics, values, counts, strict=True)
-            ],
-            dim=1,
-        )
+        return self.compare
 
 
 def can_share(metric: object) -> bool:
@@ -108,4 +94,4 @@ def share_network(
     names = dict.fromkeys(name for metric in metrics for name in metric.layers)
     extractor = extractor_of(backbone, backbone.in_order(list(names)), weights)
     for metric in metrics:
-        metric.extractor = extractor
+        metric.table.extractor = extractor

@@ -1,15 +1,16 @@
-"""Averages over an image's windows, of a formula of two images' local moments.
+"""Averages, over all windows of an image, of a formula of two images' local moments.
 
 Images are ``[N, C, H, W]`` of any float type, and all arithmetic is float64: a variance is the
-difference of two moments, and in flat regions float32 would leave nothing of it.
+difference of two moments, of which float32 would leave nothing in flat regions.
 
-Of two images x and y a formula is given the local means of ``s = x + y``, ``d = x - y``, ``s²`` and
-``d²``. Four moments are as few as a similarity of means and variances can do with, and where the
-images are identical those of d are exactly 0.
+For two images x and y, a formula takes the local means of ``s = x + y``, ``d = x - y``, ``s²`` and
+``d²``. A similarity of means and variances needs at least these four moments, and where the images
+are identical those of d are exactly 0.
 
-Eager torch works on blocks small enough to stay in a core's cache, where the whole image's moments
-would be written to memory and read again at each step, and means are products with a banded matrix.
-``torch.compile`` is given sums of shifted images instead, which it merges with the formula.
+In eager mode the work is done in blocks that stay in a core's cache, since the moments of a whole
+image would be written to memory and read again at each step; means are products with a banded
+matrix. In ``torch.compile``, means are sums of shifted images instead, which the compiler fuses
+with the formula.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,26 +21,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Formula = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Local means of s, d, s² and d² to a map of the same shape. It must work element by element."""
+"""An elementwise function from the local means of s, d, s² and d² to a map of the same shape."""
 
-# Found by timing, on a CPU with 1 MiB of cache a core: a block's four moments fill it about once.
+# Found by timing on a CPU with 1 MiB of cache per core, which a block's four moments about fill.
 _BLOCK_ROWS, _BLOCK_COLUMNS = 32, 512
-# A tile's product does (tile + size - 1) / size times the work there is, but smaller ones start up
-# for longer than they run.
+# A tile's product does (tile + size - 1) / size times the necessary work, but smaller tiles take
+# longer to start than to run.
 _LEAST_TILE, _GREATEST_TILE = 20, 28
-# On a GPU a block is of all images and columns: there the start of each operation is what costs.
+# On a GPU a block has all images and columns, since starting an operation is what costs time there.
 _GPU_BLOCK_ROWS = 128
-# Of what torch.compile does in one go: its four moments, float64, then stay in a shared cache.
+# Values that compiled code processes at once, whose four moments in float64 fit the shared cache.
 _STRIP_VALUES = 150_000
 
 
 class Windows:
-    """All windows of one shape that lie wholly inside an image.
+    """All windows of one shape that lie entirely inside an image.
 
     Parameters
     ----------
     weights
-        The window's weights along rows, and along columns too. Their sum is 1.
+        The window's weights along rows and along columns. Their sum is 1.
     """
 
     def __init__(self, weights: Sequence[float]) -> None:
@@ -49,7 +50,7 @@ class Windows:
     def mean(self, formula: Formula, x: Tensor, y: Tensor) -> Tensor:
         """Return the formula's mean over all windows, ``[N, C]``, float64.
 
-        ``x`` has as many images as ``y``, or one.
+        ``x`` has as many images as ``y``, or one image.
         """
         count, channels, height, width = y.shape
         if torch.compiler.is_compiling():
@@ -81,7 +82,7 @@ class Windows:
     def _blocks(self, formula: Formula, x: Tensor, y: Tensor) -> Iterator[Tensor]:
         """Yield the map of planes ``[C, H, W]`` in blocks ``[h, C, w]``, row by row.
 
-        Rows stand first in a block, so that those of all planes are blurred by one product.
+        Rows are a block's first dimension, so that one product blurs the rows of all planes.
         """
         reach = self.size - 1
         rows, columns = self._block(y)
@@ -100,7 +101,7 @@ class Windows:
         return _GPU_BLOCK_ROWS, images.shape[2]
 
     def _spans(self, length: int, most: int) -> Iterator[tuple[int, int]]:
-        """Yield the first and the last but one of windows along a side, as alike as can be."""
+        """Yield the ranges (first, last + 1) of nearly equal parts of the windows along a side."""
         windows = length - self.size + 1
         parts = -(-windows // most)
         for part in range(parts):
@@ -109,7 +110,7 @@ class Windows:
     def _tiled_means(self, block: Tensor, tile: int) -> Tensor:
         """Return the means in all windows of ``[H, C, W]``, ``[h, C, w / tile, tile]``.
 
-        As torch's products leave them: tiles lie one after another in memory.
+        Tiles are contiguous in memory, as torch's products return them.
         """
         height, channels, width = block.shape
         reach = self.size - 1
@@ -127,12 +128,12 @@ class Windows:
         differentiable = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
         whole = y.device.type != "cpu" or count * windows * channels * width <= _STRIP_VALUES
         if whole or differentiable or not hasattr(torch, "while_loop"):
-            # In two steps: of a sum over both, torch makes a kernel that computes rows again.
+            # In two steps: for a sum over both, torch's kernel would compute rows again.
             return formula(*self._shifted_moments(x, y)).sum(dim=3).sum(dim=2)
 
-        # A strip after another, since memory for all of them is fresh at each call, and the system
-        # takes longer to hand it out than the arithmetic takes.
-        x = x.clone()  # The loop refuses two views of the same memory, as of the frames of a film.
+        # One strip after another, since the memory for all of them would be new at each call, and
+        # allocating it would take longer than the arithmetic.
+        x = x.clone()  # The loop refuses two views of the same memory, such as frames of a video.
         offsets = torch.arange(rows, device=y.device)
         reached = torch.arange(rows + self.size - 1, device=y.device)
 
@@ -142,7 +143,7 @@ class Windows:
         def add_strip(step: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
             image = (step // strips).view(1)
             first = step % strips * rows
-            # The last strip overlaps the one before, whose rows it leaves out.
+            # The last strip overlaps the previous one and skips its rows.
             top = first.clamp(max=windows - rows)
             pair = (
                 i.index_select(0, image % len(i)).index_select(2, top + reached) for i in (x, y)
@@ -176,15 +177,15 @@ def _moments(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _tile_width(columns: int) -> int:
-    """Return the width of tiles that leaves the fewest columns over."""
+    """Return the tile width that leaves the fewest columns over."""
     widths = range(min(_LEAST_TILE, columns), min(_GREATEST_TILE, columns) + 1)
     return min(widths, key=lambda width: -columns % width)
 
 
 @lru_cache(maxsize=256)
 def _band(weights: tuple[float, ...], windows: int, device: torch.device) -> Tensor:
-    """Return the matrix that takes values in a row to their means in ``windows`` windows."""
-    # It outlives the call, and may next meet one that records gradients.
+    """Return the matrix that maps the values of a row to their means in ``windows`` windows."""
+    # It is cached, and the next call may record gradients.
     with torch.inference_mode(False):
         band = torch.zeros(windows, windows + len(weights) - 1, dtype=torch.float64)
         for shift, weight in enumerate(weights):

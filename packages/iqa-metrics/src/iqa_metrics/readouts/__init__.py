@@ -1,10 +1,10 @@
-"""Readouts: how different two responses of a layer are, as one number an image pair.
+"""Readouts: how different a layer's feature maps of two images are, one number per image pair.
 
-Each is a pure function of the reference's and the distorted image's responses, ``[N, C, ...]``,
-that returns float32 ``[N]`` (float64 for float64 responses). Half-precision responses are raised to
-float32 before they are compared. The gradient is finite, and 0 where both are equal; NaN in a
-response gives NaN. That holds for responses whose squares float32 can hold: up to 1e18, and with
-lengths that are 0 or above 1e-18.
+Each readout is a pure function of the reference's and the distorted image's feature maps,
+``[N, C, ...]``, and returns float32 ``[N]`` (float64 for float64 feature maps). Half-precision
+feature maps are converted to float32 before they are compared. The gradient is finite, and 0 where
+both are equal; NaN in a feature map gives NaN. This holds for values whose squares float32 can
+hold: values up to 1e18, and lengths that are 0 or above 1e-18.
 """
 
 from iqa_metrics.readouts.blocks import sharing
@@ -17,16 +17,17 @@ from iqa_metrics.readouts.concatenation import (
     root_of_squares,
     weighted_sum,
 )
-from iqa_metrics.readouts.differences import channel_squares
 from iqa_metrics.readouts.numerics import elements, root
+from iqa_metrics.readouts.quantities import CHANNEL_SQUARES, ELEMENTS
 
 __all__ = [
+    "CHANNEL_SQUARES",
     "CONCATENATIONS",
+    "ELEMENTS",
     "READOUTS",
     "Concatenation",
     "Readout",
     "all_readouts",
-    "channel_squares",
     "elements",
     "mean_over_elements",
     "readout",

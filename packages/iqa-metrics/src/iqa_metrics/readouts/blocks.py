@@ -1,9 +1,9 @@
-"""Work through two responses a cache-sized block at a time, and share what readouts have in common.
+"""Process feature maps in cache-sized blocks, and share what several readouts compute.
 
-A response ``[N, C, ...]`` is taken as N matrices ``[P, C]``: a row for each of its P positions, a
-column a channel. That is how it lies in memory channels last, and a view of it otherwise. On a CPU
-a readout goes over blocks of rows that stay in the cache, so that nothing of a response's size is
-made; on a GPU, or where a gradient is recorded, the one block is everything.
+Feature maps ``[N, C, ...]`` are taken as N matrices ``[P, C]``, with one row per position and one
+column per channel. That is their memory layout in channels-last format, and a view otherwise. On a
+CPU a readout processes blocks of rows that stay in the cache, so that no temporary is as large as
+the feature maps. On a GPU, or where a gradient is recorded, there is one block with everything.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 BLOCK = 2**17
-"""Elements of a block: 512 KiB as float32. Smaller ones pay more for calls than they save, larger
-ones leave the cache."""
+"""Elements of a block: 512 KiB as float32. With smaller blocks the calls cost more than the cache
+saves; larger blocks do not fit into the cache."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,9 +27,9 @@ _SHARED: ContextVar[dict[Hashable, object] | None] = ContextVar("_SHARED", defau
 
 @contextmanager
 def sharing() -> Iterator[None]:
-    """Let the readouts called inside compute what they have in common once.
+    """Let the readouts called inside this context compute shared intermediate results only once.
 
-    Inside, responses must neither change nor be freed.
+    Inside it, feature maps must neither change nor be freed.
     """
     token = _SHARED.set({})
     try:
@@ -39,14 +39,14 @@ def sharing() -> Iterator[None]:
 
 
 def shared(function: Callable[P, T]) -> Callable[P, T]:
-    """Make a function of responses remember its results for the length of :func:`sharing`."""
+    """Make a function of feature maps remember its results inside :func:`sharing`."""
 
     @wraps(function)
     def remembering(*args: P.args, **kwargs: P.kwargs) -> T:
         memory = _SHARED.get()
         if memory is None:
             return function(*args, **kwargs)
-        # By identity: the responses stay alive as long as the memory does.
+        # By identity: the feature maps stay alive as long as the memory does.
         given = (*args, *sorted(kwargs.items()))
         key = (function, *(id(a) if isinstance(a, Tensor) else a for a in given))
         if key not in memory:
@@ -56,31 +56,31 @@ def shared(function: Callable[P, T]) -> Callable[P, T]:
     return remembering
 
 
-def matrices(response: Tensor) -> Tensor:
-    """Return a response ``[N, C, ...]`` as ``[N, P, C]``, without a copy where it can be done."""
-    return response.flatten(2).mT if response.ndim > 2 else response.unsqueeze(1)
+def matrices(features: Tensor) -> Tensor:
+    """Return feature maps ``[N, C, ...]`` as ``[N, P, C]``, as a view where possible."""
+    return features.flatten(2).mT if features.ndim > 2 else features.unsqueeze(1)
 
 
-def single(*responses: Tensor) -> tuple[Tensor, ...]:
-    """Return all as float32, or as float64 where one is that.
+def single(*features: Tensor) -> tuple[Tensor, ...]:
+    """Return all feature maps as float32, or as float64 if one of them is float64.
 
-    Before a difference is taken, not after: float16 overflows at 65504.
+    This comes before any difference is taken, not after: float16 overflows at 65504.
     """
     dtype = torch.float32
-    for response in responses:
-        dtype = torch.promote_types(dtype, response.dtype)
-    return tuple(response.to(dtype) for response in responses)
+    for one in features:
+        dtype = torch.promote_types(dtype, one.dtype)
+    return tuple(one.to(dtype) for one in features)
 
 
-def blocks(*responses: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield blocks ``[n, p, C]`` of responses, together: image by image, rows from first to last.
+def blocks(*features: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield corresponding blocks ``[n, p, C]`` of several feature maps, image by image, in order.
 
-    Where a response has one image, or one position, that goes with all. Blocks are at least
-    float32. A block is either of one image, or the only one, of all images.
+    A single image, or a single position, is broadcast to all. Blocks are at least float32. A block
+    belongs to one image, or it is the only block and has all images.
     """
-    tables = [matrices(response) for response in responses]
+    tables = [matrices(one) for one in features]
     count, rows = (max(table.shape[dim] for table in tables) for dim in (0, 1))
-    recorded = torch.is_grad_enabled() and any(r.requires_grad for r in responses)
+    recorded = torch.is_grad_enabled() and any(r.requires_grad for r in features)
     if recorded or tables[0].device.type != "cpu" or torch.compiler.is_compiling():
         yield single(*tables)
         return
@@ -92,26 +92,26 @@ def blocks(*responses: Tensor) -> Iterator[tuple[Tensor, ...]]:
             yield single(*(t if t.shape[1] == 1 else t[:, part] for t in of_image))
 
 
-def summed(kernel: Callable[..., Tensor], *responses: Tensor) -> Tensor:
-    """Sum what a kernel makes of each block, ``[n, ...]``, image by image: float64 ``[N, ...]``."""
+def summed(kernel: Callable[..., Tensor], *features: Tensor) -> Tensor:
+    """Sum a kernel's values of all blocks, ``[n, ...]``, per image: float64 ``[N, ...]``."""
     return _together(
-        kernel, responses, lambda parts: torch.stack(parts).double().sum(dim=0)
+        kernel, features, lambda parts: torch.stack(parts).double().sum(dim=0)
     ).double()
 
 
-def joined(kernel: Callable[..., Tensor], *responses: Tensor) -> Tensor:
-    """Lay what a kernel makes of each block, ``[n, p]``, end to end: ``[N, P]``."""
-    return _together(kernel, responses, lambda parts: torch.cat(parts, dim=1))
+def joined(kernel: Callable[..., Tensor], *features: Tensor) -> Tensor:
+    """Concatenate a kernel's values of all blocks, ``[n, p]``, per image: ``[N, P]``."""
+    return _together(kernel, features, lambda parts: torch.cat(parts, dim=1))
 
 
 def _together(
     kernel: Callable[..., Tensor],
-    responses: tuple[Tensor, ...],
+    features: tuple[Tensor, ...],
     join: Callable[[list[Tensor]], Tensor],
 ) -> Tensor:
-    parts = [kernel(*block) for block in blocks(*responses)]
+    parts = [kernel(*block) for block in blocks(*features)]
     if len(parts) == 1:
         return parts[0]
-    count = max(len(response) for response in responses)
+    count = max(len(one) for one in features)
     each = len(parts) // count
     return torch.cat([join(parts[i : i + each]) for i in range(0, len(parts), each)])

@@ -37,6 +37,8 @@ class Readout:
         As ``function``, with one value a position, ``[N, 1, ...]``; None where there are none.
     weighted
         Whether it takes a weight for each channel.
+    per_channel
+        Whether it gives a value for each channel, ``[N, C]``, and not one, ``[N]``.
     descriptor
         Whether it compares statistics of each response, and not its values position by position.
     symmetric
@@ -63,6 +65,7 @@ class Readout:
     joint: Joint | None = None
     map: Callable[..., Tensor] | None = None
     weighted: bool = False
+    per_channel: bool = False
     descriptor: bool = False
     symmetric: bool = True
     degree: float | None = None
@@ -282,6 +285,9 @@ def all_readouts() -> tuple[Readout, ...]:
     return REGISTRY.all()
 
 
-def readout(name: str) -> Readout:
-    """Return the readout of that name, or raise ``UnknownNameError`` with the nearest names."""
-    return REGISTRY.get(name)
+def readout(name: str | Readout) -> Readout:
+    """Return the readout of that name, or raise ``UnknownNameError`` with the nearest names.
+
+    A readout object is returned as it is.
+    """
+    return name if isinstance(name, Readout) else REGISTRY.get(name)

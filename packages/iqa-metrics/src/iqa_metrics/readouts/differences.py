@@ -1,7 +1,7 @@
-"""Readouts that compare two responses value by value, or position by position.
+"""Readouts that compare feature maps value by value, or position by position.
 
-Those with a map are computed from differences at each position: ``..._map`` gives them as
-``[N, 1, ...]``, one value a position, and the readout sums them up.
+Readouts with a map are computed from differences at each position: ``..._map`` returns these,
+``[N, 1, ...]`` with one value per position, and the readout sums them up.
 """
 
 import math
@@ -18,17 +18,17 @@ _LPIPS_EPSILON = 1e-10
 
 
 def euclidean(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Euclidean distance over a layer's whole response: ``sqrt(sum(w (x - y)²))``.
+    """Euclidean distance between a layer's feature maps: ``sqrt(sum(w (x - y)²))``.
 
-    It grows with the size of the image. Range ``[0, inf)``; 0 for equal responses; symmetric.
+    It grows with the size of the image. Range ``[0, inf)``; 0 for equal feature maps; symmetric.
 
     Parameters
     ----------
     reference, distorted
-        Responses ``[N, C, ...]``; the reference's N may be 1.
+        Feature maps ``[N, C, ...]``; the reference's N may be 1.
     weights
-        The channels' relevance, ``[C]``, not negative; it multiplies squared differences. Without
-        it all channels count alike.
+        Channel weights, ``[C]``, not negative, which multiply the squared differences. Without them
+        all channels have the same weight.
 
     References
     ----------
@@ -41,8 +41,8 @@ def euclidean(reference: Tensor, distorted: Tensor, weights: Tensor | None = Non
 def channel_squares(reference: Tensor, distorted: Tensor) -> Tensor:
     """Squared differences of each channel, summed over positions: float64 ``[N, C]``.
 
-    Their sum is the squared Euclidean distance; weighted sums of them are what weights of channels
-    make of it.
+    Their sum is the squared Euclidean distance, and their weighted sum is the squared Euclidean
+    distance with channel weights.
     """
     return summed(
         lambda x, y: _squared(x - y).sum(dim=1, dtype=torch.float64), reference, distorted
@@ -50,16 +50,20 @@ def channel_squares(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def euclidean_map(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Euclidean distance of the channels at each position; the root of its summed squares is it."""
+    """Euclidean distance over the channels at each position.
+
+    The root of the sum of its squares is :func:`euclidean`.
+    """
     squares = joined(partial(_squares_of_rows, weights=weights), reference, distorted)
     return _placed(root(squares), distorted)
 
 
 def rmse(reference: Tensor, distorted: Tensor) -> Tensor:
-    """Root of the mean squared difference of a layer's response: ``sqrt(mean((x - y)²))``.
+    """Root-mean-square difference between a layer's feature maps: ``sqrt(mean((x - y)²))``.
 
-    The Euclidean distance over the root of the number of elements, so that images of different
-    sizes have comparable values. Parameters, range and source as for :func:`euclidean`.
+    This is the Euclidean distance divided by the root of the number of elements, so that values of
+    images of different sizes can be compared. Parameters, range and source as for
+    :func:`euclidean`.
     """
     return euclidean(reference, distorted) / math.sqrt(elements(distorted))
 
@@ -70,9 +74,9 @@ def rmse_map(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def mean_absolute(reference: Tensor, distorted: Tensor) -> Tensor:
-    """Mean absolute difference of a layer's response: ``mean(|x - y|)``.
+    """Mean absolute difference between a layer's feature maps: ``mean(|x - y|)``.
 
-    Range ``[0, inf)``; 0 for equal responses; symmetric. Parameters as for :func:`euclidean`.
+    Range ``[0, inf)``; 0 for equal feature maps; symmetric. Parameters as for :func:`euclidean`.
     """
     total = summed(lambda x, y: (x - y).abs().sum(dim=(1, 2)), reference, distorted)
     return result(total / elements(distorted), reference, distorted)
@@ -84,13 +88,13 @@ def mean_absolute_map(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def cosine(reference: Tensor, distorted: Tensor) -> Tensor:
-    """One minus the cosine of the angle between the whole responses, as two long vectors.
+    """One minus the cosine of the angle between a layer's feature maps, each taken as one vector.
 
-    Range ``[0, 2]``; 0 for responses that are equal up to a positive factor; symmetric. A response
-    of zeros is at distance 0 from another of zeros and at distance 1 from any other. Parameters as
-    for :func:`euclidean`.
+    Range ``[0, 2]``; 0 for feature maps that are equal up to a positive factor; symmetric. Feature
+    maps of zeros are at distance 0 from others of zeros and at distance 1 from any others.
+    Parameters as for :func:`euclidean`.
     """
-    lengths = [root(_energy(response)) for response in (reference, distorted)]
+    lengths = [root(_energy(one)) for one in (reference, distorted)]
     divisors = [
         without_zeros(n).to(single(reference, distorted)[0].dtype)[:, None, None] for n in lengths
     ]
@@ -101,32 +105,33 @@ def cosine(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def position_cosine(reference: Tensor, distorted: Tensor) -> Tensor:
-    """One minus the cosine of the angle between the channels at a position, averaged over these.
+    """One minus the cosine between the channel vectors at each position, averaged over positions.
 
-    Range, symmetry and zeros as for :func:`cosine`, position by position.
+    Range, symmetry and zeros as for :func:`cosine`, at each position.
     """
     return _mean_of_rows(_cosines_of_rows, reference, distorted)
 
 
 def position_cosine_map(reference: Tensor, distorted: Tensor) -> Tensor:
-    """One minus the cosine of the angle between the channels at each position."""
+    """One minus the cosine of the angle between the channel vectors at each position."""
     return _placed(joined(_cosines_of_rows, reference, distorted), distorted)
 
 
 def lpips(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -> Tensor:
     """LPIPS's readout: squared differences of unit-length channel vectors, averaged over positions.
 
-    With ``u = x / (|x| + 1e-10)`` and v alike of y, where the length is over the channels at a
-    position: ``mean over positions(sum over channels(w (u - v)²))``. Range ``[0, 4 max(w)]``; 0 for
-    equal responses; symmetric; free of a response's scale. The epsilon stands outside the root, as
-    in the authors' code. Where a response is all zeros its vector is 0, and so is its gradient.
+    With ``u = x / (|x| + 1e-10)`` and likewise v from y, where the length is that of the channel
+    vector at a position: ``mean over positions(sum over channels(w (u - v)²))``. Range
+    ``[0, 4 max(w)]``; 0 for equal feature maps; symmetric; independent of the feature maps' scale.
+    The epsilon is outside the root, as in the authors' code. Where a channel vector is 0, u is 0,
+    and so is its gradient.
 
     Parameters
     ----------
     reference, distorted
-        Responses ``[N, C, ...]``; the reference's N may be 1.
+        Feature maps ``[N, C, ...]``; the reference's N may be 1.
     weights
-        Calibration of the channels, ``[C]``; without it all count 1, the paper's baseline.
+        Channel weights, ``[C]``. Without them all are 1, which is the paper's baseline.
 
     References
     ----------
@@ -137,13 +142,13 @@ def lpips(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -
 
 
 def lpips_map(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -> Tensor:
-    """LPIPS's readout at each position, before it is averaged."""
+    """LPIPS's readout at each position, before averaging."""
     return _placed(
         joined(partial(_lpips_of_rows, weights=weights), reference, distorted), distorted
     )
 
 
-# Of blocks [n, p, C] -----------------------------------------------------------------------------
+# Functions of blocks [n, p, C] --------------------------------------------------------------------
 
 
 def _squares_of_rows(x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -151,19 +156,19 @@ def _squares_of_rows(x: Tensor, y: Tensor, weights: Tensor | None = None) -> Ten
 
 
 def _cosines_of_rows(x: Tensor, y: Tensor) -> Tensor:
-    lengths = [_lengths_of_rows(response) for response in (x, y)]
+    lengths = [_lengths_of_rows(one) for one in (x, y)]
     u, v = (r / without_zeros(n) for r, n in zip((x, y), lengths, strict=True))
     return _squared(u - v).sum(dim=-1) / 2 + one_is_zero(*lengths).squeeze(-1) / 2
 
 
 def _lpips_of_rows(x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     a, b = ((_lengths_of_rows(r) + _LPIPS_EPSILON).reciprocal() for r in (x, y))
-    # Two products, not a fused one: equal responses differ by exactly 0.
+    # Two products, not a fused one, so that equal feature maps differ by exactly 0.
     return _over_channels(_squared(x * a - y * b), weights)
 
 
-def _lengths_of_rows(response: Tensor) -> Tensor:
-    return root(response.square().sum(dim=-1, keepdim=True))
+def _lengths_of_rows(features: Tensor) -> Tensor:
+    return root(features.square().sum(dim=-1, keepdim=True))
 
 
 def _over_channels(squares: Tensor, weights: Tensor | None) -> Tensor:
@@ -171,11 +176,11 @@ def _over_channels(squares: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _squared(difference: Tensor) -> Tensor:
-    """Square a difference, in its own memory where no gradient needs it."""
+    """Square a difference, in place where no gradient needs it."""
     return difference.square() if difference.requires_grad else difference.square_()
 
 
-# Of responses [N, C, ...] ------------------------------------------------------------------------
+# Functions of feature maps [N, C, ...] ------------------------------------------------------------
 
 
 @shared
@@ -188,8 +193,8 @@ def _sum_of_squares(reference: Tensor, distorted: Tensor, weights: Tensor | None
 
 
 @shared
-def _energy(response: Tensor) -> Tensor:
-    return summed(lambda x: x.square().sum(dim=(1, 2)), response)
+def _energy(features: Tensor) -> Tensor:
+    return summed(lambda x: x.square().sum(dim=(1, 2)), features)
 
 
 def _mean_of_rows(
@@ -200,6 +205,6 @@ def _mean_of_rows(
     return result(total / count, reference, distorted)
 
 
-def _placed(rows: Tensor, response: Tensor) -> Tensor:
-    """Return one value a position, ``[N, P]``, as ``[N, 1, ...]`` where the response has them."""
-    return rows.reshape(len(rows), 1, *response.shape[2:])
+def _placed(rows: Tensor, features: Tensor) -> Tensor:
+    """Reshape one value per position, ``[N, P]``, to the spatial layout ``[N, 1, ...]``."""
+    return rows.reshape(len(rows), 1, *features.shape[2:])

@@ -4,17 +4,17 @@ import torch
 from torch import Tensor
 
 
-def result(values: Tensor, *responses: Tensor) -> Tensor:
-    """Return values in the precision that a readout answers in: float64 only for float64."""
-    return values.double() if any(r.dtype == torch.float64 for r in responses) else values.float()
+def result(values: Tensor, *features: Tensor) -> Tensor:
+    """Return a readout's values as float64 if its feature maps are float64, else as float32."""
+    return values.double() if any(r.dtype == torch.float64 for r in features) else values.float()
 
 
 def root(squares: Tensor) -> Tensor:
-    """Return the square root, whose gradient at 0 is 0.
+    """Return the square root, with a gradient of 0 at 0.
 
-    The root never sees the 0, else its infinite slope times 0 would make NaN gradients. Norms are
-    built on this and not on torch's ``vector_norm``: torch sums in a cascade, exact to 1e-7, where
-    ``vector_norm`` adds one by one and loses up to 1e-3.
+    The root is never taken of 0, since its infinite slope times 0 would be a NaN gradient. Norms
+    use this function instead of torch's ``vector_norm``: torch's sum is pairwise and exact to 1e-7,
+    while ``vector_norm`` adds values one by one and loses up to 1e-3.
     """
     if not squares.requires_grad:
         return squares.sqrt()
@@ -23,10 +23,10 @@ def root(squares: Tensor) -> Tensor:
 
 
 def one_minus_cosine(x: Tensor, y: Tensor) -> Tensor:
-    """Return ``1 - cos`` along dimension 1, kept as 1, by way of ``|u - v|² / 2``.
+    """Return ``1 - cos`` along dimension 1, which is kept with size 1, as ``|u - v|² / 2``.
 
-    Small angles keep their digits that way, where one minus a cosine near one would lose them.
-    Vectors of zeros are at distance 0 from each other and 1 from any other vector.
+    This keeps the digits of small angles, which one minus a cosine near one would lose. Vectors of
+    zeros are at distance 0 from each other and at distance 1 from any other vector.
     """
     lengths = [root(r.square().sum(dim=1, keepdim=True)) for r in (x, y)]
     u, v = (r / without_zeros(n) for r, n in zip((x, y), lengths, strict=True))
@@ -34,7 +34,7 @@ def one_minus_cosine(x: Tensor, y: Tensor) -> Tensor:
 
 
 def without_zeros(lengths: Tensor) -> Tensor:
-    """Return lengths to divide by: 1 in the place of 0."""
+    """Return lengths to divide by, with 1 in place of 0."""
     return torch.where(lengths == 0, 1.0, lengths)
 
 
@@ -43,11 +43,11 @@ def one_is_zero(first: Tensor, second: Tensor) -> Tensor:
     return ((first == 0) ^ (second == 0)).to(first.dtype)
 
 
-def elements(response: Tensor) -> int:
-    """Return how many values a response ``[N, ...]`` has for one image."""
-    return response[0].numel()
+def elements(features: Tensor) -> int:
+    """Return how many values feature maps ``[N, ...]`` have per image."""
+    return features[0].numel()
 
 
-def positions(response: Tensor) -> Tensor:
-    """Return a response ``[N, C, ...]`` as ``[N, C, P]``, P being its positions."""
-    return response.flatten(2) if response.ndim > 2 else response.unsqueeze(-1)
+def positions(features: Tensor) -> Tensor:
+    """Return feature maps ``[N, C, ...]`` as ``[N, C, P]``, where P is the number of positions."""
+    return features.flatten(2) if features.ndim > 2 else features.unsqueeze(-1)

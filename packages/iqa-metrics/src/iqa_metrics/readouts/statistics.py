@@ -1,11 +1,11 @@
-"""Readouts that compare statistics of two responses.
+"""Readouts that compare statistics of feature maps.
 
-What is done with two images' statistics loses digits to cancellation, so most of these are summed
-in float64, which also keeps them out of reach of a lowered float32 matrix precision.
+Differences of statistics lose digits to cancellation, so most of them are summed in float64, which
+a lowered float32 matrix precision does not affect either.
 
-"Channel" stands for dimension 1 of a response ``[N, C, ...]`` and "positions" for the rest of it.
-Parameters of all: ``reference, distorted``, such responses; the reference's N may be 1. All are
-symmetric, with range ``[0, inf)`` unless said otherwise, and 0 for equal responses.
+The parameters of all readouts are ``reference, distorted``: feature maps ``[N, C, ...]`` with C
+channels and, in the remaining dimensions, positions; the reference's N may be 1. All readouts are
+symmetric, have the range ``[0, inf)`` unless stated otherwise, and are 0 for equal feature maps.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from iqa_metrics.readouts.numerics import one_minus_cosine, positions, result, r
 
 _DISTS_CONSTANT = 1e-6
 _SORTED_AT_ONCE = 2**20
-"""Elements that are sorted together: torch keeps an index of 8 bytes for each."""
+"""Number of elements sorted together: torch keeps an index of 8 bytes for each."""
 
 
 def channel_mean(reference: Tensor, distorted: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def channel_std(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def channel_mean_std(reference: Tensor, distorted: Tensor) -> Tensor:
-    """Euclidean distance between the channels' means and standard deviations, as one vector."""
+    """Euclidean distance between the vectors of all channels' means and standard deviations."""
     return _between(reference, distorted, _means, _stds)
 
 
@@ -54,26 +54,26 @@ def channel_kurtosis(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def channel_skewness_kurtosis(reference: Tensor, distorted: Tensor) -> Tensor:
-    """Euclidean distance between the channels' skewnesses and kurtoses, as one vector."""
+    """Euclidean distance between the vectors of all channels' skewnesses and excess kurtoses."""
     return _between(reference, distorted, _skewnesses, _kurtoses)
 
 
 def pooled(reference: Tensor, distorted: Tensor, grid: int = 4) -> Tensor:
-    """Euclidean distance between responses averaged over the cells of a grid.
+    """Euclidean distance between feature maps averaged over the cells of a grid.
 
     Parameters
     ----------
     reference, distorted
-        Responses ``[N, C, H, W]``; the positions of any other are taken as one row.
+        Feature maps ``[N, C, H, W]``. In any other shape, the positions are taken as one row.
     grid
-        Cells each way, at most as many as there are positions. ``grid=1`` is :func:`channel_mean`.
+        Cells per side, limited to the number of positions. ``grid=1`` is :func:`channel_mean`.
     """
     x, y = (r if r.ndim == 4 else positions(r).unsqueeze(2) for r in (reference, distorted))
     height, width = x.shape[2:]
     rows = min(grid, height)
     cells = []
     for row in range(rows):
-        # The cells of adaptive pooling: those of unlike height overlap.
+        # As in adaptive pooling, cells overlap if their number does not divide the height.
         part = slice(row * height // rows, -(-(row + 1) * height // rows))
         a, b = single(x[:, :, part], y[:, :, part])
         means = (b - a).mean(dim=2, dtype=torch.float64)
@@ -82,10 +82,10 @@ def pooled(reference: Tensor, distorted: Tensor, grid: int = 4) -> Tensor:
 
 
 def gram(reference: Tensor, distorted: Tensor) -> Tensor:
-    """Frobenius distance between Gram matrices ``G = F Fᵀ / P``, F being ``[C, P]``, P positions.
+    """Frobenius distance between Gram matrices ``G = F Fᵀ / P`` of feature maps F, ``[C, P]``.
 
-    It ignores where in the image a texture stands. The paper's style loss of a layer with C
-    channels is its square over ``4 C²``.
+    It ignores where in the image a texture is. For a layer with C channels, the paper's style loss
+    is the square of this distance divided by ``4 C²``.
 
     References
     ----------
@@ -93,7 +93,7 @@ def gram(reference: Tensor, distorted: Tensor) -> Tensor:
     Networks", CVPR 2016.
     """
 
-    # G(y) - G(x) from the difference: one product instead of two, and nothing cancels.
+    # G(y) - G(x) is computed from the difference: one product instead of two, no cancellation.
     def product(x: Tensor, y: Tensor) -> Tensor:
         x, y = x.double(), y.double()
         return (y - x).mT @ (y + x)
@@ -105,14 +105,14 @@ def gram(reference: Tensor, distorted: Tensor) -> Tensor:
 def wasserstein(reference: Tensor, distorted: Tensor) -> Tensor:
     """Wasserstein distance between the distributions of a channel's values, mean over channels.
 
-    Of order 1 and in one dimension: the mean absolute difference of the sorted values.
+    In one dimension the distance of order 1 is the mean absolute difference of the sorted values.
 
     References
     ----------
     After X. Liao, B. Chen, H. Zhu, S. Wang, M. Zhou and S. Kwong, "DeepWSD: Projecting Degradations
     in Perceptual Space to Wasserstein Distance in Deep Feature Space", ACM MM 2022,
-    arXiv:2208.03323. There the distances are taken in small windows and joined with a Euclidean
-    term; here over the whole channel.
+    arXiv:2208.03323. The paper takes the distances in small windows and adds a Euclidean term; here
+    they are taken over the whole channel.
     """
     x, y = positions(reference), positions(distorted)
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
@@ -126,26 +126,27 @@ def wasserstein(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def distance_correlation(reference: Tensor, distorted: Tensor) -> Tensor:
-    """One minus the distance correlation of the responses, their channels being the sample.
+    """One minus the distance correlation of the feature maps, with the channels as samples.
 
-    With A and B the double-centred matrices of Euclidean distances between the channels of either
-    response: ``1 - sum(A B) / sqrt(sum(A²) sum(B²))``. Range ``[0, 1]``; 0 also for responses that
-    are equal up to a shift, a rotation and a positive factor. Where all channels of a response are
-    alike there is nothing to correlate: distance 0 if that holds for both, else 1.
+    Let A and B be the double-centred matrices of the Euclidean distances between an image's
+    channels, for the reference and the distorted image. The readout is
+    ``1 - sum(A B) / sqrt(sum(A²) sum(B²))``. Range ``[0, 1]``; also 0 for feature maps that are
+    equal up to a shift, a rotation and a positive factor. Where all channels of an image are equal
+    there is nothing to correlate: the distance is 0 if that holds for both images, else 1.
 
     References
     ----------
     H. Zhu, B. Chen, L. Zhu, S. Wang and W. Lin, "DeepDC: Deep Distance Correlation as a Perceptual
-    Image Quality Evaluator", arXiv:2211.04927. As there, no root is taken: the fraction is the
-    square of what G. J. Székely, M. L. Rizzo and N. K. Bakirov, Annals of Statistics 35, 2007, call
-    distance correlation.
+    Image Quality Evaluator", arXiv:2211.04927. As in that paper, no root is taken: the fraction is
+    the square of what G. J. Székely, M. L. Rizzo and N. K. Bakirov, Annals of Statistics 35, 2007,
+    call distance correlation.
     """
     a, b = (_centred_distances(r).flatten(1) for r in (reference, distorted))
     return result(one_minus_cosine(a, b).squeeze(1), reference, distorted)
 
 
 def dists_texture(reference: Tensor, distorted: Tensor) -> Tensor:
-    """DISTS's texture term, averaged over channels: how unlike the channels' means are.
+    """DISTS's texture term, averaged over channels: how different the channels' means are.
 
     See :func:`texture_and_structure`. Range ``[0, 2)``.
     """
@@ -153,7 +154,7 @@ def dists_texture(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def dists_structure(reference: Tensor, distorted: Tensor) -> Tensor:
-    """DISTS's structure term, averaged over channels: how unlike the channels' patterns are.
+    """DISTS's structure term, averaged over channels: how different the channels' patterns are.
 
     See :func:`texture_and_structure`. Range ``[0, 2)``.
     """
@@ -161,12 +162,12 @@ def dists_structure(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def texture_and_structure(reference: Tensor, distorted: Tensor) -> tuple[Tensor, Tensor]:
-    """One minus DISTS's similarity of texture and that of structure, of each channel, ``[N, C]``.
+    """One minus DISTS's similarities of texture and of structure, for each channel, ``[N, C]``.
 
-    Texture: ``1 - (2 mx my + c) / (mx² + my² + c)``, written as ``(mx - my)² / (mx² + my² + c)``;
-    structure: ``1 - (2 sxy + c) / (sx² + sy² + c)``, written as ``s(x - y)² / (sx² + sy² + c)``.
-    So no digits are lost where the images are alike. m are means over positions, s² variances, sxy
-    the covariance, and c is 1e-6.
+    Texture: ``1 - (2 mx my + c) / (mx² + my² + c)``, computed as ``(mx - my)² / (mx² + my² + c)``.
+    Structure: ``1 - (2 sxy + c) / (sx² + sy² + c)``, computed as ``s(x - y)² / (sx² + sy² + c)``.
+    This way no digits are lost where the images are similar. Here m are means over positions, s²
+    variances, sxy is the covariance, and c is 1e-6.
 
     References
     ----------
@@ -183,7 +184,7 @@ def texture_and_structure(reference: Tensor, distorted: Tensor) -> tuple[Tensor,
 def _between(
     reference: Tensor, distorted: Tensor, *descriptors: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Return the Euclidean distance between descriptors ``[N, C]`` of responses, as one vector."""
+    """Return the Euclidean distance between the concatenated descriptors, ``[N, C]`` each."""
     differences = [describe(distorted) - describe(reference) for describe in descriptors]
     return result(_length(torch.cat(differences, dim=1)), reference, distorted)
 
@@ -192,13 +193,13 @@ def _length(differences: Tensor) -> Tensor:
     return root(differences.square().flatten(1).sum(dim=1))
 
 
-def _count(response: Tensor) -> int:
-    return positions(response).shape[-1]
+def _count(features: Tensor) -> int:
+    return positions(features).shape[-1]
 
 
 @shared
-def _means(response: Tensor) -> Tensor:
-    return summed(lambda x: x.sum(dim=1, dtype=torch.float64), response) / _count(response)
+def _means(features: Tensor) -> Tensor:
+    return summed(lambda x: x.sum(dim=1, dtype=torch.float64), features) / _count(features)
 
 
 @shared
@@ -210,56 +211,56 @@ def _scatters(reference: Tensor, distorted: Tensor) -> Tensor:
         of_x, *others = (t.square().sum(dim=1) for t in (a, b, a - b))
         return torch.stack([of_x.expand_as(others[0]), *others], dim=1)
 
-    # Around means of the responses' own precision: nothing is left to cancel.
+    # Centred on means in the feature maps' own precision, so that nothing cancels afterwards.
     dtype = single(reference, distorted)[0].dtype
     means = [_means(r).to(dtype).unsqueeze(-1) for r in (reference, distorted)]
     return summed(squares, reference, distorted, *means) / _count(distorted)
 
 
 @shared
-def _central(response: Tensor, order: int) -> Tensor:
+def _central(features: Tensor, order: int) -> Tensor:
     """Return the channels' central moments of an order, float64 ``[N, C]``."""
-    means = _means(response).unsqueeze(-1)
-    powers = summed(lambda x, m: (x - m).pow(order).sum(dim=1), response, means)
-    return powers / _count(response)
+    means = _means(features).unsqueeze(-1)
+    powers = summed(lambda x, m: (x - m).pow(order).sum(dim=1), features, means)
+    return powers / _count(features)
 
 
 @shared
-def _stds(response: Tensor) -> Tensor:
-    return root(_central(response, 2))
+def _stds(features: Tensor) -> Tensor:
+    return root(_central(features, 2))
 
 
 @shared
-def _skewnesses(response: Tensor) -> Tensor:
-    return _standardised(response, 3)
+def _skewnesses(features: Tensor) -> Tensor:
+    return _standardised(features, 3)
 
 
 @shared
-def _kurtoses(response: Tensor) -> Tensor:
-    return _standardised(response, 4)
+def _kurtoses(features: Tensor) -> Tensor:
+    return _standardised(features, 4)
 
 
-def _standardised(response: Tensor, order: int) -> Tensor:
-    """Return the channels' moments at mean 0 and variance 1; 0 for a constant channel."""
-    spread = _stds(response)
-    # Of equal values the mean may be an ulp off.
-    constant = spread <= 1e-14 * _means(response).detach().abs()
-    moment = _central(response, order) / torch.where(constant, 1.0, spread).pow(order)
+def _standardised(features: Tensor, order: int) -> Tensor:
+    """Return the channels' standardised moments, 0 for a constant channel; the 4th is in excess."""
+    spread = _stds(features)
+    # The mean of equal values may be off by an ulp.
+    constant = spread <= 1e-14 * _means(features).detach().abs()
+    moment = _central(features, order) / torch.where(constant, 1.0, spread).pow(order)
     return torch.where(constant, 0.0, moment - 3 if order == 4 else moment)
 
 
-def _centred_distances(response: Tensor) -> Tensor:
-    # Distances do not see what all channels have in common, and digits are lost to it.
+def _centred_distances(features: Tensor) -> Tensor:
+    # What all channels have in common does not change the distances, but would cost digits.
     def products_of(x: Tensor) -> Tensor:
         x = x.double()
         x = x - x.mean(dim=-1, keepdim=True)
         return x.mT @ x
 
-    products = summed(products_of, response)
+    products = summed(products_of, features)
     squares = products.diagonal(dim1=1, dim2=2)
     sums = squares.unsqueeze(1) + squares.unsqueeze(2)
     gaps = sums - 2 * products
-    # What is left of equal channels is rounding.
+    # Between equal channels only rounding errors are left.
     distances = root(torch.where(gaps <= 1e-13 * sums, 0.0, gaps))
     rows = distances.mean(dim=2, keepdim=True)
     return distances - rows - rows.mT + rows.mean(dim=1, keepdim=True)

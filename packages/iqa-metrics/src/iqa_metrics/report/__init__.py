@@ -1,7 +1,7 @@
-"""The report of a study: figures and one page that needs nothing else, made from tables only.
+"""The report of a study: figures and one self-contained page, made only from the study's tables.
 
-Nothing here measures. What the page says was computed before, and lies beside it in the tables
-that it was made from.
+Nothing is measured here. Every number on the page was computed before, and is in the tables beside
+the page.
 """
 
 from iqa_metrics.report.tables import ReportError as ReportError

@@ -1,4 +1,4 @@
-"""Which figures a report has, in which order, and what stands where one can't be drawn."""
+"""The figures of a report, their order, and what replaces a figure that can't be drawn."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from iqa_metrics.report import (
     published,
     ranking,
     task,
+    wording,
 )
 from iqa_metrics.report.documents import Picture, Section
 from iqa_metrics.report.tables import Study
@@ -25,12 +26,12 @@ def drawn(study: Study, metric: str | None, published_path: Path | None) -> list
     study
         The tables.
     metric, published_path
-        As of :func:`iqa_metrics.report.write_report`.
+        As for :func:`iqa_metrics.report.write_report`.
 
     Raises
     ------
     ReportError
-        If there is no such metric, or a table that only a figure needs is not what it should be.
+        If there is no such metric, or if a table that only the figures need is invalid.
     """
     whole = [row for row in study.correlations if not row.distortion]
     models, compared = study.main(study.models), study.main(study.comparisons)
@@ -39,44 +40,45 @@ def drawn(study: Study, metric: str | None, published_path: Path | None) -> list
     sections = [
         _section(
             "depth",
-            "Agreement along the depth",
+            "Agreement along depth",
             [depth.draw(study, name) for name in measured],
-            f"No layer was measured with the readout {study.plain}.",
+            f"No layers were measured with the readout {study.plain}.",
         ),
         _section(
             "best-and-last",
             "Best layer and last layer",
             [ranking.draw(study, name) for name in models],
-            f"No model was measured with the readout {study.plain}.",
+            f"No backbones were measured with the readout {study.plain}.",
         ),
     ]
     for id_, heading, questions in (
-        ("factors", "What makes a network agree", differences.FACTORS),
-        ("readouts", "What layers and readouts bring", differences.READOUTS),
+        ("factors", "What makes a backbone agree", differences.FACTORS),
+        ("readouts", "What layers and readouts contribute", differences.READOUTS),
     ):
         found: list[Picture | None] = []
         for name in compared:
             found += differences.draw(study, name, questions, id_)
-        absent = f"Nothing was compared by {', '.join(questions)}."
+        by = wording.listed([question.replace("_", " ") for question in questions], "or")
+        absent = f"There are no comparisons by {by}."
         sections.append(_section(id_, heading, found, absent))
     sections += [
         _section(
             "own-task",
-            "Own task and agreement",
+            "Pretraining score and agreement",
             [task.draw(study, name) for name in models],
-            "Fewer than three networks have a score of one kind at their own task.",
+            "Fewer than three backbones have the same kind of score at their pretraining task.",
         ),
         _section(
             "distortions",
             "Kinds of distortion",
             [distortions.draw(study, name) for name in each],
-            "No database has two kinds of distortion that were measured.",
+            "No database has measurements for two or more kinds of distortion.",
         ),
         _section(
             "pairs",
             "Pair by pair",
             [_cloud(study, name, metric) for name in each],
-            "No series has four pairs with a value.",
+            "There is no series with values for at least four pairs.",
         ),
     ]
     if published_path is not None:
@@ -84,9 +86,9 @@ def drawn(study: Study, metric: str | None, published_path: Path | None) -> list
         sections.append(
             _section(
                 "published",
-                "Published figures beside ours",
+                "Comparison with published values",
                 [published.draw(study, name, beside) for name in each],
-                f"Nothing in {published_path.name} was measured in this study, too.",
+                f"Nothing in {published_path.name} was also measured in this study.",
             )
         )
     return sections

@@ -1,4 +1,4 @@
-"""Agreement along a network's depth: a panel a family, with the baselines across it."""
+"""Agreement along the depth of backbones: one panel per family, with the baselines as lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from iqa_metrics.study.rows import Correlation
 
 REFERENCES = ("ssim", "lpips", "dists", "psnr")
 _IN_A_PANEL, _WITH_BANDS = 4, 3
-_LABEL = 0.155  # inches a label takes
+_LABEL = 0.155  # height of a label in inches
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A network's agreement layer by layer, in the order of depth."""
+    """A backbone's agreement, layer by layer, in order of depth."""
 
     backbone: str
     trained: bool
@@ -34,7 +34,7 @@ class Curve:
 
 
 def plain_rows(study: Study, database: str) -> list[Correlation]:
-    """Return the rows of single layers with the plain readout on all pairs of a database."""
+    """Return a database's rows of single layers with the plain readout, over all pairs."""
     return [
         row
         for row in study.correlations
@@ -47,7 +47,7 @@ def plain_rows(study: Study, database: str) -> list[Correlation]:
 
 
 def references(study: Study, database: str) -> dict[str, Agreement]:
-    """Return the agreement of SSIM, LPIPS, DISTS and PSNR, as far as they were measured."""
+    """Return the agreement of those of SSIM, LPIPS, DISTS and PSNR that were measured."""
     rows = {
         row.backbone: study.agreement(row)
         for row in study.correlations
@@ -62,7 +62,7 @@ def references(study: Study, database: str) -> dict[str, Agreement]:
 
 
 def draw(study: Study, database: str) -> Picture | None:
-    """Draw agreement against depth for every network, or None where nothing was measured."""
+    """Draw agreement against depth for every backbone; None if nothing was measured."""
     panels = _panels(study, database)
     if not panels:
         return None
@@ -85,24 +85,25 @@ def draw(study: Study, database: str) -> Picture | None:
     return Picture(
         f"depth-{study.file_name(database)}",
         study.heading(database),
-        "Each line is a network; each point is one of its layers, the first at the left. Higher "
-        f"is better. Agreement is SROCC with the readout {study.plain}, turned so that "
-        "positive is agreement. Hollow points and dashes are the same network with random "
-        "weights. Grey lines are baselines. Bands, where there are few lines, are intervals.",
-        f"Line chart for {label}, {wording.counted(len(curves), 'network')} in "
-        f"{wording.counted(len(panels), 'panel')}. Highest is {_said(best)}. The network whose "
-        f"best layer is lowest is {_said(worst)}. "
+        "Each line is a backbone and each point is one of its layers, from the first on the left "
+        "to the last. Higher is better. Agreement is the SROCC of distances with the readout "
+        f"{study.plain}, with its sign chosen so that positive means agreement. Hollow points and "
+        "dashed lines are the same architecture with random weights. Grey lines are baselines. "
+        "Panels with few lines show intervals as bands.",
+        f"Line chart for {label}: {wording.counted(len(curves), 'backbone')} in "
+        f"{wording.counted(len(panels), 'panel')}. The highest agreement is that of "
+        f"{_said(best)}. The backbone whose best layer is lowest is {_said(worst)}. "
         + (
             "Baselines: "
             + wording.listed([f"{n} {wording.number(a.value)}" for n, a in lines.items()])
             + "."
             if lines
-            else "No baseline is beside it."
+            else "There are no baselines."
         ),
         figure,
         documents.table(
             f"Agreement by layer, {label}",
-            ("network", "layer", "depth", "agreement", "interval"),
+            ("backbone", "layer", "depth", "agreement", "interval"),
             [
                 (
                     *(documents.text(curve.backbone), documents.text(row.layer)),
@@ -126,11 +127,11 @@ def _said(curve: Curve) -> str:
 
 
 def _panels(study: Study, database: str) -> list[tuple[str, list[Curve]]]:
-    """Return titles and curves: a panel a family, large ones split, small ones together."""
+    """Return the panels' titles and curves: one per family, large ones split, small ones merged."""
     rows: dict[str, list[Correlation]] = {}
     for row in plain_rows(study, database):
         rows.setdefault(row.backbone, []).append(row)
-    # A network and its untrained twin stay together, and look alike.
+    # A backbone and its untrained control are in the same panel, with the same look.
     families: dict[str, dict[str, list[str]]] = {}
     for name in rows:
         record = study.backbone(name)
@@ -145,7 +146,7 @@ def _panels(study: Study, database: str) -> list[tuple[str, list[Curve]]]:
             together |= families.pop(family)
     groups = [(family or "Other", twins) for family, twins in sorted(families.items())]
     if together:
-        groups.append(("Families of one network", together))
+        groups.append(("Families with one backbone", together))
     panels = []
     for title, twins in groups:
         names = list(twins)
@@ -153,7 +154,7 @@ def _panels(study: Study, database: str) -> list[tuple[str, list[Curve]]]:
         for part in range(parts):
             curves = []
             for index, twin in enumerate(names[part::parts]):
-                # Trained first, so that its label comes first where both end alike.
+                # Trained first, so that its label comes first where both end at the same value.
                 for name in sorted(twins[twin], key=len):
                     curves.append(_curve(study, name, rows[name], figures.look(index)))
             number = f" ({part + 1} of {parts})" if parts > 1 else ""
@@ -162,7 +163,7 @@ def _panels(study: Study, database: str) -> list[tuple[str, list[Curve]]]:
 
 
 def _twin(record: DescribedNetwork) -> str:
-    """Return the name that a network and its untrained control share."""
+    """Return the name that a backbone and its untrained control share."""
     return record.name if record.trained else record.name.removesuffix(f".{UNTRAINED}")
 
 

@@ -1,4 +1,4 @@
-"""Paired differences with their intervals, question by question, beside the margin of equality."""
+"""Paired differences with their intervals, by question, drawn with the margin of equality."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from iqa_metrics.report.tables import Study
 from iqa_metrics.study.rows import Compared
 
 FACTORS = ("goal", "data", "architecture", "depth", "environment", "recipe")
-READOUTS = ("layer", "readout", "descriptors", "concatenation", "relevance")
+READOUTS = ("layer", "readout", "descriptors", "concatenation", "channel_weights")
 VERDICTS = {
     "first": "the first agrees better",
     "second": "the second agrees better",
@@ -28,26 +28,26 @@ _COLOURS = {
     "undecided": figures.GREY,
 }
 _ROW, _MOST = 0.42, 40
-_NUMBER = 0.55  # inches beside the axes
-_LINE = 48  # letters of full size that fit beside the number
+_NUMBER = 0.55  # inches for the numbers beside the axes
+_LINE = 48  # characters at full size that fit beside a number
 
 
 def draw(study: Study, database: str, questions: Sequence[str], name: str) -> list[Picture]:
-    """Draw the comparisons of some questions, in one figure or in one a question if many.
+    """Draw the comparisons of some questions in one figure, or in one per question if many.
 
     Parameters
     ----------
     study, database
-        The tables, and whose rows.
+        The tables, and the name of the database.
     questions
-        Which, in order.
+        The questions, in order.
     name
-        Of the figure's files.
+        Name of the figure's files.
 
     Returns
     -------
     list of Picture
-        Empty where none of the questions was asked.
+        Empty if there are no comparisons for any of the questions.
     """
     rows = [
         [row for row in study.comparisons if row.database == database and row.question == question]
@@ -68,7 +68,7 @@ def draw(study: Study, database: str, questions: Sequence[str], name: str) -> li
 def listing(rows: Sequence[Compared], caption: str) -> Table:
     """Return comparisons as a table."""
     columns = (
-        *("question", "network", "first", "second", "pairs", "difference", "interval"),
+        *("question", "backbone", "first", "second", "pairs", "difference", "interval"),
         *("p", "p by Holm", "verdict"),
     )
     return documents.table(
@@ -76,7 +76,7 @@ def listing(rows: Sequence[Compared], caption: str) -> Table:
         columns,
         [
             (
-                *(documents.text(row.question), documents.text(row.backbone)),
+                *(documents.text(_plain(row.question)), documents.text(row.backbone)),
                 *(documents.text(row.first), documents.text(row.second)),
                 *(documents.count(row.n), documents.difference(row.difference)),
                 documents.interval(row.low, row.high, sign=True),
@@ -106,12 +106,12 @@ def _picture(
     margin = study.settings.margin
     axes.axvspan(-margin, margin, color=figures.COLOURS[2], alpha=0.13, linewidth=0)
     axes.axvline(0, color=figures.GREY, linewidth=0.9)
-    # One size for all, so that none looks more important.
+    # One size for all rows, so that none looks more important.
     size = 9.0 * min(1.0, _LINE / max(len(_words(row)) for row in drawn))
     place = 0.0
     for question, rows in shown:
         axes.text(
-            *(0, place), wording.capital(question), transform=axes.get_yaxis_transform(),
+            *(0, place), wording.capital(_plain(question)), transform=axes.get_yaxis_transform(),
             weight="bold", va="center",
         )  # fmt: skip
         place += 1
@@ -120,12 +120,12 @@ def _picture(
             _row(axes, place, row, size)
             place += 1
     axes.set_ylim(place - 0.45, -0.5)
-    axes.grid(visible=False)  # names lie across the axes
+    axes.grid(visible=False)  # names are written across the axes
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     ends = [v for row in drawn for v in (row.low, row.high, row.difference)]
     axes.set_xlim(*figures.extent([*ends, -margin * 1.2, margin * 1.2]))
-    axes.set_xlabel("difference of agreement (first less second)")
+    axes.set_xlabel("difference in agreement (first minus second)")
     _legend(axes, height, margin, [v for v in VERDICTS if any(v == r.verdict for r in drawn)])
     label = study.label(database)
     left = len(everything) - len(drawn)
@@ -133,16 +133,16 @@ def _picture(
         f"{words} in {len([row for row in everything if row.verdict == verdict])}"
         for verdict, words in VERDICTS.items()
     ]
-    about = wording.listed([question for question, _ in asked])
+    about = wording.listed([_plain(question) for question, _ in asked])
     widest = max(drawn, key=lambda row: abs(row.difference))
     return Picture(
         f"{name}-{study.file_name(database)}",
         f"{study.heading(database)}: {about}",
-        "Each row compares two series on the same pairs. To the right of the line the first agrees "
-        "better, to the left the second. The line is the interval over reference images. The band "
-        f"is ±{margin:g}: an interval within it counts as no difference."
-        + (f" The {left} smallest differences are in the table only." if left else ""),
-        f"Forest plot for {label}, {wording.counted(len(everything), 'comparison')} of "
+        "Each row compares two series on the same pairs. To the right of zero the first agrees "
+        "better, to the left the second. Horizontal lines are intervals over reference images. The "
+        f"band is ±{margin:g}: an interval within it counts as no difference."
+        + (f" The {left} smallest differences are only in the table." if left else ""),
+        f"Forest plot for {label}, with {wording.counted(len(everything), 'comparison')} by "
         f"{about}: {wording.listed(tally)}. The "
         f"largest difference is {wording.signed(widest.difference)}"
         f"{wording.bracketed(widest.low, widest.high, sign=True)}: {_named(widest)}.",
@@ -152,7 +152,7 @@ def _picture(
 
 
 def _largest(rows: Sequence[Compared]) -> list[Compared]:
-    """Return the rows that there is room for, in their own order."""
+    """Return the largest differences, as many as can be shown, in their original order."""
     known = [row for row in rows if math.isfinite(row.difference)]
     kept = sorted(known, key=lambda row: -abs(row.difference))[:_MOST]
     return [row for row in known if any(row is one for one in kept)]
@@ -210,6 +210,10 @@ def _legend(axes: Axes, height: float, margin: float, verdicts: Sequence[str]) -
         borderpad=0.0,
         handletextpad=0.4,
     )
+
+
+def _plain(question: str) -> str:
+    return question.replace("_", " ")
 
 
 def _known(value: float) -> float | None:

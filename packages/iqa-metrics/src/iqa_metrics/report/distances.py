@@ -1,4 +1,4 @@
-"""One series of the table of distances, read without reading the rest of it."""
+"""One series of the table of distances, read without the rest of the table."""
 
 from dataclasses import dataclass
 
@@ -29,15 +29,15 @@ def chosen(study: Study, database: str, metric: str | None) -> Series | None:
     study
         The tables.
     database
-        Its name.
+        Name of the database.
     metric
-        ``"BACKBONE:LAYER:READOUT"`` or a baseline's name. None for the network that agrees best
-        once its optimism is taken off, at its best layer.
+        ``"BACKBONE:LAYER:READOUT"`` or a baseline's name. None for the best layer of the backbone
+        with the highest agreement after correction for optimism.
 
     Returns
     -------
     Series or None
-        None where nothing was measured on that database.
+        None if nothing was measured on that database.
 
     Raises
     ------
@@ -48,10 +48,10 @@ def chosen(study: Study, database: str, metric: str | None) -> Series | None:
         series = [_series(row) for row in study.correlations if row.database == database]
         found = next((one for one in series if one.name == metric), None)
         if found is None and not any(_series(row).name == metric for row in study.correlations):
-            known = ", ".join(one.name for one in study.baselines) or "there is none"
+            known = ", ".join(one.name for one in study.baselines) or "there are none"
             raise ReportError(
-                f"metric: expected BACKBONE:LAYER:READOUT or a baseline ({known}) that "
-                f"{study.folder / 'correlations.csv'} has a row of, got {metric!r}"
+                f"metric: expected BACKBONE:LAYER:READOUT or a baseline ({known}) with a row in "
+                f"{study.folder / 'correlations.csv'}, got {metric!r}"
             )
         return found
     rows = [
@@ -70,9 +70,9 @@ def read_points(study: Study, database: str, series: Series) -> Points:
     Raises
     ------
     ReportError
-        If there is no table of distances, or it lacks a column.
+        If there is no table of distances, or if it lacks a column.
     """
-    # Both are needed by the report alone.
+    # Only the report needs these.
     import pyarrow
     import pyarrow.parquet
 
@@ -82,11 +82,11 @@ def read_points(study: Study, database: str, series: Series) -> Points:
         missing = [name for name in _COLUMNS if name not in header]
         if missing:
             raise ReportError(
-                f"{path}: expected columns {', '.join(_COLUMNS)}; no {', no '.join(missing)} in "
-                f"{', '.join(header)}"
+                f"{path}: expected the columns {', '.join(_COLUMNS)}; there is no "
+                f"{', no '.join(missing)} in {', '.join(header)}"
             )
         filters = [("database", "=", database), ("backbone", "=", series.backbone)]
-        # A baseline's layer and readout are empty, which a writer may put down as null.
+        # A baseline's layer and readout are empty, which some writers store as null.
         if series.layer:
             filters += [("layer", "=", series.layer), ("readout", "=", series.readout)]
         wanted = ["opinion", "value", *(["distortion"] if "distortion" in header else [])]

@@ -1,4 +1,4 @@
-"""Agreement by kind of distortion: a row a model, a column a kind, the numbers written in."""
+"""A heat map of agreement: one row per backbone or baseline, one column per kind of distortion."""
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
@@ -10,13 +10,13 @@ from iqa_metrics.report.ranking import plain_models
 from iqa_metrics.report.tables import Agreement, Study
 from iqa_metrics.study.rows import Model
 
-# Rises evenly in lightness, so that it reads in grey as well.
+# Its lightness falls evenly, so that it can be read in grey as well.
 _SHADES = LinearSegmentedColormap.from_list("shades", ("#ffffff", "#9ecae1", "#2171b5", "#08306b"))
 _CELL, _ROW = 0.36, 0.245
 
 
 def draw(study: Study, database: str) -> Picture | None:
-    """Draw the heat map of kinds, or None where the database has not at least two."""
+    """Draw the heat map; None if the database has fewer than two kinds of distortion."""
     values: dict[tuple[str, str, str], Agreement] = {}
     kinds: dict[str, None] = {}
     for row in study.correlations:
@@ -40,15 +40,15 @@ def draw(study: Study, database: str) -> Picture | None:
     return Picture(
         f"distortions-{study.file_name(database)}",
         study.heading(database),
-        "Each row is a model at its best layer, the best model first; each column is a kind of "
-        "distortion. The number is agreement on that kind's pairs alone, in hundredths; darker is "
-        "better. A minus means that the model orders them the wrong way round. A dash means that "
-        "there was nothing to correlate.",
+        "Each row is a backbone at its best layer or a baseline, the best first, and each column "
+        "is a kind of distortion. The numbers are agreement within this kind, in hundredths; "
+        "darker is better. A minus means that the pairs are ranked in the wrong order. A dash "
+        "means that there was nothing to correlate.",
         _alt(study.label(database), models, list(kinds), numbers),
         _figure(models, list(kinds), numbers),
         documents.table(
             f"Agreement by kind of distortion, {study.label(database)}",
-            ("model", "layer", *kinds),
+            ("backbone", "layer", *kinds),
             [
                 (
                     *(documents.text(row.backbone), documents.text(row.best_layer)),
@@ -71,7 +71,7 @@ def _figure(models: list[Model], kinds: list[str], numbers: np.ndarray) -> Figur
     longest = 0.075 * max(len(kind) for kind in kinds)
     figure = figures.sheet(high + longest + 0.5, wide + left)
     axes = figures.placed(figure, left, longest + 0.3, wide, high)
-    # Wrong order is as pale as none: the number has the minus.
+    # Negative agreement is as pale as none: its number has a minus.
     axes.imshow(numbers, cmap=_SHADES, vmin=0, vmax=1, aspect="auto")
     for down, line in enumerate(numbers):
         for across, value in enumerate(line):
@@ -91,7 +91,7 @@ def _figure(models: list[Model], kinds: list[str], numbers: np.ndarray) -> Figur
 
 
 def _ink(value: float) -> str:
-    """Return black or white, whichever stands out more from a value's shade: 4.5 to 1 at least."""
+    """Return black or white, whichever has more contrast with a value's shade: 4.5 to 1 or more."""
     if not np.isfinite(value):
         return "black"
     shade = np.array(_SHADES(value)[:3])
@@ -105,7 +105,7 @@ def _alt(label: str, models: list[Model], kinds: list[str], numbers: np.ndarray)
         counts = np.isfinite(numbers).sum(axis=0)
         means = np.where(counts, np.nansum(numbers, axis=0) / np.maximum(counts, 1), np.nan)
     words = (
-        f"Heat map for {label}, {wording.counted(len(models), 'model')} by "
+        f"Heat map for {label}, {wording.counted(len(models), 'row')} by "
         f"{wording.counted(len(kinds), 'kind')} of distortion."
     )
     if not np.isfinite(numbers).any():
@@ -118,7 +118,7 @@ def _alt(label: str, models: list[Model], kinds: list[str], numbers: np.ndarray)
     return (
         f"{words} Mean agreement is highest for {kinds[easy]} ({wording.number(means[easy], 2)}) "
         f"and lowest for {kinds[hard]} ({wording.number(means[hard], 2)}). The highest single "
-        f"value is {wording.number(numbers[high], 2)}, of {models[high[0]].backbone} for "
-        f"{kinds[high[1]]}; the lowest is {wording.number(numbers[low], 2)}, of "
-        f"{models[low[0]].backbone} for {kinds[low[1]]}."
+        f"value is {wording.number(numbers[high], 2)}, for {models[high[0]].backbone} and "
+        f"{kinds[high[1]]}; the lowest is {wording.number(numbers[low], 2)}, for "
+        f"{models[low[0]].backbone} and {kinds[low[1]]}."
     )

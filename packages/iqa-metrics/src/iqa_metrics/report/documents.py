@@ -1,4 +1,4 @@
-"""What the page is made of: tables of cells, and figures with the words that belong to them."""
+"""What the page is made of: tables of cells, and figures with their texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from iqa_metrics.report import wording
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, and the number to sort by where it is one.
+    """A cell of a table: its text and, for a number, the value to sort by.
 
     Attributes
     ----------
     text
-        As written.
+        The text as written.
     key
-        What a numeric column sorts by; None sorts last.
+        The value that a numeric column sorts by; None sorts last.
     title
-        More, shown when pointed at.
+        More text, shown when the pointer is over the cell.
     verdict
         A verdict's id, which gets a symbol beside its word.
     """
@@ -31,9 +31,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its caption, its columns, which of them are numbers, and its rows.
+    """A table: its caption, its columns, which of these are numeric, and its rows.
 
-    The first column names the row; ``file`` is the study's table that holds these numbers too.
+    The first column names the row; ``file`` is the study's table that also has these numbers.
     """
 
     caption: str
@@ -45,18 +45,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing and its words.
+    """A drawing and its texts.
 
     Attributes
     ----------
     name
-        Of the files, without an ending.
+        Name of the files, without an ending.
     heading, caption, alt
-        What it is, how to read it, and what it shows, in words.
+        Texts that say what the drawing is, how to read it, and what it shows.
     drawing
         A ``matplotlib.figure.Figure``.
     table
-        The numbers in it.
+        The numbers in the drawing.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page that holds figures; ``absent`` says why where it has none."""
+    """A section of figures on the page; ``absent`` says why if there are none."""
 
     id: str
     heading: str
@@ -84,18 +84,18 @@ def table(
     numeric: Sequence[str],
     file: str = "correlations.csv",
 ) -> Table:
-    """Return a table; ``numeric`` are the columns that sort by number."""
+    """Return a table; ``numeric`` are the columns that are sorted by number."""
     held = tuple(tuple(row) for row in rows)
     return Table(caption, tuple(columns), frozenset(numeric), held, file)
 
 
 def text(value: str, title: str = "") -> Cell:
-    """Return a cell of text; a dash where it is empty."""
+    """Return a cell of text, with a dash for an empty text."""
     return Cell(value or wording.NONE, title=title)
 
 
 def value(number: float | None, digits: int = 3) -> Cell:
-    """Return a cell of a number, with all its digits when pointed at."""
+    """Return a cell of a number, whose digits are all shown when the pointer is over it."""
     known = number is not None and number == number
     return Cell(
         wording.number(number, digits), number if known else None, repr(number) if known else ""
@@ -108,11 +108,11 @@ def count(number: int | None) -> Cell:
 
 
 def difference(number: float) -> Cell:
-    """Return a cell of a number that is written with its sign."""
+    """Return a cell of a number that is always written with its sign."""
     known = number == number
     return Cell(wording.signed(number), number if known else None, repr(number) if known else "")
 
 
 def interval(low: float, high: float, *, sign: bool = False) -> Cell:
-    """Return a cell of an interval, which sorts by its lower end."""
+    """Return a cell of an interval, which is sorted by its lower end."""
     return Cell(wording.interval(low, high, sign=sign), low if low == low else None)

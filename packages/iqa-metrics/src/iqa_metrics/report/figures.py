@@ -1,6 +1,6 @@
-"""The style that all figures share, and how they become files that are the same each time.
+"""The style of all figures, and how they are written to files reproducibly.
 
-Nothing is told by colour alone: a line has its dash, its marker and its name beside it.
+Nothing is distinguished by colour alone: a line also has a dash pattern, a marker and its name.
 """
 
 import io
@@ -15,16 +15,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-WIDTH = 4.7  # inches: a page 390 pixels wide shows it whole, its texts at 8 points
+WIDTH = 4.7  # inches, which fit a page 390 pixels wide with texts of 8 points
 INK, GREY, FAINT = "#1f2328", "#5b6470", "#d9dde2"
-# After M. Okabe and K. Ito's colours for all kinds of sight, each dark enough for text on white.
+# After the colours of M. Okabe and K. Ito for colour-blind readers, dark enough for text on white.
 COLOURS = ("#0072B2", "#B84E00", "#007F5C", "#AA4A8C", "#8F6200", "#6A5ACD", "#1f2328")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*")
 
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "path",  # the page carries no font
-    "text.parse_math": False,  # a name may have a dollar in it
-    "svg.hashsalt": "iqa-metrics",  # the same identifiers each time
+    "svg.fonttype": "path",  # the page has no fonts
+    "text.parse_math": False,  # a name may contain a dollar sign
+    "svg.hashsalt": "iqa-metrics",  # for reproducible identifiers
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 10.0,
     "axes.labelsize": 10.0,
@@ -56,7 +56,7 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one of several lines or kinds of points is told from the others."""
+    """What distinguishes one of several lines or kinds of points from the others."""
 
     colour: str
     marker: str
@@ -73,13 +73,13 @@ class Files:
 
     @property
     def fit(self) -> str:
-        """How a page shows it: whole, whole where there is room, or as wide as it is."""
+        """The page's class for it: always shrunk to fit, shrunk if there is room, or full width."""
         return "narrow" if self.width <= 500 else "medium" if self.width <= 640 else "wide"
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the report's style, whatever the user's own settings of matplotlib are."""
+    """Draw in the report's style, whatever the user's matplotlib settings are."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -87,19 +87,19 @@ def style() -> Iterator[None]:
 
 
 def look(index: int) -> Look:
-    """Return the look of the n-th kind; the first 77 differ."""
+    """Return the look of the n-th kind; the first 77 are different."""
     return Look(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
 
 
 def sheet(height: float, width: float = WIDTH) -> Figure:
-    """Return an empty figure of a height in inches."""
+    """Return an empty figure; its height and width are in inches."""
     return Figure(figsize=(width, height))
 
 
 def placed(
     figure: Figure, left: float, top: float, width: float, height: float, share: Axes | None = None
 ) -> Axes:
-    """Return axes at a place in inches from the figure's upper left corner."""
+    """Return axes at a position in inches from the figure's upper left corner."""
     across, down = figure.get_size_inches()
     box = (left / across, 1 - (top + height) / down, width / across, height / down)
     axes: Axes = figure.add_axes(box, sharex=share)
@@ -107,14 +107,14 @@ def placed(
 
 
 def room(names: Sequence[str]) -> float:
-    """Return how many inches the names of an axis's rows take."""
+    """Return the width, in inches, of the row names beside an axis."""
     return 0.12 + 0.072 * max((len(name) for name in names), default=0)
 
 
 def rendered(figure: Figure) -> Files:
     """Return a figure as files; the same figure gives the same bytes.
 
-    It is as high as its content, and as wide as it was made unless a name sticks out.
+    The height is that of its content, and the width is that of the figure unless a name sticks out.
     """
     svg, png = io.BytesIO(), io.BytesIO()
     content, across = figure.get_tightbbox(), figure.get_size_inches()[0]
@@ -132,19 +132,19 @@ def rendered(figure: Figure) -> Files:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return places as near as may be to those wanted, no two of them nearer than ``gap``.
+    """Return positions as near as possible to the wanted ones, at least ``gap`` apart.
 
     Parameters
     ----------
     wanted
-        Where labels would stand if there were room.
+        The labels' positions if there were enough room.
     gap
-        The least distance between two.
+        The smallest distance between two labels.
     low, high
-        The room; they leave it at the low end where it is too small.
+        The available range. If it is too small, labels leave it at the low end.
     """
     order = sorted(range(len(wanted)), key=lambda index: -wanted[index])
-    # Labels that touch move as one block, centred on where its members want to be.
+    # Labels that touch move as one block, centred on the wanted positions of its members.
     blocks: list[tuple[float, int]] = []  # the middle of a block, how many
     for index in order:
         middle, many = wanted[index], 1
@@ -168,7 +168,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def extent(values: Sequence[float], least: float = 0.1) -> tuple[float, float]:
-    """Return limits of an axis that hold all finite values with a little room about them."""
+    """Return the limits of an axis that contain all finite values, with a little room around."""
     known = [v for v in values if v == v]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     room = max(0.05 * (high - low), (least - (high - low)) / 2, 0.01)

@@ -1,4 +1,4 @@
-"""Every pair of one series: distance against opinion, with the curve through them."""
+"""All pairs of one series: opinion against distance, with a fitted curve."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ _FEWEST, _AS_SHAPES = 4, 1500
 def draw(
     study: Study, database: DescribedDatabase, series: Series, points: Points
 ) -> Picture | None:
-    """Draw distances against opinion, or None where fewer than four pairs have a value."""
+    """Draw opinion against distance; None if fewer than four pairs have a value."""
     if len(points.distance) < _FEWEST:
         return None
     kinds = list(dict.fromkeys(points.distortion))
@@ -38,7 +38,7 @@ def draw(
             markersize=3.2 if many else 4.5,
             alpha=0.55 if many else 0.75,
             markeredgewidth=0,
-            # Shapes by the thousand make a page heavy; the axes and the curve stay shapes.
+            # Thousands of vector shapes make a page heavy; the axes and the curve stay vectors.
             rasterized=many,
             label=kind or "all pairs",
         )
@@ -92,25 +92,26 @@ def _picture(
     return Picture(
         f"pairs-{study.file_name(database.name)}",
         f"{label}: {series.name}",
-        f"Each point is a pair; the marker is its kind of distortion. The line is the monotone "
-        f"logistic fitted to all of them. A kind that lies beside the line is judged otherwise "
-        f"than its distance says. SROCC, with its sign: {wording.number(rho)}.",
+        f"Each point is a pair; the marker shows its kind of distortion. The line is a monotone "
+        f"logistic fitted to all pairs. If the points of a kind lie to one side of the line, its "
+        f"scores differ from what the distance predicts. SROCC, with its sign: "
+        f"{wording.number(rho)}.",
         f"Scatter plot for {label}, {wording.counted(len(points.distance), 'pair')}: {what} "
-        f"against {series.name}. Distances run from {points.distance.min():.3g} to "
+        f"against {series.name}. Distances range from {points.distance.min():.3g} to "
         f"{points.distance.max():.3g}, {what} from {points.opinion.min():.3g} to "
-        f"{points.opinion.max():.3g}. SROCC {wording.number(rho)}. Error about the curve "
-        f"{rmse:.3g}, largest for {worst[0].text} ({worst[4].text}).",
+        f"{points.opinion.max():.3g}. SROCC is {wording.number(rho)}. The root mean squared error "
+        f"of the curve is {rmse:.3g}, and is largest for {worst[0].text} ({worst[4].text}).",
         figure,
         documents.table(
             f"{wording.capital(series.name)} by kind of distortion, {label}",
             (
                 *("distortion", "pairs", "mean distance", f"mean {what}"),
-                *("error about the curve", "mean above the curve"),
+                *("RMSE of the curve", "mean above the curve"),
             ),
             rows,
             (
                 *("pairs", "mean distance", f"mean {what}"),
-                *("error about the curve", "mean above the curve"),
+                *("RMSE of the curve", "mean above the curve"),
             ),
         ),
     )

@@ -1,5 +1,6 @@
 "use strict";
-// A column's head sorts its table: once upwards, again downwards. Rows without a number come last.
+// Clicking a column's heading sorts its table: ascending, then descending. Rows without a number
+// come last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = Array.from(table.tHead.rows[0].cells);
   const body = table.tBodies[0];

@@ -1,4 +1,4 @@
-"""The page: its sentences, computed from the tables, and the template that they go into."""
+"""The page: its sentences, computed from the tables, and the template that they are put into."""
 
 import base64
 import hashlib
@@ -21,16 +21,16 @@ FEW_REFERENCES = 10
 
 
 def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, Files]) -> str:
-    """Return the page as HTML that needs no other file.
+    """Return the page as HTML that needs no other files.
 
     Parameters
     ----------
     study
         The tables.
     sections
-        The figures and their words.
+        The figures and their texts.
     files
-        The figures' bytes and sizes, by their names.
+        The figures' bytes and sizes, by name.
     """
     style, script = _part("page.css"), _part("page.js")
     environment = jinja2.Environment(
@@ -41,7 +41,7 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
     others = [one for one in study.claims if one.database not in main_claims]
     return environment.from_string(_part("page.html")).render(
         study=study,
-        # The page may run this script and use this style, and nothing else.
+        # The page's policy allows this script and this style, and nothing else.
         style=Markup(style),  # noqa: S704  # our own file
         script=Markup(script),  # noqa: S704  # our own file
         style_hash=_hash(style),
@@ -80,27 +80,28 @@ def _hash(text: str) -> str:
 
 
 def _warnings(study: Study) -> list[str]:
-    """Say what a reader must know before believing any number."""
+    """Return what a reader must know before believing any number."""
     found = []
     severity = [one for one in study.databases if not one.opinion]
     if severity:
         names = wording.listed([study.label(one.name) for one in severity])
         found.append(
-            f"Nobody was asked about {names}: the scores are how severe a distortion was made, not "
-            "what people saw. Agreement here says how well a metric orders degrees of one "
-            "distortion, and says nothing of how people weigh one kind against another."
+            f"There are no human ratings for {names}: the scores state how severe a distortion was "
+            "made, not what people saw. Agreement with them shows how well a metric ranks the "
+            "severities of one kind of distortion. It shows nothing about how people weigh one "
+            "kind against another."
         )
     for one in study.databases:
         if one.references < FEW_REFERENCES:
             found.append(
-                f"{study.label(one.name)} has "
+                f"{study.label(one.name)} has only "
                 f"{wording.counted(one.references, 'reference image')}: its intervals are rough."
             )
     return found
 
 
 def _summary(study: Study) -> list[str]:
-    """Say in a few sentences what was measured and what came out."""
+    """Return a few sentences about what was measured and what was found."""
     trained = [one for one in study.backbones if one.trained]
     controls = len(study.backbones) - len(trained)
     layers = sum(len(one.layers) for one in trained)
@@ -109,7 +110,7 @@ def _summary(study: Study) -> list[str]:
         sum(one.references for one in study.databases),
     )
     found = [
-        f"{wording.counted(len(trained), 'trained network')} with "
+        f"{wording.counted(len(trained), 'trained backbone')} with "
         f"{wording.counted(layers, 'layer')}"
         + (f", {wording.counted(controls, 'untrained control')}" if controls else "")
         + f" and {wording.counted(len(study.baselines), 'baseline')} were measured on "
@@ -128,7 +129,7 @@ def _summary(study: Study) -> list[str]:
                 f"On {study.label(database)}, {best.backbone}{where} with {best.readout} agrees "
                 f"best: {wording.number(best.corrected)}"
                 + wording.bracketed(best.corrected_low, best.corrected_high)
-                + ", once its optimism is taken off."
+                + " after correction for optimism."
                 + (
                     f" The best baseline is {baselines[0].backbone} with "
                     f"{wording.number(baselines[0].corrected)}"
@@ -136,7 +137,7 @@ def _summary(study: Study) -> list[str]:
                     if baselines
                     else ""
                     if study.baselines
-                    else " No baseline was measured."
+                    else " No baselines were measured."
                 )
             )
     found += _judged(study)
@@ -155,14 +156,14 @@ def _summary(study: Study) -> list[str]:
 
 
 def _judged(study: Study) -> list[str]:
-    """Say what does best where people chose or compared."""
+    """Return a sentence per database of 2AFC or JND judgements about what does best there."""
     found = []
     for database in dict.fromkeys(row.database for row in study.judgements):
         best = max(
             (row for row in study.judgements if row.database == database and not row.distortion),
             key=lambda row: -1.0 if row.agreement != row.agreement else row.agreement,
         )
-        what = "share of people agreed with" if best.measure == "2afc" else "average precision"
+        what = "share of observers agreed with" if best.measure == "2afc" else "average precision"
         name = ":".join(part for part in (best.backbone, best.layer, best.readout) if part)
         found.append(
             f"On {study.label(database)}, {name} does best: {what} "
@@ -196,11 +197,13 @@ def _models(study: Study) -> Table:
         for name in names
         for row in ranking.ordered([row for row in study.models if row.database == name])
     ]
-    return ranking.listing(study, rows, "All models, best first within a database")
+    return ranking.listing(
+        study, rows, "All backbones and baselines, the best of each database first"
+    )
 
 
 def _correlations(study: Study) -> Table | None:
-    """Return all correlations as a table, or None where they are too many for a page."""
+    """Return all correlations as a table, or None if there are too many for a page."""
     if len(study.correlations) > MOST_ROWS:
         return None
     numbers = ("SROCC", "PLCC", "PLCC, logistic", "KROCC", "RMSE")
@@ -218,7 +221,7 @@ def _correlations(study: Study) -> Table | None:
         for row in study.correlations
     ]
     columns = (
-        *("model", "database", "distortion", "layer", "depth", "readout", "pairs"),
+        *("backbone", "database", "distortion", "layer", "depth", "readout", "pairs"),
         *(numbers[0], "interval", *numbers[1:]),
     )
     numeric = ("depth", "pairs", "interval", *numbers)
@@ -226,7 +229,7 @@ def _correlations(study: Study) -> Table | None:
 
 
 def _judgements(study: Study) -> Table | None:
-    """Return what was found where people chose or compared, best first; None where nothing was."""
+    """Return the agreement with 2AFC and JND judgements, best first; None if there are none."""
     if not study.judgements:
         return None
     ordered = sorted(
@@ -234,9 +237,9 @@ def _judgements(study: Study) -> Table | None:
         key=lambda row: (row.database, row.distortion, -row.agreement),
     )
     return documents.table(
-        "Choices and samenesses",
+        "2AFC and JND judgements",
         (
-            *("model", "database", "part", "layer", "readout", "measure", "shown"),
+            *("backbone", "database", "part", "layer", "readout", "measure", "judgements"),
             *("agreement", "interval"),
         ),
         [
@@ -249,14 +252,14 @@ def _judgements(study: Study) -> Table | None:
             )
             for row in ordered
         ],
-        ("shown", "agreement", "interval"),
+        ("judgements", "agreement", "interval"),
         "judgements.csv",
     )
 
 
 def _databases(study: Study) -> Table:
     def what(one: DescribedDatabase) -> str:
-        return "opinions of people" if one.opinion else "severity, nobody was asked"
+        return "human ratings" if one.opinion else "severity, no human ratings"
 
     return documents.table(
         "Databases",
@@ -281,9 +284,9 @@ def _databases(study: Study) -> Table:
 
 def _backbones(study: Study) -> Table:
     return documents.table(
-        "Networks",
+        "Backbones",
         (
-            *("network", "architecture", "goal", "method", "data", "environment", "recipe"),
+            *("backbone", "architecture", "goal", "method", "data", "environment", "recipe"),
             *("layers", "parameters", "score", "score of", "SHA-256", "paper", "note"),
         ),
         [
@@ -308,7 +311,7 @@ def _baselines(study: Study) -> Table | None:
         return None
     return documents.table(
         "Baselines",
-        ("baseline", "better is", "fitted to opinions", "source"),
+        ("baseline", "better is", "tuned on human ratings", "source"),
         [
             (
                 documents.text(one.name),

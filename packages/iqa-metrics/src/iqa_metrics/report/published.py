@@ -1,4 +1,4 @@
-"""Published figures beside this study's, where both measured the same thing."""
+"""Published values beside this study's, where both measured the same thing."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from iqa_metrics.study.rows import Correlation, TableError, read_csv
 
 COLUMNS = ("model", "layer", "readout", "database", "abs_plcc", "abs_srocc", "source")
 _NETWORKS = {"VGG-16 ImageNet": "vgg16", "PerceptNet": "perceptnet"}
-# The last word of a model's name, and our baselines of that kind, the likeliest first.
+# The last word of a published name, and our baselines of that kind, the likeliest first.
 _BASELINES = {
     "SSIMLoss": ("ssim",),
     "MultiScaleSSIMLoss": ("ms_ssim",),
@@ -28,18 +28,18 @@ _ROW = 0.27
 
 @dataclass(frozen=True)
 class Beside:
-    """A published figure and ours; both without signs.
+    """A published value and this study's.
 
     Attributes
     ----------
     database, name
         What was measured.
     srocc, plcc
-        As published.
+        The published absolute values.
     ours
-        Our row.
+        This study's row, with its signs.
     source
-        Who published it.
+        Who published them.
     """
 
     database: str
@@ -51,7 +51,7 @@ class Beside:
 
 
 def check_published(path: Path) -> None:
-    """Raise ReportError unless a file has the columns of published figures."""
+    """Raise ReportError unless a file has the columns of published values."""
     try:
         read_csv(path, COLUMNS)
     except TableError as error:
@@ -59,19 +59,19 @@ def check_published(path: Path) -> None:
 
 
 def read_published(path: Path, study: Study) -> list[Beside]:
-    """Read published figures, and keep those that the study has measured too.
+    """Read published values, and keep those that the study measured as well.
 
     Parameters
     ----------
     path
-        CSV with columns model, layer, readout, database, abs_plcc, abs_srocc and source.
+        CSV with the columns model, layer, readout, database, abs_plcc, abs_srocc and source.
     study
         The tables.
 
     Raises
     ------
     ReportError
-        If the file can't be read, lacks a column, or a number is none.
+        If the file can't be read, lacks a column, or has something else where a number is expected.
     """
     ours = {
         (row.database, row.backbone, row.layer, row.readout): row
@@ -98,7 +98,7 @@ def read_published(path: Path, study: Study) -> list[Beside]:
 
 
 def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
-    """Draw published figures beside ours for a database, or None where there are none."""
+    """Draw published values beside ours for a database; None if there are none."""
     rows = [row for row in rows if row.database == database]
     if not rows:
         return None
@@ -129,7 +129,7 @@ def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
             [v for row in rows for v in (row.srocc, *(abs(e) for e in _ends(row.ours)))]
         )
     )
-    axes.set_xlabel("SROCC, without sign")
+    axes.set_xlabel("absolute value of SROCC")
     axes.legend(
         handles=[
             Line2D([], [], linestyle="none", marker="o", color=figures.COLOURS[0], label="ours"),
@@ -150,18 +150,19 @@ def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
     return Picture(
         f"published-{study.file_name(database)}",
         study.heading(database),
-        "Each row is one thing that both have measured. The diamond is what was published, the "
-        "filled circle is ours with its interval, and the number is ours less theirs. Other "
-        "weights, other padding or resized images make a difference; so does rounding.",
-        f"Dot plot for {label}, {wording.counted(len(rows), 'row')}. Ours less published runs from "
-        f"{wording.signed(min(gaps))} to {wording.signed(max(gaps))}; the widest gap is of "
-        f"{rows[widest].name}, {wording.number(abs(rows[widest].ours.srocc))} beside "
+        "Each row is a series that both have measured. The diamond is the published value, the "
+        "filled circle is ours with its interval, and the number is ours minus the published one. "
+        "Other weights, other padding and resized images change the values; so does rounding.",
+        f"Dot plot for {label}, {wording.counted(len(rows), 'row')}. Ours minus published ranges "
+        f"from {wording.signed(min(gaps))} to {wording.signed(max(gaps))}. The largest difference "
+        f"is that of {rows[widest].name}: ours is "
+        f"{wording.number(abs(rows[widest].ours.srocc))}, the published value is "
         f"{wording.number(rows[widest].srocc)}.",
         figure,
         documents.table(
-            f"Published figures beside ours, {label}",
+            f"Published values and ours, {label}",
             (
-                *("series", "SROCC, published", "SROCC, ours", "ours less published"),
+                *("series", "SROCC, published", "SROCC, ours", "ours minus published"),
                 *("PLCC, published", "PLCC, ours", "source"),
             ),
             [
@@ -175,7 +176,7 @@ def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
                 for row, gap in zip(rows, gaps, strict=True)
             ],
             (
-                *("SROCC, published", "SROCC, ours", "ours less published"),
+                *("SROCC, published", "SROCC, ours", "ours minus published"),
                 *("PLCC, published", "PLCC, ours"),
             ),
         ),
@@ -200,7 +201,7 @@ def _plain(database: str) -> str:
 
 
 def _series(row: dict[str, str]) -> list[tuple[str, str, str]]:
-    """Return backbone, layer and readout as this study may call them."""
+    """Return the names that backbone, layer and readout may have in this study."""
     model = row["model"].strip()
     if model in _NETWORKS:
         readout = _READOUTS.get(row["readout"].strip())
@@ -212,7 +213,7 @@ def _series(row: dict[str, str]) -> list[tuple[str, str, str]]:
 
 
 def _layer(name: str) -> str:
-    """Return a Keras layer's name as torchvision numbers it; a convolution has its ReLU in it."""
+    """Return our name of a Keras layer; Keras's convolutions include their ReLU."""
     for pattern, ours in (
         (r"block(\d)_conv(\d)", r"relu\1_\2"),
         (r"b(\d)c(\d)", r"relu\1_\2"),

@@ -1,4 +1,4 @@
-"""The models in order: best layer, last layer, and what is left once optimism is taken off."""
+"""Backbones and baselines in order: best layer, last layer, and correction for optimism."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _ROW = 0.25
 
 
 def ordered(rows: Sequence[Model]) -> list[Model]:
-    """Return rows with the best corrected agreement first, and those without one last."""
+    """Return rows in order of corrected agreement, the best first, and rows without one last."""
     known = [row for row in rows if row.corrected == row.corrected]
     return [
         *sorted(known, key=lambda row: (-row.corrected, row.backbone, row.readout)),
@@ -25,7 +25,7 @@ def ordered(rows: Sequence[Model]) -> list[Model]:
 
 
 def plain_models(study: Study, database: str) -> list[Model]:
-    """Return networks with the plain readout, and baselines, the best first."""
+    """Return the backbones with the plain readout and the baselines, the best first."""
     return ordered(
         [
             row
@@ -37,7 +37,7 @@ def plain_models(study: Study, database: str) -> list[Model]:
 
 
 def colour_of(study: Study, name: str) -> str:
-    """Return the colour of a baseline, an untrained network or any other."""
+    """Return the colour of a baseline, an untrained control or a trained backbone."""
     if study.is_baseline(name):
         return BASELINE
     record = study.backbone(name)
@@ -45,7 +45,7 @@ def colour_of(study: Study, name: str) -> str:
 
 
 def draw(study: Study, database: str) -> Picture | None:
-    """Draw the order of the models, or None where none has a value."""
+    """Draw the backbones and baselines in order; None if none of them has a value."""
     rows = [row for row in plain_models(study, database) if row.corrected == row.corrected]
     if not rows:
         return None
@@ -71,27 +71,27 @@ def draw(study: Study, database: str) -> Picture | None:
     return Picture(
         f"models-{study.file_name(database)}",
         study.heading(database),
-        "Sorted by the filled mark: the best layer's agreement with its optimism taken off; the "
-        "line is its interval. The hollow circle is the best layer as measured on these very "
-        "pairs, which flatters it. The hollow square is the last layer. Baselines have no layers, "
-        "and are diamonds. Untrained controls are triangles.",
-        f"Dot plot for {label}, {wording.counted(len(rows), 'model')}. First is {best.backbone} "
-        f"with {wording.number(best.corrected)}"
-        f"{wording.bracketed(best.corrected_low, best.corrected_high)}. Last is {worst.backbone} "
-        f"with {wording.number(worst.corrected)}. In {len(drop)} of "
-        f"{wording.counted(len(networks), 'network')} the last layer agrees less than "
-        "the best one, corrected."
+        "Rows are sorted by the filled marks: the agreement of the best layer, corrected for "
+        "optimism, with its interval as a line. Hollow circles are the best layer as measured on "
+        "the pairs that it was selected on, which flatters it. Hollow squares are the last layer. "
+        "Diamonds are baselines, which have no layers. Triangles are untrained controls.",
+        f"Dot plot for {label} with {wording.counted(len(rows), 'row')}. The first is "
+        f"{best.backbone} with {wording.number(best.corrected)}"
+        f"{wording.bracketed(best.corrected_low, best.corrected_high)}, the last is "
+        f"{worst.backbone} with {wording.number(worst.corrected)}. In {len(drop)} of "
+        f"{wording.counted(len(networks), 'backbone')} the last layer agrees less than the best "
+        "one after correction."
         + (f" The largest optimism is {wording.number(lost)}." if lost is not None else ""),
         figure,
-        listing(study, rows, f"Models, {label}"),
+        listing(study, rows, f"Backbones and baselines, {label}"),
     )
 
 
 def listing(study: Study, rows: Sequence[Model], caption: str) -> Table:
-    """Return all that is known of models as a table, in the order given."""
+    """Return everything known about backbones and baselines as a table, in the given order."""
     several = len({row.database for row in rows}) > 1
     columns = (
-        *("model", *(("database",) if several else ()), "readout", "corrected", "interval"),
+        *("backbone", *(("database",) if several else ()), "readout", "corrected", "interval"),
         *("best layer", "depth", "best", "optimism", "last layer", "last", "interval of the last"),
         *("layers", "goal", "data", "architecture"),
     )
@@ -115,7 +115,7 @@ def listing(study: Study, rows: Sequence[Model], caption: str) -> Table:
                 documents.text(record.architecture if record else ""),
             )
         )
-    words = {"model", "database", "readout", "best layer", "last layer", *columns[-3:]}
+    words = {"backbone", "database", "readout", "best layer", "last layer", *columns[-3:]}
     numeric = [name for name in columns if name not in words]
     return documents.table(caption, columns, cells, numeric, "models.csv")
 
@@ -143,7 +143,7 @@ def _legend(axes: Axes, height: float) -> None:
     axes.legend(
         handles=[
             mark("o", NETWORK, NETWORK, "corrected, with interval"),
-            mark("^", CONTROL, CONTROL, "corrected, untrained"),
+            mark("^", CONTROL, CONTROL, "untrained, corrected"),
             mark("D", BASELINE, BASELINE, "baseline"),
             mark("o", NETWORK, "white", "best layer, uncorrected"),
             mark("s", NETWORK, "white", "last layer"),

@@ -1,4 +1,4 @@
-"""A study's tables: read, checked, and what can be asked of all of them together."""
+"""A study's tables: read, checked, and questions about all of them together."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,12 @@ from iqa_metrics.study.settings import Statistics
 
 
 class ReportError(TableError):
-    """A study whose tables can't be read, or a report that can't be made from them."""
+    """A study whose tables can't be read, or from which no report can be made."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A correlation turned so that positive is agreement with people, and its interval."""
+    """A correlation whose sign was chosen so that positive means agreement, and its interval."""
 
     value: float
     low: float
@@ -42,7 +42,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Study:
-    """All tables of a study, but for the distances, of which only a series is ever read."""
+    """All tables of a study except for the distances, which are read one series at a time."""
 
     folder: Path
     description: Description
@@ -54,48 +54,48 @@ class Study:
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """The report's title."""
         return self.description.title
 
     @property
     def made_with(self) -> Mapping[str, str]:
-        """Releases of what made it."""
+        """The versions of the software that made the study."""
         return self.description.made_with
 
     @property
     def settings(self) -> Statistics:
-        """How sure it was asked to be."""
+        """The study's statistical settings."""
         return self.description.statistics
 
     @property
     def plain(self) -> str:
-        """The readout that others are compared with."""
+        """The readout that the others are compared with."""
         return self.description.plain
 
     @property
     def databases(self) -> tuple[DescribedDatabase, ...]:
-        """Its databases."""
+        """The study's databases."""
         return self.description.databases
 
     @property
     def backbones(self) -> tuple[DescribedNetwork, ...]:
-        """Its networks."""
+        """The study's backbones, including untrained controls."""
         return self.description.backbones
 
     @property
     def baselines(self) -> tuple[DescribedBaseline, ...]:
-        """The metrics that they are compared with."""
+        """The metrics that the backbones are compared with."""
         return self.description.baselines
 
     def main(self, rows: Sequence[Correlation | Model | Compared | Claim]) -> list[str]:
-        """Return the databases to speak of: the pooled one where the rows have it, else each."""
+        """Return the databases to report: the pooled one if there are rows of it, else all."""
         there = {row.database for row in rows}
         if POOLED in there:
             return [POOLED]
         return [one.name for one in self.databases if one.name in there]
 
     def file_name(self, database: str) -> str:
-        """Return a database's part of a file's name, which no other database has."""
+        """Return a database's part of a file name, which is unique among the databases."""
         names = [POOLED, *(one.name for one in self.databases)]
         plain = [re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") for name in names]
         place = names.index(database)
@@ -103,7 +103,7 @@ class Study:
         return name if name and plain.index(name) == place else f"{name}.{place}"
 
     def label(self, database: str) -> str:
-        """Return what the page calls a database."""
+        """Return a database's name on the page."""
         if database == POOLED:
             return "all databases, pooled"
         titles = [one.title for one in self.databases]
@@ -111,21 +111,21 @@ class Study:
         return f"{title} ({database})" if titles.count(title) > 1 else title
 
     def heading(self, database: str) -> str:
-        """Return the same to begin a line with."""
+        """Return a database's name for the beginning of a line."""
         label = self.label(database)
         return wording.capital(label) if database == POOLED else label
 
     def is_baseline(self, name: str) -> bool:
-        """Return whether a name in a column ``backbone`` is a baseline's."""
+        """Return whether a name in the column ``backbone`` is that of a baseline."""
         return any(one.name == name for one in self.baselines)
 
     def backbone(self, name: str) -> DescribedNetwork | None:
-        """Return the record of a network, or None where study.json has none of that name."""
+        """Return the record of a backbone, or None if study.json has none of that name."""
         return next((one for one in self.backbones if one.name == name), None)
 
     def agreement(self, row: Correlation) -> Agreement:
-        """Turn a row's SROCC so that positive is agreement with people."""
-        # A pooled row is of opinions that were turned so that higher is worse.
+        """Return a row's SROCC with the sign chosen so that positive means agreement."""
+        # In a pooled row, opinions were reversed where needed so that higher is worse.
         worse = row.database == POOLED or any(
             one.name == row.database and one.higher_is == "worse" for one in self.databases
         )
@@ -141,12 +141,12 @@ def read_study(folder: Path) -> Study:
     Parameters
     ----------
     folder
-        Where study.json and the CSV files lie.
+        The folder of study.json and the CSV files.
 
     Raises
     ------
     ReportError
-        If a table is missing or is not what it should be; the message says which file and column.
+        If a table is missing or invalid; the message names the file and the column.
     """
     try:
         return Study(

@@ -1,4 +1,4 @@
-"""How good a network is at its own task against how well it agrees with people."""
+"""Backbones' scores at their pretraining task against their agreement with human ratings."""
 
 from collections.abc import Sequence
 
@@ -19,10 +19,10 @@ _WIDE, _TALL = figures.WIDTH - 0.7, 4.3  # inches of the axes
 
 
 def draw(study: Study, database: str) -> Picture | None:
-    """Draw own-task scores against agreement.
+    """Draw agreement against scores at the pretraining task.
 
-    Only networks whose scores are of one kind can be compared; the most frequent kind is shown.
-    None where fewer than three networks have such a score.
+    Only scores of the same kind can be compared, so the most frequent kind is shown. None if fewer
+    than three backbones have such a score.
     """
     found: dict[str, list[tuple[DescribedNetwork, Model]]] = {}
     for row in plain_models(study, database):
@@ -38,7 +38,7 @@ def draw(study: Study, database: str) -> Picture | None:
     axes = figures.placed(figure, 0.6, 0.15, _WIDE, _TALL)
     axes.set_xlim(*_roomy(scores))
     axes.set_ylim(*figures.extent(agreement, 0.05))
-    axes.set_xlabel(task or "score at its own task")
+    axes.set_xlabel(task or "score at the pretraining task")
     axes.set_ylabel("agreement at the best layer, corrected")
     families = list(dict.fromkeys(record.family for record, _ in points))
     for (record, row), score in zip(points, scores, strict=True):
@@ -53,19 +53,19 @@ def draw(study: Study, database: str) -> Picture | None:
     return Picture(
         f"own-task-{study.file_name(database)}",
         study.heading(database),
-        f"Each point is a network. To the right it is better at its own task ({task or 'score'}); "
-        "higher up it agrees better with people. Markers are families. Rank correlation over these "
-        f"networks: {wording.number(rho, 2)}; networks of one family are alike, so it is a "
-        "description and no test.",
-        f"Scatter plot for {label}, {wording.counted(len(points), 'network')}. Best at its own "
-        f"task is {best[0].name} ({best[0].score:g}), which agrees by "
-        f"{wording.number(best[1].corrected)}. Best in agreement is {closest[0].name} with "
-        f"{wording.number(closest[1].corrected)}, own-task score {closest[0].score:g}. Rank "
-        f"correlation {wording.number(rho, 2)}.",
+        "Each point is a backbone. Points further to the right are better at the pretraining task "
+        f"({task or 'score'}), points further up agree better with people. Markers distinguish "
+        f"families. The rank correlation over these backbones is {wording.number(rho, 2)}. "
+        "Backbones of one family are similar, so this is a description and not a test.",
+        f"Scatter plot for {label}, {wording.counted(len(points), 'backbone')}. The best at the "
+        f"pretraining task is {best[0].name} ({best[0].score:g}), with an agreement of "
+        f"{wording.number(best[1].corrected)}. The best in agreement is {closest[0].name} with "
+        f"{wording.number(closest[1].corrected)}; its score is {closest[0].score:g}. The rank "
+        f"correlation is {wording.number(rho, 2)}.",
         figure,
         documents.table(
-            f"Own task and agreement, {label}",
-            ("network", "family", task or "score", "agreement, corrected", "interval"),
+            f"Pretraining score and agreement, {label}",
+            ("backbone", "family", task or "score", "agreement, corrected", "interval"),
             [
                 (
                     *(documents.text(record.name), documents.text(record.family)),
@@ -81,7 +81,7 @@ def draw(study: Study, database: str) -> Picture | None:
 
 
 def _roomy(values: Sequence[float]) -> tuple[float, float]:
-    """Return limits with room for names at both sides."""
+    """Return axis limits with room for names on both sides."""
     low, high = figures.extent(values, 1.0)
     return low - 0.1 * (high - low), high + 0.1 * (high - low)
 
@@ -93,7 +93,7 @@ def _label(
     y: Sequence[float],
     colours: Sequence[str],
 ) -> None:
-    """Write each name where it covers least of the points and names before it."""
+    """Write each name where it overlaps least with the points and the earlier names."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     across = [(value - left) / (right - left) * _WIDE for value in x]
     up = [(value - bottom) / (top - bottom) * _TALL for value in y]
@@ -103,7 +103,7 @@ def _label(
         wide = 0.6 * _SIZE / 72 * len(name)
         best, least = (a + 0.08, u - high / 2), float("inf")
         for away in (0.08, 0.2, 0.34, 0.5):
-            # Beside, above or below it; further off only where that is taken.
+            # Beside, above or below the point; further away only if these are taken.
             for box in (
                 (a + away, u - high / 2),
                 (a - away - wide, u - high / 2),

@@ -1,4 +1,4 @@
-"""How numbers, names and counts are written, on the page and in the figures."""
+"""How numbers, names and counts are written on the page and in the figures."""
 
 import math
 from collections.abc import Sequence
@@ -7,21 +7,21 @@ NONE = "–"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number with a true minus sign, or a dash where there is none."""
+    """Return a number with a true minus sign, or a dash for a missing one."""
     if value is None or not math.isfinite(value):
         return NONE
     return f"{_rounded(value, digits):.{digits}f}".replace("-", "−")
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """Return a difference, with its sign."""
+    """Return a number that is always written with its sign."""
     if not math.isfinite(value):
         return NONE
     return f"{_rounded(value, digits):+.{digits}f}".replace("-", "−")
 
 
 def interval(low: float, high: float, *, sign: bool = False) -> str:
-    """Return an interval as "0.81 to 0.90", or a dash where it is not known."""
+    """Return an interval as "0.81 to 0.90", or a dash if it is unknown."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return NONE
     write = signed if sign else number
@@ -29,13 +29,13 @@ def interval(low: float, high: float, *, sign: bool = False) -> str:
 
 
 def bracketed(low: float, high: float, *, sign: bool = False) -> str:
-    """Return an interval to follow its value in a sentence; empty where it is not known."""
+    """Return an interval in brackets to follow its value, or nothing if it is unknown."""
     words = interval(low, high, sign=sign)
     return "" if words == NONE else f" (interval {words})"
 
 
 def p_value(value: float) -> str:
-    """Return a probability; none is written as nought."""
+    """Return a p-value, which is never written as 0."""
     if not math.isfinite(value):
         return NONE
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -46,17 +46,17 @@ def counted(count: int, singular: str, plural: str = "") -> str:
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
-def listed(parts: Sequence[str]) -> str:
+def listed(parts: Sequence[str], last: str = "and") -> str:
     """Return "a, b and c"."""
     if len(parts) < 2:
         return "".join(parts)
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{', '.join(parts[:-1])} {last} {parts[-1]}"
 
 
 def capital(text: str) -> str:
-    """Return a text with a capital first letter, the others as they are."""
+    """Return a text with a capital first letter and the other letters unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def _rounded(value: float, digits: int) -> float:
-    return round(value, digits) + 0.0  # nought has no sign
+    return round(value, digits) + 0.0  # no "-0"

@@ -1,4 +1,4 @@
-"""From a study's folder to its report: read, draw, write."""
+"""Write the report of a study from the tables in its folder."""
 
 from pathlib import Path
 
@@ -10,19 +10,19 @@ def write_report(
 ) -> Path:
     """Write a study's report: one page, and its figures as SVG and PNG.
 
-    The same tables give the same bytes. What was there under the same names is replaced.
+    The same tables give the same bytes. Existing files of the same names are replaced.
 
     Parameters
     ----------
     folder
-        The study's tables: study.json, correlations.csv, models.csv, comparisons.csv, claims.csv
-        and distances.parquet. ``report.html`` and ``figures/`` are written beside them.
+        The folder of the study's tables: study.json, correlations.csv, models.csv, comparisons.csv,
+        claims.csv and distances.parquet. ``report.html`` and ``figures/`` are written beside them.
     metric
-        Whose pairs to show one by one: ``"BACKBONE:LAYER:READOUT"`` or a baseline's name. By
-        default the network that agrees best on each database, at its best layer.
+        The series whose pairs are shown one by one: ``"BACKBONE:LAYER:READOUT"`` or a baseline's
+        name. By default the best layer of the backbone that agrees best on each database.
     published
-        A CSV table of published figures to show beside the study's own: columns model, layer,
-        readout, database, abs_plcc, abs_srocc, source.
+        A CSV table of published values to show beside the study's own, with the columns model,
+        layer, readout, database, abs_plcc, abs_srocc and source.
 
     Returns
     -------
@@ -32,8 +32,8 @@ def write_report(
     Raises
     ------
     ReportError
-        If a table is missing or is not what it should be, matplotlib or pyarrow is not installed,
-        or a file can't be written.
+        If a table is missing or invalid, if jinja2, matplotlib or pyarrow is not installed, or if a
+        file can't be written.
     """
     try:
         import jinja2  # noqa: F401

@@ -1,7 +1,7 @@
-"""From a table of scores that carries opinions to how well each metric agrees with people.
+"""Measure how well each metric of a table of scores agrees with human opinions.
 
-The table is what ``iqa score --pairs`` writes for pairs with a column of opinions: a row a pair and
-metric. A row that failed counts as failed and never as a value.
+The table is the one that ``iqa score --pairs`` writes for pairs with a column of opinions, with one
+row per pair and metric. A row that failed is counted as failed and has no value.
 """
 
 import csv
@@ -24,14 +24,14 @@ class ScoredPair:
     Attributes
     ----------
     reference, distorted, metric
-        As the table names them.
+        The images' paths and the metric's name, as written in the table.
     value
-        The metric's value; None where the row failed, or the value is not finite (a PSNR of
-        identical images).
+        The metric's value; None if the row failed, or if the value is not finite (such as the PSNR
+        of identical images).
     opinion
-        What people think.
+        The human opinion of the distorted image.
     distortion
-        Kind of the distortion, or empty.
+        The kind of distortion, or empty.
     """
 
     reference: str
@@ -44,25 +44,26 @@ class ScoredPair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a metric agrees with opinion.
+    """How well a metric agrees with opinions.
 
     Attributes
     ----------
     metric
-        Its name.
+        The metric's name.
     distortion
-        The kind of distortion that it was measured on; empty for all pairs.
+        The kind of distortion; empty for all pairs together.
     n, references
-        How many pairs and reference images.
+        The numbers of pairs and of reference images.
     failed
-        How many pairs have no value, and are left out.
+        The number of pairs that have no value and are left out.
     srocc, srocc_low, srocc_high
-        Spearman's correlation with its sign, and its interval over references; the interval is NaN
-        where there is but one.
+        Spearman's correlation with its sign, and its interval over references, which is NaN if
+        there is only one reference.
     plcc, krocc
-        Pearson's and Kendall's, with their signs.
+        Pearson's and Kendall's correlations, with their signs.
     plcc_logistic, rmse
-        Pearson's correlation and the error, in opinion's units, after the monotone logistic.
+        Pearson's correlation and the root mean squared error, in the opinions' units, after the
+        monotone logistic.
     """
 
     metric: str
@@ -81,18 +82,18 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one metric agrees with opinion than another, on the pairs that both have.
+    """How much better one metric agrees with opinions than another, on the pairs that both have.
 
     Attributes
     ----------
     first, second
         The metrics.
     n
-        How many pairs both have a value for.
+        The number of pairs for which both have a value.
     difference, low, high
-        The first's SROCC less the second's, without signs, and its interval over references.
+        The absolute SROCC of the first minus that of the second, and its interval over references.
     p, p_corrected
-        Of no difference; the latter by Holm for all that were compared together.
+        The p-value of no difference, and the same corrected by Holm's method for all comparisons.
     """
 
     first: str
@@ -113,15 +114,15 @@ def read_scored(
     Parameters
     ----------
     path
-        What ``iqa score --pairs`` wrote.
+        The table that ``iqa score --pairs`` wrote.
     opinion, distortion
         Names of the columns; the latter may be absent.
 
     Raises
     ------
     PairsError
-        If the file can't be read, lacks a column, or an opinion is no number; the message says
-        which row.
+        If the file can't be read or lacks a column, or an opinion is not a number; the message says
+        in which row.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
@@ -142,19 +143,19 @@ def read_scored(
 def agreements(
     rows: Sequence[ScoredPair], *, draws: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> list[Agreement]:
-    """Return how well each metric agrees with opinion: on all pairs, and by kind of distortion.
+    """Return how well each metric agrees with opinions, on all pairs and by kind of distortion.
 
     Parameters
     ----------
     rows
-        The table.
+        The rows of the table.
     draws, seed, confidence
         As for :func:`iqa_metrics.statistics.srocc_interval`.
 
     Raises
     ------
     ValueError
-        If a metric scores one pair twice.
+        If a metric has two rows for the same pair.
     """
     found = []
     kinds = [kind for kind in dict.fromkeys(row.distortion for row in rows) if kind]
@@ -168,10 +169,10 @@ def agreements(
 def differences(
     rows: Sequence[ScoredPair], *, draws: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> list[Difference]:
-    """Compare every two metrics on the pairs that both have, corrected for how many are compared.
+    """Compare every pair of metrics on the image pairs that both have, with corrected p-values.
 
-    Parameters and errors as of :func:`agreements`. Two metrics that share fewer than four pairs, or
-    pairs of one reference alone, get NaN.
+    Parameters and errors are those of :func:`agreements`. Two metrics that share fewer than four
+    image pairs, or pairs of only one reference, get NaN.
     """
     of_metric = {
         metric: {(row.reference, row.distorted): row for row in of if row.value is not None}
@@ -206,10 +207,12 @@ def _row(
         raise PairsError(f"{path}, line {line}: value: expected a number, got {row['value']!r}")
     usable = value if value is not None and math.isfinite(value) else None
     return ScoredPair(
-        *(row["reference"], row["distorted"], row["metric"]),
-        usable,
-        judged,
-        row.get(distortion) or "",
+        reference=row["reference"],
+        distorted=row["distorted"],
+        metric=row["metric"],
+        value=usable,
+        opinion=judged,
+        distortion=row.get(distortion) or "",
     )
 
 
@@ -227,8 +230,8 @@ def _by_metric(rows: Iterable[ScoredPair]) -> dict[str, list[ScoredPair]]:
         pair = (row.reference, row.distorted)
         if pair in of_metric:
             raise ValueError(
-                f"{row.metric} scores {row.reference} and {row.distorted} twice; expected each "
-                "pair once"
+                f"{row.metric} has two scores for {row.reference} and {row.distorted}; expected "
+                "one row per pair and metric"
             )
         of_metric[pair] = row
     return {metric: list(of.values()) for metric, of in found.items()}

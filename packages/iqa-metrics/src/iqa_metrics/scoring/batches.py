@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iqa_metrics.compute.pair_module import PairModule, SharedReference
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.io.readahead import LoadedPair, Part, reason
 from iqa_metrics.io.tables import Score
-from iqa_metrics.metrics.contract import PairModule, SharedReference
 
 Outcome = tuple[Any, str]
 """A value, or a list of them from what reads several at once; or None, and the reason."""
@@ -190,7 +190,8 @@ class _Shared:
 def _together(name: str, metric: PairModule, images: _Copies, session: _Shared | None) -> Tensor:
     home = _home(metric)
     if session is not None:
-        return session.of(name, metric, home).score(images.distorted(home))
+        shared: Tensor = session.of(name, metric, home).score(images.distorted(home))
+        return shared
     values: Tensor = metric(images.references(home), images.distorted(home))
     return values
 

@@ -1,13 +1,13 @@
-"""How well distances agree with people's opinion, and how sure that is.
+"""How well distances agree with opinions, and how certain that agreement is.
 
-Correlations take whole tables: distances ``[..., n]`` with one opinion ``[n]`` give ``[...]``, so a
-study's thousand readouts are one call. Signs are kept: a good distance has a negative correlation
-with MOS and a positive one with DMOS. Ties get mean ranks, and constant input gives NaN, as in
-scipy. NaN in the data gives NaN.
+Correlations take whole tables: distances ``[..., n]`` and opinions ``[n]`` give ``[...]``, so a
+study's thousand readouts take one call. Signs are kept: a good distance correlates negatively with
+MOS and positively with DMOS. Ties get mean ranks, and constant input gives NaN, as in scipy. NaN in
+the data gives NaN.
 
-Intervals come from a bootstrap that draws **reference images**, all of a reference's pairs with it.
-Pairs of one reference are alike, so drawing pairs would make intervals far too narrow. A draw is a
-count for each reference; no pair is copied, and all draws share one sort.
+Intervals come from a bootstrap that resamples **reference images**, each with all of its pairs.
+Pairs that share a reference are alike, so resampling pairs would make intervals far too narrow. A
+bootstrap replicate is a count per reference: no pair is copied, and all replicates share one sort.
 
 References
 ----------

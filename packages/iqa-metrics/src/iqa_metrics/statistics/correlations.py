@@ -1,4 +1,4 @@
-"""Correlations of whole tables of distances with opinion, and the share of choices agreed with."""
+"""Correlations of distances with opinions, and agreement with 2AFC and JND judgements."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 AT_ONCE = 2**22
-"""Elements of a temporary table: 32 MiB."""
+"""Largest number of elements in a temporary table: 32 MiB."""
 
 
 def plcc(distances: ArrayLike, opinion: ArrayLike) -> Floats:
@@ -17,7 +17,7 @@ def plcc(distances: ArrayLike, opinion: ArrayLike) -> Floats:
     distances
         ``[..., n]``.
     opinion
-        ``[n]``, or of the distances' shape.
+        ``[n]``, or of the same shape as the distances.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def plcc(distances: ArrayLike, opinion: ArrayLike) -> Floats:
 def srocc(distances: ArrayLike, opinion: ArrayLike) -> Floats:
     """Return Spearman's rank-order correlation coefficient; ties get their mean rank.
 
-    Parameters, result and errors as of :func:`plcc`.
+    Parameters, result and errors are those of :func:`plcc`.
     """
     x, y = fitting(distances, opinion)
     return pearson(ranks(x), ranks(y))
@@ -45,7 +45,8 @@ def srocc(distances: ArrayLike, opinion: ArrayLike) -> Floats:
 def krocc(distances: ArrayLike, opinion: ArrayLike) -> Floats:
     """Return Kendall's rank-order correlation coefficient tau-b, which corrects for ties.
 
-    Parameters, result and errors as of :func:`plcc`. All pairs of pairs are compared, in blocks.
+    Parameters, result and errors are those of :func:`plcc`. All pairs of pairs are compared, in
+    blocks.
     """
     x, y = fitting(distances, opinion)
     shape, n = x.shape[:-1], x.shape[-1]
@@ -56,26 +57,26 @@ def krocc(distances: ArrayLike, opinion: ArrayLike) -> Floats:
 
 
 def rmse(predicted: ArrayLike, opinion: ArrayLike) -> Floats:
-    """Return the root of the mean squared error of predictions ``[..., n]``, in opinion's units."""
+    """Return the root mean squared error of predictions ``[..., n]``, in the opinions' units."""
     x, y = fitting(predicted, opinion)
     found: Floats = np.sqrt(np.square(x - y).mean(-1))
     return found
 
 
 def two_afc(first: ArrayLike, second: ArrayLike, chose_second: ArrayLike) -> Floats:
-    """Return the share of people whom a metric agrees with about which of two images is worse.
+    """Return the share of people whom a metric agrees with on 2AFC judgements.
 
     Parameters
     ----------
     first, second
-        Distances of both images from the reference, ``[..., n]``.
+        Distances of the two images from the reference, ``[..., n]``.
     chose_second
-        Share of people who found the second one nearer to the reference, ``[n]``, in [0, 1].
+        Share of people who found the second image closer to the reference, ``[n]``, in [0, 1].
 
     Returns
     -------
     ndarray
-        ``[...]``, in [0, 1]; equal distances agree with one half.
+        ``[...]``, in [0, 1]; equal distances count as agreement with half of the people.
 
     References
     ----------
@@ -87,7 +88,7 @@ def two_afc(first: ArrayLike, second: ArrayLike, chose_second: ArrayLike) -> Flo
 
 
 def agreed_with(first: ArrayLike, second: ArrayLike, chose_second: ArrayLike) -> Floats:
-    """Return the same choice by choice, ``[..., n]``; parameters as of :func:`two_afc`."""
+    """Return the agreement per judgement, ``[..., n]``; parameters as for :func:`two_afc`."""
     a, b = fitting(first, second)
     share = np.asarray(chose_second, dtype=np.float64)
     agreed = np.where(a < b, 1 - share, np.where(a > b, share, 0.5))
@@ -95,7 +96,7 @@ def agreed_with(first: ArrayLike, second: ArrayLike, chose_second: ArrayLike) ->
 
 
 def same_precision(distances: ArrayLike, said_same: ArrayLike) -> Floats:
-    """Return the average precision with which small distances find images that people call same.
+    """Return the average precision with which small distances find images that look the same.
 
     Parameters
     ----------
@@ -107,13 +108,13 @@ def same_precision(distances: ArrayLike, said_same: ArrayLike) -> Floats:
     Returns
     -------
     ndarray
-        ``[...]``, in [0, 1]: the area under precision over recall, where precision is made
-        monotone, as for PASCAL VOC. Equal distances are found together. NaN where nobody saw two
-        images as the same.
+        ``[...]``, in [0, 1]: the area under the precision-recall curve, with precision made
+        monotone as in PASCAL VOC. Equal distances are found together. NaN where no two images
+        looked the same to anyone.
 
     References
     ----------
-    R. Zhang et al., CVPR 2018, section 4, of just noticeable differences; M. Everingham et al.,
+    R. Zhang et al., CVPR 2018, section 4 on just noticeable differences; M. Everingham et al.,
     International Journal of Computer Vision 88(2), 2010.
     """
     x, share = fitting(distances, said_same)
@@ -137,7 +138,7 @@ def _average_precision(distances: Floats, share: Floats) -> float:
 def ranks(values: ArrayLike) -> Floats:
     """Return ranks from 1 along the last axis; equal values get the mean of their ranks.
 
-    A row with NaN in it has ranks of NaN.
+    All ranks of a row that contains NaN are NaN.
     """
     values = np.asarray(values, dtype=np.float64)
     found = np.full(values.shape, np.nan)
@@ -148,7 +149,7 @@ def ranks(values: ArrayLike) -> Floats:
 
 
 def fitting(distances: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Floats]:
-    """Return distances ``[..., n]`` and opinion as float64, or raise ValueError."""
+    """Return distances ``[..., n]`` and opinion as float64; ValueError if they do not fit."""
     x, y = (np.asarray(values, dtype=np.float64) for values in (distances, opinion))
     if x.ndim < 1 or y.shape not in (x.shape, x.shape[-1:]) or x.shape[-1] < 2:
         raise ValueError(
@@ -159,10 +160,10 @@ def fitting(distances: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def pearson(x: Floats, y: Floats, weights: Floats | float = 1.0) -> Floats:
-    """Return the correlation along the last axis; NaN where one does not vary."""
+    """Return the correlation along the last axis; NaN where one side does not vary."""
     weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), np.broadcast(x, y).shape)
     total = weights.sum(-1, keepdims=True)
-    # What is left of a constant by rounding is no variation.
+    # A constant that varies by rounding errors alone counts as constant.
     least = [1e-30 * np.square(np.abs(v).max(-1, initial=0)) * total[..., 0] for v in (x, y)]
     with np.errstate(invalid="ignore", divide="ignore"):
         x, y = (v - (weights * v).sum(-1, keepdims=True) / total for v in (x, y))
@@ -175,7 +176,7 @@ def pearson(x: Floats, y: Floats, weights: Floats | float = 1.0) -> Floats:
 def _tau_b(x: Floats, y: Floats) -> float:
     if np.isnan(x).any() or np.isnan(y).any():
         return float("nan")
-    # Ranks have the same signs of differences, and can't overflow; a sign fits a byte.
+    # Differences of ranks have the same signs as those of values, and can't overflow.
     a, b = (Ties(v).mean_ranks().astype(np.float32) for v in (x, y))
     n = len(x)
     step = max(1, AT_ONCE // n)
@@ -192,7 +193,7 @@ def _tau_b(x: Floats, y: Floats) -> float:
 
 
 class Ties:
-    """Values sorted once, to rank any number of samples of them.
+    """Values sorted once, so that any number of samples of them can be ranked.
 
     Parameters
     ----------
@@ -207,9 +208,9 @@ class Ties:
         self.group = np.repeat(np.arange(len(self.starts)), np.diff([*self.starts, len(values)]))
 
     def mean_ranks(self, counts: Floats | None = None) -> Floats:
-        """Return ranks of a sample that holds value i ``counts[..., i]`` times, ``[..., n]``.
+        """Return the ranks in a sample with ``counts[..., i]`` copies of value i, ``[..., n]``.
 
-        Values that it does not hold get the rank that they would have between the others.
+        Values that are not in the sample get the rank that they would have among the others.
         """
         n = len(self.order)
         counts = np.ones(n) if counts is None else counts

@@ -1,4 +1,4 @@
-"""Several databases to one correlation, and several tests to corrected p-values."""
+"""Combine the correlations of several databases, and correct the p-values of several tests."""
 
 from collections.abc import Iterable
 
@@ -9,15 +9,15 @@ from iqa_metrics.statistics.correlations import Floats
 
 
 def pooled(correlations: ArrayLike, counts: ArrayLike) -> Floats:
-    """Return the mean correlation over databases, by Fisher's z and weighted by their size.
+    """Return the mean correlation over databases, by Fisher's z, weighted by database size.
 
-    Scales of unlike databases are never mixed: each has a correlation of its own, and these are
-    averaged as ``atanh``, with weights ``n - 3``.
+    The opinion scales of different databases are never mixed: each database has its own
+    correlation, and the ``atanh`` of these are averaged with weights ``n - 3``.
 
     Parameters
     ----------
     correlations
-        ``[k, ...]``, a row a database; NaN where a database lacks one, which is left out.
+        ``[k, ...]``, one row per database; NaN, where a database has no value, is left out.
     counts
         Number of pairs of each database, ``[k]``, at least 4.
 
@@ -50,7 +50,7 @@ def holm(p: Iterable[float]) -> Floats:
     Parameters
     ----------
     p
-        The family's p-values; NaN where a test could not be made, which does not count.
+        The family's p-values. NaN, where a test could not be made, does not count.
 
     Returns
     -------

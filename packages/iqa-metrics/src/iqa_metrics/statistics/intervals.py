@@ -1,4 +1,4 @@
-"""Intervals of correlations and of their differences, by a bootstrap over reference images."""
+"""Intervals of correlations and their differences, by a bootstrap over reference images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +20,13 @@ class Interval:
     value
         The estimate on all pairs, ``[...]``.
     low, high
-        The interval's ends, ``[...]``. NaN where a draw has no value: of few references, one may
-        hold a single reference whose opinions or distances do not vary.
+        The ends of the interval, ``[...]``. NaN where a bootstrap replicate has no value: with few
+        references, a replicate may consist of a single one whose opinions or distances do not vary.
     p
-        Two-sided p-value of the value being 0, by the share of draws on its other side, ``[...]``.
+        Two-sided p-value of the value being 0, from the share of replicates on the other side of 0,
+        ``[...]``.
     draws
-        How many draws of references it comes from.
+        Number of bootstrap replicates.
     """
 
     value: Floats
@@ -37,16 +38,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class Resampling:
-    """Draws of reference images, the same for all that is compared.
+    """Bootstrap replicates of the reference images, shared by everything that is compared.
 
     Parameters
     ----------
     references
         The reference of each pair, ``[n]``.
     draws
-        How many samples are drawn; each has as many references as there are, some repeatedly.
+        Number of bootstrap replicates. Each draws as many references as there are, with
+        replacement.
     seed
-        Of the draws. They are the same for the same references in the same order.
+        Seed of the replicates, which are the same for the same references in the same order.
     """
 
     references: Sequence[str]
@@ -54,18 +56,18 @@ class Resampling:
     seed: int = 0
 
     def counts(self) -> Floats:
-        """Return how often each pair is in each sample, ``[draws, n]``.
+        """Return how often each replicate contains each pair, ``[draws, n]``.
 
         Raises
         ------
         ValueError
-            If there are fewer than 2 references, or no draws.
+            If there are fewer than 2 references, or no replicates.
         """
         names, index = np.unique(np.asarray(self.references, dtype=str), return_inverse=True)
         if len(names) < 2:
             raise ValueError(
                 f"expected pairs of at least 2 references, got {len(names)}: an interval says how "
-                "much another choice of references would have changed"
+                "much other references would have changed the result"
             )
         if self.draws < 1:
             raise ValueError(f"draws: expected at least 1, got {self.draws}")
@@ -76,24 +78,24 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Estimates, and what they would have been with other choices of references.
+    """Estimates, and what they would have been with other references.
 
-    Two of them that come from the same pairs and draws can be subtracted: what makes a reference
-    hard for both falls out of the difference.
+    Two bootstraps of the same pairs and replicates can be subtracted: what makes a reference hard
+    for both cancels out.
 
     Attributes
     ----------
     value
         The estimates on all pairs, ``[...]``.
     samples
-        Those on each draw, ``[draws, ...]``.
+        The estimates on each bootstrap replicate, ``[draws, ...]``.
     """
 
     value: Floats
     samples: Floats
 
     def __getitem__(self, index: int | NDArray[np.intp]) -> "Bootstrap":
-        """Return some of the estimates, of the first axis of ``value``."""
+        """Return some of the estimates, chosen along the first axis of ``value``."""
         return Bootstrap(self.value[index], self.samples[:, index])
 
     def __sub__(self, other: "Bootstrap") -> "Bootstrap":
@@ -103,40 +105,40 @@ class Bootstrap:
         return Bootstrap(self.value * factor, self.samples * factor)
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """Return the interval between percentiles of the draws.
+        """Return the interval between percentiles of the replicates.
 
         Raises
         ------
         ValueError
-            If the confidence is no share between 0 and 1.
+            If the confidence is not between 0 and 1.
         """
         return _interval(self.value, self.samples, confidence)
 
     def student_interval(self, references: int, confidence: float = 0.95) -> Interval:
-        """Return the interval by Student's t, which few references make wide, as they should.
+        """Return the interval by Student's t, which is wide where references are few.
 
-        Percentiles of draws are too near to each other where references are few, and no share of
-        draws is small enough for a family of many tests. Here the draws give the standard error,
-        enlarged by ``sqrt(R / (R - 1))``, and t with ``R - 1`` degrees of freedom gives the rest.
-        Meant for differences; correlations near 1 are better off with percentiles.
+        With few references, percentiles of the replicates are too close together, and no share of
+        replicates is small enough for a family of many tests. Here the replicates give the standard
+        error, which is enlarged by ``sqrt(R / (R - 1))``, and Student's t has ``R - 1`` degrees of
+        freedom. It is meant for differences; percentiles are better for correlations near 1.
 
         Parameters
         ----------
         references
-            How many reference images were drawn from, at least 2.
+            Number of reference images, R, at least 2.
         confidence
-            Of the interval.
+            The confidence level of the interval.
 
         Returns
         -------
         Interval
-            NaN at its ends, and as p, where all draws agree on a difference: they hold too little
-            to say how sure it is.
+            Its ends and p are NaN where all replicates agree on a difference: they tell too little
+            about how certain the difference is.
 
         Raises
         ------
         ValueError
-            If there are fewer than 2 references, or the confidence is no share.
+            If there are fewer than 2 references, or the confidence is not between 0 and 1.
 
         References
         ----------
@@ -152,7 +154,7 @@ class Bootstrap:
         reach = t.ppf((1 + confidence) / 2, references - 1) * error
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(self.value == 0, 0.0, np.abs(self.value) / error)
-        # Draws that all say the same say nothing about how much others would differ.
+        # Replicates that all agree say nothing about how much others would differ.
         silent = (error <= _NOTHING) & (np.abs(self.value) > _NOTHING)
         p = np.where(silent, np.nan, 2 * t.sf(ratio, references - 1))
         reach = np.where(silent, np.nan, reach)
@@ -167,9 +169,9 @@ def srocc_bootstrap(
     draws: int = 1000,
     seed: int = 0,
 ) -> Bootstrap:
-    """Return SROCC of all pairs and of each draw of references.
+    """Return SROCC on all pairs and on each bootstrap replicate.
 
-    Parameters and errors as of :func:`srocc_interval`.
+    Parameters and errors are those of :func:`srocc_interval`.
     """
     x, y = fitting(distances, opinion)
     return Bootstrap(srocc(x, y), _srocc_draws(x, y, Resampling(references, draws, seed)))
@@ -197,12 +199,12 @@ def srocc_interval(
     draws, seed
         As for :class:`Resampling`.
     confidence
-        Share of the draws inside the interval (percentiles).
+        Share of the replicates inside the interval (percentiles).
 
     Raises
     ------
     ValueError
-        If shapes do not fit or there are fewer than 2 references.
+        If the shapes do not fit, or there are fewer than 2 references.
     """
     found = srocc_bootstrap(distances, opinion, references, draws=draws, seed=seed)
     return found.interval(confidence)
@@ -221,23 +223,23 @@ def srocc_difference(
 ) -> Interval:
     """Return how much better one metric agrees with opinion than another, on the same pairs.
 
-    Both are measured on the same draws of references, so that what makes a reference hard for both
-    falls out of the difference.
+    Both are measured on the same bootstrap replicates, so that what makes a reference hard for both
+    cancels out.
 
     Parameters
     ----------
     first, second
         Distances or similarities, ``[..., n]`` each; one of them may be a single row.
     absolute
-        Compare how strong correlations are whatever their sign, as is right for a distance beside a
-        similarity.
+        Compare the strength of the correlations regardless of their signs, as is right for a
+        distance and a similarity.
     opinion, references, draws, seed, confidence
         As for :func:`srocc_interval`.
 
     Returns
     -------
     Interval
-        Of the first's SROCC minus the second's.
+        The interval of the first's SROCC minus the second's.
     """
     a, y = fitting(first, opinion)
     b, _ = fitting(second, opinion)
@@ -245,13 +247,13 @@ def srocc_difference(
     found = []
     for x in (a, b):
         one = srocc_bootstrap(x, y, references, draws=draws, seed=seed)
-        # The sign is that of all pairs: a draw of the other sign counts against it.
+        # The sign is that of all pairs: a replicate of the other sign counts against it.
         found.append(one * np.where(one.value < 0, -1.0, 1.0) if absolute else one)
     return (found[0] - found[1]).interval(confidence)
 
 
 def _srocc_draws(x: Floats, y: Floats, resampling: Resampling) -> Floats:
-    """Return SROCC of each draw, ``[draws, ...]``."""
+    """Return SROCC on each bootstrap replicate, ``[draws, ...]``."""
     counts = resampling.counts()
     if counts.shape[1] != y.shape[-1]:
         raise ValueError(f"expected a reference for each of {y.shape[-1]} pairs")
@@ -275,7 +277,7 @@ def _srocc_draws(x: Floats, y: Floats, resampling: Resampling) -> Floats:
 
 
 def _standardised(values: Floats, counts: Floats) -> Floats:
-    """Return values whose counted mean is 0 and whose counted square sums to 1, by row."""
+    """Standardise each row: its weighted mean is 0 and its weighted sum of squares is 1."""
     total = counts.sum(-1, keepdims=True)
     centred = values - np.einsum("dn,dn->d", counts, values)[:, None] / total
     length = np.sqrt(np.einsum("dn,dn,dn->d", counts, centred, centred))[:, None]
@@ -288,7 +290,7 @@ def _interval(value: Floats, samples: Floats, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
     draws = len(samples)
-    # Counted as if the value itself were one more draw: never 0, which no sample could show.
+    # The value itself counts as one more replicate: p is never 0, which no sample could show.
     sides = [(samples <= 0).sum(0), (samples >= 0).sum(0)]
     p = np.minimum(1.0, 2 * (np.minimum(*sides) + 1) / (draws + 1))
     p = np.where(np.isnan(samples).any(0), np.nan, p)
@@ -297,4 +299,4 @@ def _interval(value: Floats, samples: Floats, confidence: float) -> Interval:
 
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence: expected a share between 0 and 1, got {confidence}")
+        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")

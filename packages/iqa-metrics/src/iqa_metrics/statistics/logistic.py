@@ -1,4 +1,4 @@
-"""The monotone logistic of VQEG's reports, through which distances become opinions."""
+"""The monotone logistic of VQEG's reports, which maps distances to opinions."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from iqa_metrics.statistics.correlations import Floats, fitting, pearson, rmse
 
 _STARTS = 8
 _AT_ONCE = 2**18
-"""Elements of distances that are fitted together: what is made of them stays in the cache."""
+"""Number of distances that are fitted together; what is computed from them fits in the cache."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Logistic:
     Attributes
     ----------
     low, high
-        Opinion far to the left and far to the right.
+        Opinion at the far left and the far right.
     centre, scale
-        Where it is halfway, and how gentle it is; the scale is positive.
+        The distance at which the curve is halfway, and how gently it rises; the scale is positive.
     """
 
     low: float
@@ -39,8 +39,8 @@ class Logistic:
 def fit_logistic(distances: ArrayLike, opinion: ArrayLike) -> Logistic:
     """Fit the monotone logistic of VQEG's reports by least squares.
 
-    For any centre and scale the best asymptotes are a linear regression, so that only two numbers
-    are searched: on a grid that does not depend on units, then by Gauss and Newton with damping.
+    For any centre and scale, the best asymptotes are a linear regression. So only two numbers are
+    searched for: on a grid that does not depend on units, then by damped Gauss-Newton steps.
 
     Parameters
     ----------
@@ -50,13 +50,13 @@ def fit_logistic(distances: ArrayLike, opinion: ArrayLike) -> Logistic:
     Raises
     ------
     ValueError
-        If shapes do not fit, fewer than 4 pairs came, or a value is not finite.
+        If the shapes do not fit, there are fewer than 4 pairs, or a value is not finite.
 
     References
     ----------
     VQEG, Final Report 2000, annex; H. R. Sheikh, M. F. Sabir and A. C. Bovik, IEEE TIP 15(11),
-    2006; G. H. Golub and V. Pereyra, SIAM Journal on Numerical Analysis 10(2), 1973, for the
-    separation of linear and nonlinear parameters.
+    2006; G. H. Golub and V. Pereyra, SIAM Journal on Numerical Analysis 10(2), 1973 (the
+    separation of linear and nonlinear parameters).
     """
     x, y = fitting(distances, opinion)
     if x.ndim != 1 or len(x) < 4:
@@ -70,7 +70,7 @@ def fit_logistic(distances: ArrayLike, opinion: ArrayLike) -> Logistic:
 
 
 def plcc_logistic(distances: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Floats]:
-    """Return correlation and RMSE after the monotone logistic, of each row.
+    """Return the correlation and the RMSE of each row after the monotone logistic.
 
     Parameters
     ----------
@@ -82,8 +82,9 @@ def plcc_logistic(distances: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Flo
     Returns
     -------
     tuple
-        PLCC, which is never negative where the fit succeeded since the curve follows the opinion's
-        direction, and RMSE in opinion's units; ``[...]`` each. NaN where a value is not finite.
+        PLCC and RMSE, ``[...]`` each. PLCC is never negative where the fit succeeds, since the
+        curve follows the opinions' direction; RMSE is in the opinions' units. NaN where a value is
+        not finite.
     """
     x, y = fitting(distances, opinion)
     rows = x.reshape(-1, x.shape[-1])
@@ -107,10 +108,10 @@ def plcc_logistic(distances: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Flo
 def _fitted(x: Floats, y: Floats) -> Floats:
     """Fit a curve to each row ``[R, n]``: low, high, centre and scale, ``[R, 4]``.
 
-    Rows are fitted together but do not know of each other.
+    Rows are fitted together but independently of each other.
     """
     shift, spread = x.min(-1), np.ptp(x, axis=-1)
-    # Nothing to bend a curve by: no variation but that of rounding.
+    # Nothing to fit a curve to: the values vary by rounding errors alone.
     flat = (spread <= 1e-12 * np.abs(x).max(-1)) | (spread < 1e-200)
     unit = np.where(flat, 1.0, spread)
     z = (x - shift[:, None]) / unit[:, None]
@@ -132,8 +133,8 @@ def _fitted(x: Floats, y: Floats) -> Floats:
 
 
 def _starts(z: Floats, y: Floats) -> Floats:
-    """Return the best places of a grid, ``[R, starts, 2]``, that are no neighbours."""
-    # The bend may lie where most pairs are, however far the others reach.
+    """Return the best grid points that are not neighbours, ``[R, starts, 2]``."""
+    # The bend may lie where most pairs are, however far away the others are.
     centres = np.quantile(z, np.linspace(0, 1, 21), axis=-1).T
     gaps = np.diff(centres)
     narrowest = np.where(gaps > 0, gaps, 1.0).min(-1)
@@ -155,7 +156,7 @@ def _starts(z: Floats, y: Floats) -> Floats:
 
 
 def _apart(places: Floats) -> Floats:
-    """Return the first places that are not neighbours of an earlier one, or those again."""
+    """Return the first points that are no neighbours of earlier ones, repeated if they are few."""
     chosen: list[int] = []
     near = np.zeros(len(places), bool)
     while len(chosen) < _STARTS and not near.all():
@@ -173,7 +174,7 @@ def _apart(places: Floats) -> Floats:
 def _separated(
     z: Floats, y: Floats, centre: Floats, log_scale: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return squared errors, both asymptotes ``[R]`` and residuals ``[R, n]``."""
+    """Return the squared errors and both asymptotes, ``[R]``, and the residuals, ``[R, n]``."""
     share = 0.5 * (1 + np.tanh((z - centre[:, None]) / (2 * np.exp(log_scale))[:, None]))
     mean_share, mean_y = share.mean(-1), y.mean(-1)
     apart, wanted = share - mean_share[:, None], y - mean_y[:, None]
@@ -187,9 +188,9 @@ def _separated(
 
 
 def _refined(z: Floats, y: Floats, places: Floats) -> tuple[Floats, Floats]:
-    """Improve centres and scales by Gauss and Newton, damped as by Levenberg and Marquardt.
+    """Improve centres and scales by Gauss-Newton steps with Levenberg-Marquardt damping.
 
-    Returns places ``[R, 2]`` and squared errors ``[R]``.
+    Returns the points ``[R, 2]`` and their squared errors ``[R]``.
     """
     here = places.copy()
     error, _, _, residuals = _separated(z, y, *here.T)
@@ -242,7 +243,7 @@ def _slopes(z: Floats, y: Floats, here: Floats, residuals: Floats) -> tuple[Floa
 
 
 def _solved(normal: Floats, gradient: Floats) -> Floats:
-    """Solve two equations a row; rows without a solution stay where they are."""
+    """Solve the two equations of each row; rows without a solution get a step of 0."""
     (a, b), (c, d) = normal.transpose(1, 2, 0)
     determinant = a * d - b * c
     fine = np.abs(determinant) > 1e-300

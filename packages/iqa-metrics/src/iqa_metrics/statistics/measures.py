@@ -1,4 +1,4 @@
-"""The measures of agreement that tables state, of whole tables at once."""
+"""All measures of agreement that tables report, for many series of distances at once."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,22 @@ from iqa_metrics.statistics.intervals import Bootstrap
 from iqa_metrics.statistics.logistic import plcc_logistic
 
 FEWEST = 4
-"""Fewest pairs that they are computed of: the logistic has four parameters."""
+"""Smallest number of pairs that measures are computed from: the logistic has four parameters."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """How well series agree with opinion, ``[S]`` each; NaN where that can't be computed.
+    """How well each of S series agrees with opinion, ``[S]`` each; NaN where undefined.
 
     Attributes
     ----------
     srocc, srocc_low, srocc_high
         Spearman's correlation, with its sign, and its interval over references.
     plcc, krocc
-        Pearson's and Kendall's, with their signs.
+        Pearson's and Kendall's correlations, with their signs.
     plcc_logistic, rmse
-        Pearson's correlation and the error, in opinion's units, after the monotone logistic.
+        Pearson's correlation and the root mean squared error, in the opinions' units, after the
+        monotone logistic.
     """
 
     srocc: Floats
@@ -44,18 +45,19 @@ def measures(
     Parameters
     ----------
     distances
-        ``[S, n]``. Infinite ones have ranks, and no linear correlation.
+        ``[S, n]``. Infinite distances have ranks, but no linear correlation.
     opinion
         ``[n]``.
     drawn
-        Their SROCC on draws of references; None where there is but one, and no interval.
+        Their SROCC on bootstrap replicates; None if there is only one reference, and so no
+        interval.
     confidence
-        Of the interval.
+        The confidence level of the interval.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, or the confidence is no share.
+        If the shapes do not fit, or the confidence is not between 0 and 1.
     """
     x, y = np.asarray(distances, dtype=np.float64), np.asarray(opinion, dtype=np.float64)
     none = np.full(len(x), np.nan)

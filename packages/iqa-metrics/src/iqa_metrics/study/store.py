@@ -1,8 +1,8 @@
-"""What was measured, kept on disk under the content of what made it.
+"""Keep measurements on disk, each under a hash of everything that determines it.
 
-A block holds one reading of all layers for a window of pairs. Its name is the SHA-256 of everything
-that decides its values: the network's, the images', the code's and the settings'. So a block is
-found again by whoever would compute the same, and by nobody else; nothing has to be told stale.
+A block holds one reading for a window of pairs. Its key is the SHA-256 of everything that
+determines its values: the network, the images, the code and the settings. A run therefore finds a
+block exactly if it would compute the same values, and outdated blocks need not be detected.
 """
 
 import hashlib
@@ -22,26 +22,31 @@ from iqa_metrics.io.atomic import written_at_once
 
 @dataclass(frozen=True)
 class Block:
-    """One reading of some pairs.
+    """One reading for some pairs.
 
     Attributes
     ----------
     values
-        Float64 ``[pairs, K]``; NaN where a pair failed.
+        Float64 ``[pairs, K]``; NaN where a value failed.
     errors
-        Why it failed, a text a pair; empty where it did not.
+        The reasons of failures, ``[pairs, K]``, or ``[pairs, 1]`` if all columns are of one layer;
+        an empty text where there was no failure.
     """
 
     values: NDArray[np.float64]
-    errors: tuple[str, ...]
+    errors: NDArray[np.str_]
+
+    def failed(self) -> NDArray[np.bool_]:
+        """Return which values failed, ``[pairs, K]``."""
+        return np.broadcast_to(self.errors != "", self.values.shape)
 
 
 def joined(blocks: Iterable[Block]) -> Block:
-    """Lay blocks of the same reading one below the other."""
+    """Concatenate blocks of the same reading along their pairs."""
     parts = list(blocks)
     return Block(
         np.concatenate([part.values for part in parts]),
-        tuple(error for part in parts for error in part.errors),
+        np.concatenate([part.errors for part in parts]),
     )
 
 
@@ -51,48 +56,56 @@ class Store:
     Parameters
     ----------
     folder
-        Where they lie; it is made when the first one comes.
+        The folder. It is created when the first block is written.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def has(self, key: str) -> bool:
-        """Return whether the block is there and whole.
+        """Return whether a complete block is stored under a key.
 
-        One with a pair that failed for want of memory, say, and not by what its images are, does
-        not count: the next run tries again.
+        A block does not count if one of its pairs failed for a reason other than its images, such
+        as a lack of memory. The next run then tries again.
         """
         try:
-            errors = pq.read_table(self._path(key), columns=["error"])["error"].to_pylist()
+            errors = _table_in(pq.read_table(self._path(key), columns=["errors"])["errors"])
         except (OSError, pa.ArrowException):
             return False
-        return not any(error.startswith("failed:") for error in errors)
+        return not np.char.startswith(errors.astype(str), "failed:").any()
 
     def write(self, key: str, block: Block) -> None:
-        """Keep a block: at once, so that a file that is there is whole."""
-        width = block.values.shape[1]
-        values = pa.FixedSizeListArray.from_arrays(pa.array(block.values.reshape(-1)), width)
-        table = pa.table({"values": values, "error": pa.array(block.errors, pa.string())})
+        """Store a block, atomically: a file that exists is complete."""
+        table = pa.table({"values": _column_of(block.values), "errors": _column_of(block.errors)})
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_at_once(path) as file:
             pq.write_table(table, file, compression="zstd")
 
     def read(self, key: str) -> Block:
-        """Return a block that is there."""
+        """Return the block that is stored under a key."""
         table = pq.read_table(self._path(key), memory_map=False)
-        column = table["values"].combine_chunks()
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        return Block(
-            flat.reshape(len(column), column.type.list_size), tuple(table["error"].to_pylist())
-        )
+        return Block(_table_in(table["values"]), _table_in(table["errors"]).astype(str))
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key}.parquet"
 
 
+def _column_of(table: NDArray[Any]) -> pa.Array:
+    """Return ``[pairs, K]`` as a column of lists."""
+    flat = table.reshape(-1)
+    cells = pa.array(flat.tolist() if flat.dtype.kind == "U" else flat)
+    return pa.FixedSizeListArray.from_arrays(cells, table.shape[1])
+
+
+def _table_in(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a column of lists as ``[pairs, K]``."""
+    whole = column.combine_chunks()
+    flat = whole.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat).reshape(len(whole), whole.type.list_size)
+
+
 def key_of(facts: Mapping[str, Any]) -> str:
-    """Return the name of a block: the SHA-256 of the facts that decide it."""
+    """Return the key of a block: the SHA-256 of the facts that determine it."""
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

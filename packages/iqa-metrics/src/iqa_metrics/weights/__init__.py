@@ -1,4 +1,4 @@
-"""Weights: where they are found, how they are fetched and checked, and how a network is filled."""
+"""Pretrained weights: finding, fetching and checking their files, and loading them."""
 
 from iqa_metrics.lazy import attach
 

@@ -1,7 +1,7 @@
-"""Files of weights to networks: read as data, fitted to a network, and loaded whole or not at all.
+"""Load weights files into networks: completely, or not at all.
 
-A checkpoint is data and no code: torch's are read with ``weights_only=True``. One that needs more
-than that is refused.
+A checkpoint is read as data, never as code: torch's checkpoints are read with
+``weights_only=True``, and those that need more than that are refused.
 """
 
 import hashlib
@@ -17,17 +17,17 @@ from torch.overrides import TorchFunctionMode
 from iqa_metrics.weights.files import WeightsError
 
 State = Mapping[str, Any]
-"""What a checkpoint holds: a state dict, or dicts around one."""
+"""The content of a checkpoint: a state dict, or a dict that contains one."""
 
 _SHOWN = 8
-"""Most keys that a message names."""
+"""Most keys that a message lists."""
 
 
 class Unfilled(TorchFunctionMode):
-    """Inside, networks are built without memory for their parameters: on torch's meta device.
+    """A context in which networks are built without memory for their parameters.
 
-    What a network computes while it is built, such as tables of positions, is computed as ever.
-    Other threads do not notice.
+    New tensors are made on torch's meta device, but what a network computes while it is built, such
+    as a table of positions, is computed as usual. Other threads are not affected.
     """
 
     _EMPTY: ClassVar = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full}
@@ -43,7 +43,7 @@ class Unfilled(TorchFunctionMode):
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a ``.safetensors`` file or, as plain data only, a torch checkpoint.
+    """Read a ``.safetensors`` file, or a torch checkpoint as plain data only.
 
     Raises
     ------
@@ -60,8 +60,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} needs safetensors: pip install safetensors") from error
     except Exception as error:  # unpickling damaged data raises almost anything
         raise WeightsError(
-            f"{path} can't be read as weights alone: {error}. A file that holds more than plain "
-            "data may run code when it is read; convert it to .safetensors where you trust it"
+            f"{path} can't be read as weights only: {error}. A file that contains more than plain "
+            "data may run code when it is read; if you trust it, convert it to .safetensors"
         ) from error
     if not isinstance(state, dict):
         raise WeightsError(f"{path}: expected a dict of tensors, got {type(state).__name__}")
@@ -86,22 +86,22 @@ def load(
     part: nn.Module | None = None,
     unpack: Callable[[State], State] | None = None,
 ) -> None:
-    """Load a file into a network built without memory, or refuse it whole.
+    """Load a weights file into a network that was built without memory, completely or not at all.
 
-    Values become float32. Keys of older releases are taken as the network's own code takes them.
-    The counters of batch normalisation, which no response depends on, may be missing.
+    Values become float32. Keys of older releases are converted by the network's own code. The
+    counters of batch normalisation, which do not affect any feature map, may be missing.
 
     Parameters
     ----------
     network
-        The network, whose keys the file has. After an error it is of no use.
+        The network, which has the file's keys. It can't be used after an error.
     path
         A ``.safetensors`` file or a torch checkpoint.
     part
-        A module that shares modules with the network. A file with its parameters alone, called as
-        in the network, is loaded too: then nothing else of the network has values.
+        A module that shares modules with the network. A file with only this part's parameters,
+        under the network's keys, is loaded too; the rest of the network then has no values.
     unpack
-        Finds the state dict in the checkpoint, in the network's keys.
+        A function that returns the checkpoint's state dict with the network's keys.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def load(
         for key, value in _flat(unpacked, str(path)).items()
     )
     whole = network.state_dict(keep_vars=True)
-    # Which releases' keys these are. A file that does not say has today's.
+    # The versions of the keys. A file that does not state them is taken to be current.
     state._metadata = getattr(unpacked, "_metadata", whole._metadata)  # type: ignore[attr-defined]
     needed = set(whole)
     if part is not None:
@@ -137,7 +137,7 @@ def load(
 
 
 def digest_of(network: nn.Module) -> str:
-    """Return the SHA-256 of a network's values, by name: what it computes with, from any file."""
+    """Return the SHA-256 of a network's parameters and buffers, whichever file they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())

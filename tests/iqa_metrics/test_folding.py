@@ -1,4 +1,4 @@
-"""Less work for the same convolutions: Winograd's way, and folded batch normalisation."""
+"""Less work for the same convolutions: Winograd convolution and folded batch normalisation."""
 
 import copy
 
@@ -28,7 +28,7 @@ def images(count, channels, height, width):
 @given(
     st.integers(24, 34), st.integers(24, 34), st.integers(0, 1), st.integers(1, 2), st.booleans()
 )
-def test_winograds_way_gives_the_same(height, width, padding, count, bias):
+def test_winograd_convolution_gives_the_same_values(height, width, padding, count, bias):
     plain = convolution(padding=padding, bias=bias)
     fast = WinogradConv2d(plain)
     x = images(count, 192, height, width)
@@ -42,7 +42,7 @@ def test_winograds_way_gives_the_same(height, width, padding, count, bias):
     assert torch.allclose(fast(in_place), found, rtol=1e-5, atol=1e-4)
 
 
-def test_elsewhere_it_is_torchs_own():
+def test_other_cases_use_torchs_convolution():
     plain = convolution(padding=1)
     fast = WinogradConv2d(plain)
     small = images(1, 192, 8, 8)
@@ -86,7 +86,7 @@ def test_changed_weights_are_noticed():
         nn.ReLU(),
     ],
 )
-def test_what_does_not_fit_is_left_alone(layer):
+def test_unsuitable_modules_are_left_alone(layer):
     network = with_fewer_multiplications(nn.Sequential(layer))
     assert network[0] is layer
 
@@ -132,7 +132,7 @@ def test_norms_fold_where_nothing_else_reads_the_convolution():
     assert isinstance(kept[0].bn1, nn.Identity)
 
 
-def test_what_can_not_be_traced_stays():
+def test_networks_that_can_not_be_traced_are_left_alone():
     class Odd(Block):
         def forward(self, x):
             return super().forward(x if x.sum() > 0 else -x)
@@ -155,7 +155,7 @@ def test_catalogued_networks_fold(name):
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_the_response_of_a_convolution_before_its_norm_is_still_that():
+def test_the_feature_map_of_a_convolution_before_its_norm_is_unchanged():
     torch.manual_seed(0)
     record = backbone("resnet50")
     network = normed(record.build()).requires_grad_(False)

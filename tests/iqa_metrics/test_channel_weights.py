@@ -9,23 +9,24 @@ from seeded import trunk
 from skimage import data
 from typer.testing import CliRunner
 
-from iqa_metrics import DeepDistance, WeightsError, backbone, read_image
-from iqa_metrics.channel_weights.fitting import by_layer
-from iqa_metrics.channel_weights.learning import (
+from iqa_metrics import Column, DeepDistance, LayerTable, WeightsError, backbone, read_image
+from iqa_metrics.channel_weights import (
     channel_squares,
-    learn_relevance,
-    read_relevance,
-    save_relevance,
+    learn_channel_weights,
+    read_channel_weights,
+    save_channel_weights,
 )
+from iqa_metrics.channel_weights.held_out import by_layer
 from iqa_metrics.cli import app
 from iqa_metrics.datasets import DatasetError, read_opinions
+from iqa_metrics.readouts import CHANNEL_SQUARES
 
 LAYERS = {"stem": 32, "block2": 24}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four photographs, each with noise and blur of three strengths; the worse, the higher."""
+    """Four photographs, each with noise and blur of three strengths; higher opinions are worse."""
     from PIL import Image, ImageFilter
 
     folder = tmp_path_factory.mktemp("opinions")
@@ -60,16 +61,15 @@ def weighted(weights):
     )
 
 
-def test_squares_by_channel_are_those_of_the_responses(opinions):
-    ones = {name: torch.ones(count) for name, count in LAYERS.items()}
-    metric = weighted(ones)
+def test_squares_per_channel_are_those_of_the_feature_maps(opinions):
+    table = LayerTable("efficientnet_lite0", [Column(n, CHANNEL_SQUARES) for n in LAYERS])
     told = []
-    found = channel_squares(metric, opinions, progress=lambda *state: told.append(state))
+    found = channel_squares(table, opinions, progress=lambda *state: told.append(state))
     assert found.shape == (24, 56)
     assert told[-1] == (24, 24)
     pair = opinions.pairs[7]
     x, y = (read_image(file) for file in (pair.reference, pair.distorted))
-    a, b = (metric.extractor.responses(image, LAYERS) for image in (x, y))
+    a, b = (table.extractor.responses(image, LAYERS) for image in (x, y))
     expected = [(a[n] - b[n]).double().square().sum(dim=(0, 2, 3)) for n in LAYERS]
     np.testing.assert_allclose(found[7], torch.cat(expected).numpy(), rtol=1e-5, atol=1e-9)
     # What weights make of them is what the metric says.
@@ -79,26 +79,26 @@ def test_squares_by_channel_are_those_of_the_responses(opinions):
 
 
 def test_a_metric_is_learned_saved_and_read_again(opinions, tmp_path):
-    learned = learn_relevance("efficientnet_lite0", list(LAYERS), opinions, draws=50)
-    calibration, provenance = learned.calibration, learned.provenance
+    learned = learn_channel_weights("efficientnet_lite0", list(LAYERS), opinions, draws=50)
+    found, provenance = learned.learned, learned.provenance
     assert provenance["spec"] == "efficientnet_lite0:stem+block2:weighted_euclidean:joint"
     assert (provenance["pairs"], provenance["references"]) == (24, 4)
     low, high = provenance["held_out_gain_interval"]
     assert low <= provenance["held_out_gain"] <= high
     path = tmp_path / "weights.safetensors"
-    save_relevance(learned, path)
-    again = read_relevance(path)
+    save_channel_weights(learned, path)
+    again = read_channel_weights(path)
     assert again.provenance == provenance
     assert again.metric.name == learned.metric.name
     pair = opinions.pairs[3]
     x, y = (read_image(file) for file in (pair.reference, pair.distorted))
     assert torch.equal(again.metric(x, y), learned.metric(x, y))
-    first = again.metric.channel_weights.of("stem").numpy()
-    np.testing.assert_allclose(first, calibration.weights[:32], rtol=1e-6)
+    first = again.metric.channel_weights["stem"].numpy()
+    np.testing.assert_allclose(first, found.weights[:32], rtol=1e-6)
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
-def test_where_higher_is_better_opinion_is_turned_around(folder, opinions):
+def test_opinions_are_reversed_where_higher_is_better(folder, opinions):
     from dataclasses import replace
 
     turned = replace(
@@ -106,42 +106,44 @@ def test_where_higher_is_better_opinion_is_turned_around(folder, opinions):
         facts=replace(opinions.facts, higher_is="better"),
         pairs=tuple(replace(pair, opinion=-pair.opinion) for pair in opinions.pairs),
     )
-    found = [learn_relevance("efficientnet_lite0", "stem", o, draws=5) for o in (opinions, turned)]
-    np.testing.assert_array_equal(*(f.calibration.weights for f in found))
+    found = [
+        learn_channel_weights("efficientnet_lite0", "stem", o, draws=5) for o in (opinions, turned)
+    ]
+    np.testing.assert_array_equal(*(f.learned.weights for f in found))
     assert found[0].provenance["opinions"] != found[1].provenance["opinions"]
 
 
 def test_weights_of_another_network_are_refused(opinions, tmp_path):
     network = trunk("squeezenet1_1")
-    learned = learn_relevance("squeezenet1_1", "fire3", opinions, trunk=network, draws=5)
+    learned = learn_channel_weights("squeezenet1_1", "fire3", opinions, trunk=network, draws=5)
     path = tmp_path / "weights.safetensors"
-    save_relevance(learned, path)
-    assert read_relevance(path, trunk=network).metric.layers == ("fire3",)
+    save_channel_weights(learned, path)
+    assert read_channel_weights(path, trunk=network).metric.layers == ("fire3",)
     with pytest.raises(WeightsError, match="learned in a squeezenet1_1 of other values"):
-        read_relevance(path, trunk=backbone("squeezenet1_1").build())
+        read_channel_weights(path, trunk=backbone("squeezenet1_1").build())
     path.write_bytes(b"something else")
     with pytest.raises(WeightsError, match="can't be read as channel weights"):
-        read_relevance(path)
+        read_channel_weights(path)
     from safetensors.torch import save_file
 
     save_file({"x": torch.ones(1)}, path)
     with pytest.raises(WeightsError, match="holds no channel weights"):
-        read_relevance(path)
+        read_channel_weights(path)
 
 
-def test_networks_of_ones_own_can_be_learned_in_and_read(opinions, tmp_path):
+def test_channel_weights_of_ones_own_networks_can_be_learned_and_read(opinions, tmp_path):
     from torch import nn
 
     from iqa_metrics import Backbone
 
     torch.manual_seed(0)
     mine = Backbone.from_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), {"a": "1"})
-    learned = learn_relevance(mine, "a", opinions, draws=5)
+    learned = learn_channel_weights(mine, "a", opinions, draws=5)
     path = tmp_path / "weights.safetensors"
-    save_relevance(learned, path)
-    assert read_relevance(path, backbone=mine).metric.name == learned.metric.name
+    save_channel_weights(learned, path)
+    assert read_channel_weights(path, backbone=mine).metric.name == learned.metric.name
     with pytest.raises(WeightsError, match="unknown backbone 'mine'"):
-        read_relevance(path)
+        read_channel_weights(path)
     # A file with other values leaves the record as it is.
     before = mine.network().state_dict()
     other = tmp_path / "other.safetensors"
@@ -161,7 +163,7 @@ def test_one_photograph_under_two_names_is_one_reference(folder, opinions, tmp_p
         copy.write_bytes(pair.reference.read_bytes())
         pairs.append(replace(pair, reference=copy))
     with pytest.raises(ValueError, match="at least 3 references, got 2"):
-        learn_relevance("efficientnet_lite0", "stem", replace(opinions, pairs=tuple(pairs)))
+        learn_channel_weights("efficientnet_lite0", "stem", replace(opinions, pairs=tuple(pairs)))
 
 
 def test_images_that_can_not_be_used_are_named(folder, opinions, tmp_path):
@@ -171,19 +173,35 @@ def test_images_that_can_not_be_used_are_named(folder, opinions, tmp_path):
     broken.write_bytes(b"no image")
     pairs = (replace(opinions.pairs[0], distorted=broken), *opinions.pairs[1:])
     with pytest.raises(DatasetError, match=r"can't be used: unreadable: .*broken\.png"):
-        learn_relevance("efficientnet_lite0", "stem", replace(opinions, pairs=pairs))
+        learn_channel_weights("efficientnet_lite0", "stem", replace(opinions, pairs=pairs))
 
 
 def test_the_command_line(folder, tmp_path):
     out = tmp_path / "w.safetensors"
-    command = ["calibrate", "--backbone", "efficientnet_lite0", "--layer", "block2", "--out", out]
+    command = [
+        "channel-weights",
+        "learn",
+        "--backbone",
+        "efficientnet_lite0",
+        "--layer",
+        "block2",
+        "--out",
+        out,
+    ]
     table = ["--pairs", folder / "pairs.csv", "--opinion", "dmos", "--higher-is", "worse"]
     result = run(*command, *table, "--draws", 20)
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == ["efficientnet_lite0:block2:weighted_euclidean", str(out)]
     assert "held-out SROCC over equal weights" in result.stderr
     result = run(*command, *table, "--draws", 20, "--json")
-    assert json.loads(result.stdout) == dict(read_relevance(out).provenance)
+    assert json.loads(result.stdout) == dict(read_channel_weights(out).provenance)
+    shown = run("channel-weights", "show", out)
+    assert shown.stdout.splitlines()[0] == f"efficientnet_lite0:block2:weighted_euclidean\t{out}"
+    assert "24 pairs of 4 references" in shown.stderr
+    assert "of 24 channels count" in shown.stdout
+    shown = run("channel-weights", "show", folder / "pairs.csv")
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "can't be read as channel weights" in shown.stderr
     for arguments, words in (
         ([], "give either --pairs"),
         (["--pairs", folder / "pairs.csv"], "needs --higher-is"),

@@ -1,22 +1,15 @@
-"""The pretrained network under a metric: the catalogue's, or the caller's own."""
+"""From a backbone to what visits its layers, in the catalogue's weights or the caller's own."""
 
 import copy
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from iqa_metrics.backbones import Backbone, Layer
-from iqa_metrics.backbones.layers import SURELY_ENOUGH
-from iqa_metrics.compute.features import FeatureExtractor, Reference
+from iqa_metrics.compute.features import FeatureExtractor
 from iqa_metrics.compute.folding import folded, with_fewer_multiplications
-from iqa_metrics.metrics.contract import PairModule
 from iqa_metrics.weights.checkpoints import Unfilled
-
-_MOST_IMAGES = 15
-"""Images in a pass in one thread; see :meth:`NetworkModule._pairs_at_once`."""
 
 
 def extractor_of(
@@ -99,111 +92,6 @@ def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn
     if any(tensor.is_meta for tensor in trunk.state_dict().values()):
         raise ValueError("trunk: its parameters are on the meta device and have no values")
     return copy.deepcopy(trunk).eval().requires_grad_(False)
-
-
-class NetworkModule(PairModule):
-    """A module that compares two batches of images by a network's responses to them.
-
-    Attributes
-    ----------
-    extractor
-        The network.
-    layers
-        Names of the layers that are read out, from input to output.
-    """
-
-    extractor: FeatureExtractor
-    layers: tuple[str, ...]
-    surely_enough = SURELY_ENOUGH
-    _read: tuple[Layer, ...]
-
-    @property
-    def smallest_input(self) -> int:  # type: ignore[override]
-        """Least height and width, in pixels."""
-        return max(layer.smallest_input for layer in self._read)
-
-    def remember(self, reference: Tensor) -> Reference:
-        """Return the network's responses to one reference, in the layers that are read out."""
-        return self.extractor.remember(reference, self.layers)
-
-    def pair_bytes(self, height: int, width: int) -> int:
-        """Return about how many bytes the work on one pair takes at its peak."""
-        pixels = height * width
-        if self._widest_a_pixel is None:
-            widest = self.extractor.widest(height, width, self.layers)
-            self._widest_a_pixel = widest / pixels
-        scaled_images = 2 * 3 * 4 * pixels
-        return scaled_images + math.ceil(2 * self._widest_a_pixel * pixels)
-
-    def _pairs_at_once(self, distorted: Tensor) -> int:
-        most = super()._pairs_at_once(distorted)
-        if distorted.device.type == "cpu" and torch.get_num_threads() == 1:
-            # In one thread torch computes 1x1 convolutions of 16 images and more with another
-            # kernel than those of fewer: a value would depend on how many share its pass.
-            return min(most, _MOST_IMAGES // 2)
-        return most
-
-    # Measured once, and taken to grow with the image.
-    _widest_a_pixel: float | None = None
-
-
-class ChannelWeights(nn.Module):
-    """A weight for each channel of each layer, in float32 whatever the network's precision.
-
-    Parameters
-    ----------
-    weights
-        Layers' names to ``[C]``.
-    layers
-        The layers that need weights.
-
-    Raises
-    ------
-    ValueError
-        If a layer has no weights or not one a channel, or one is negative or not finite.
-    """
-
-    def __init__(
-        self, weights: Mapping[str, Tensor | Sequence[float]], layers: Iterable[Layer]
-    ) -> None:
-        super().__init__()
-        wanted = {layer.name: layer for layer in layers}
-        if set(weights) != set(wanted):
-            raise ValueError(
-                "channel_weights: expected {layer: [C]} for "
-                f"{', '.join(wanted) or 'no layer, since no readout weighs channels'}, got "
-                f"{', '.join(weights) or 'none'}"
-            )
-        for name, layer in wanted.items():
-            values = torch.as_tensor(weights[name], dtype=torch.float32).detach().clone()
-            if values.shape != (layer.channels,):
-                raise ValueError(
-                    f"channel_weights: layer {name} has {layer.channels} channels; expected "
-                    f"[{layer.channels}], got {list(values.shape)}"
-                )
-            if not bool((torch.isfinite(values) & (values >= 0)).all()):
-                raise ValueError(
-                    f"channel_weights: layer {name}: expected finite values of at least 0"
-                )
-            self.register_buffer(_buffer(name), values)
-
-    def of(self, layer: str) -> Tensor:
-        """Return a layer's weights, ``[C]``."""
-        return self.get_buffer(_buffer(layer))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ChannelWeights":
-        # Follows the network to another device, but not to another precision.
-        exact = dict(self.named_buffers())
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, values in exact.items():
-            moved = self.get_buffer(name)
-            if not values.is_meta:
-                self._buffers[name] = values.to(moved.device)
-        return self
-
-
-def _buffer(layer: str) -> str:
-    return layer.replace(".", "_")  # torch refuses a dot in a buffer's name
 
 
 def _has(network: nn.Module, layers: Iterable[Layer]) -> bool:

@@ -1,15 +1,16 @@
-"""Channel relevance from opinion: what it finds, and what it does not find."""
+"""Channel weights fitted to opinions: what is found, and what is not."""
 
 import numpy as np
 import pytest
 import scipy.optimize
 
-from iqa_metrics.channel_weights.fitting import by_layer, calibrate, fit_weights
+from iqa_metrics.channel_weights.fitting import fit_weights
+from iqa_metrics.channel_weights.held_out import by_layer, learn_weights
 from iqa_metrics.statistics import srocc
 
 
 def synthetic(channels=12, references=12, each=15, noise=0.2, seed=0):
-    """Squares of channels that vary apart, and opinion by weights that are known."""
+    """Squares of independent channels, and opinions made with known weights."""
     stream = np.random.default_rng(seed)
     n = references * each
     squares = stream.gamma(0.7, 1.0, (n, channels)) * stream.uniform(0.5, 2, channels)
@@ -24,7 +25,7 @@ def test_known_weights_are_recovered():
     found = fit_weights(squares, opinion, 1e-6)
     np.testing.assert_allclose(found, weights / weights.mean(), rtol=0.01, atol=0.01)
     noisy, opinion, references, weights = synthetic(noise=0.3, references=60)
-    learned = calibrate(noisy, opinion, references, draws=300)
+    learned = learn_weights(noisy, opinion, references, draws=300)
     assert np.corrcoef(learned.weights, weights)[0, 1] > 0.95
     assert learned.weights.mean() == pytest.approx(1)
     assert (learned.weights >= 0).all()
@@ -39,13 +40,13 @@ def test_known_weights_are_recovered():
 def test_shuffled_opinion_gains_nothing(seed):
     squares, opinion, references, _ = synthetic(seed=seed)
     shuffled = np.random.default_rng(seed).permutation(opinion)
-    learned = calibrate(squares, shuffled, references, draws=300)
+    learned = learn_weights(squares, shuffled, references, draws=300)
     # Not distinguishable from nothing, of four tries together at one in a hundred.
     assert learned.gain.p > 0.01 / 4 or learned.gain.value < 0
 
 
 def test_the_fit_is_the_minimum():
-    """Of the penalised least squares with weights of at least 0, as scipy finds it."""
+    """The penalised non-negative least squares have the minimum that scipy finds."""
     squares, opinion, _, _ = synthetic(channels=6)
     strength, count = 0.1, 6
     found = fit_weights(squares, opinion, strength)
@@ -62,7 +63,7 @@ def test_the_fit_is_the_minimum():
 
 @pytest.mark.parametrize(("pairs", "channels"), [(60, 8), (30, 80), (120, 200)])
 @pytest.mark.parametrize("strength", [1e-4, 1e-2, 1.0, 1e2])
-def test_weights_are_the_solution_with_more_channels_than_pairs_too(pairs, channels, strength):
+def test_weights_are_the_solution_even_with_more_channels_than_pairs(pairs, channels, strength):
     random = np.random.default_rng(pairs)
     squares = random.gamma(1, 1, (pairs, channels)) * random.gamma(1, 1, (pairs, 1))
     opinion = np.sqrt(squares @ random.random(channels)) + random.normal(0, 1, pairs)
@@ -81,7 +82,7 @@ def test_weights_are_the_solution_with_more_channels_than_pairs_too(pairs, chann
     assert slope[weights == 0].min(initial=0.0) > -1e-7 * np.abs(target).max()
 
 
-def test_strong_penalties_mean_equal_weights_and_weak_ones_do_not():
+def test_strong_penalties_give_equal_weights_and_weak_ones_do_not():
     squares, opinion, _, _ = synthetic()
     np.testing.assert_allclose(fit_weights(squares, opinion, 1e9), 1, rtol=1e-6)
     assert np.ptp(fit_weights(squares, opinion, 1e-6)) > 1
@@ -95,41 +96,41 @@ def test_units_of_opinion_and_of_differences_do_not_matter(scale, shift):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_opinion_the_wrong_way_round_teaches_nothing():
+def test_reversed_opinions_teach_nothing():
     squares, _, references, _ = synthetic()
     opinion = -squares.sum(1)
     np.testing.assert_array_equal(fit_weights(squares, opinion, 0.1), 1)
-    learned = calibrate(squares, opinion, references, draws=20)
+    learned = learn_weights(squares, opinion, references, draws=20)
     assert (learned.weights == 1).all()
     np.testing.assert_allclose(learned.held_out, learned.uniform)
 
 
 def test_no_reference_is_on_both_sides():
-    """An opinion that only memory of a reference could tell is not told."""
+    """Opinions that could only be predicted by memorising references are not predicted."""
     stream = np.random.default_rng(0)
     references = np.repeat([f"r{i}" for i in range(8)], 30)
     squares = np.zeros((240, 8))
     squares[np.arange(240), np.repeat(np.arange(8), 30)] = stream.gamma(1, 1, 240)
     # Each reference moves a channel of its own, which counts by a number of its own.
     opinion = squares @ stream.uniform(0, 5, 8)
-    learned = calibrate(squares, opinion, references, draws=50, folds=8)
+    learned = learn_weights(squares, opinion, references, draws=50, folds=8)
     assert len(learned.strengths) == 8
     seen = np.sqrt(squares @ fit_weights(squares, opinion, 1e-6))
     assert srocc(seen, opinion) > 0.99
     assert srocc(learned.held_out, opinion) < 0.9
-    again = calibrate(squares, opinion, references, draws=50, folds=8)
+    again = learn_weights(squares, opinion, references, draws=50, folds=8)
     np.testing.assert_array_equal(again.held_out, learned.held_out)
 
 
-def test_folds_are_brought_to_one_scale():
-    """Channels of very different energy: weights of unlike folds have unlike scales."""
+def test_folds_are_scaled_to_each_other():
+    """With channels of very different energy, the weights of folds have different scales."""
     stream = np.random.default_rng(20)
     references = np.repeat([f"r{i}" for i in range(6)], 15)
     factors = stream.gamma(1, 1, (90, 3))
     mixing = stream.gamma(0.3, 1, (3, 40)) * stream.lognormal(0, 2, 40)
     squares = factors @ mixing * stream.gamma(4, 0.25, (90, 40))
     opinion = factors @ np.array([3.0, 1.0, 0.2]) + 0.3 * stream.normal(size=90)
-    learned = calibrate(squares, opinion, references, draws=50)
+    learned = learn_weights(squares, opinion, references, draws=50)
     gains = [
         srocc(learned.held_out[part], opinion[part]) - srocc(learned.uniform[part], opinion[part])
         for part in (references == name for name in np.unique(references))
@@ -165,8 +166,8 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="strength"):
         fit_weights(squares, opinion, 0)
     with pytest.raises(ValueError, match="at least 3 references, got 2"):
-        calibrate(squares, opinion, np.where(np.arange(len(opinion)) < 9, "a", "b"))
+        learn_weights(squares, opinion, np.where(np.arange(len(opinion)) < 9, "a", "b"))
     with pytest.raises(ValueError, match="expected one a pair"):
-        calibrate(squares, opinion, references[1:])
+        learn_weights(squares, opinion, references[1:])
     with pytest.raises(ValueError, match="folds"):
-        calibrate(squares, opinion, references, folds=1)
+        learn_weights(squares, opinion, references, folds=1)

@@ -1,16 +1,22 @@
-"""``iqa calibrate``: learn channel weights from opinion."""
+"""``iqa channel-weights``: learn channel weights from opinion, and show what a file holds."""
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from iqa_metrics.cli.console import JsonOption, counter, err, print_json, refusals
 
+channel_weights_app = typer.Typer(
+    help="Weights of a backbone's channels, learned from opinion.", no_args_is_help=True
+)
 
-def calibrate(
-    backbone: Annotated[str, typer.Option(help="A network; see 'iqa list backbones'.")],
+
+@channel_weights_app.command("learn")
+def learn(
+    backbone: Annotated[str, typer.Option(help="A backbone; see 'iqa list backbones'.")],
     layer: Annotated[list[str], typer.Option(help="A layer; may be given several times.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     pairs: Annotated[
@@ -25,17 +31,19 @@ def calibrate(
     ] = None,
     folder: Annotated[Optional[Path], typer.Option(help="The database's folder.")] = None,
     folds: Annotated[int, typer.Option(min=2, help="Parts that references are split into.")] = 5,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of references for the interval.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of folds and draws.")] = 0,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Bootstrap replicates for the interval.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of folds and replicates.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Learn how much each channel of a network counts, and say what that gains on unseen images.
+    """Learn how much each channel of a backbone counts, and what that gains on unseen images.
 
-    The gain is of SROCC over equal weights, on reference images that the weights were not fitted
-    to, with its 95 % interval.
+    The gain is the SROCC on reference images that the weights were not fitted to, less the SROCC of
+    equal weights, with its 95 % interval.
     """
-    from iqa_metrics.channel_weights.learning import learn_relevance, save_relevance
+    from iqa_metrics.channel_weights import learn_channel_weights, save_channel_weights
     from iqa_metrics.compute.devices import pick_device
     from iqa_metrics.datasets import read_database, read_opinions
     from iqa_metrics.datasets.opinions import HIGHER_IS
@@ -59,7 +67,7 @@ def calibrate(
             raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
         with bar as progress:
             task = progress.add_task("pairs", total=len(opinions.pairs))
-            found = learn_relevance(
+            found = learn_channel_weights(
                 backbone,
                 layer,
                 opinions,
@@ -69,16 +77,37 @@ def calibrate(
                 seed=seed,
                 progress=lambda done, _: progress.update(task, completed=done),
             )
-        save_relevance(found, out)
-    facts = found.provenance
+        save_channel_weights(found, out)
+    _print(found.provenance, found.metric.name, str(out), as_json)
+
+
+@channel_weights_app.command("show")
+def show(
+    file: Annotated[Path, typer.Argument(help="What 'iqa channel-weights learn' wrote.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a file of channel weights was learned from, and what the weights gain."""
+    from iqa_metrics.channel_weights import stored
+
+    with refusals():
+        weights, facts = stored(file)
+    _print(facts, str(facts.get("spec", "")), str(file), as_json)
+    if not as_json:
+        for name, values in weights.items():
+            used = int((values > 0).sum())
+            print(f"{name}\t{used} of {len(values)} channels count\tlargest {values.max():.4g}")
+
+
+def _print(facts: Mapping[str, Any], spec: str, file: str, as_json: bool) -> None:
     if as_json:
         print_json(dict(facts))
         return
     low, high = facts["held_out_gain_interval"]
-    print(f"{facts['spec']}\t{out}")
+    print(f"{spec}\t{file}")
     err.print(
-        f"held-out SROCC over equal weights: {facts['held_out_gain']:+.4f} "
-        f"(95 % interval {low:+.4f} to {high:+.4f}, {facts['references']} references)",
+        f"learned from {facts['database']}: {facts['pairs']} pairs of {facts['references']} "
+        f"references\nheld-out SROCC over equal weights: {facts['held_out_gain']:+.4f} "
+        f"(95 % interval {low:+.4f} to {high:+.4f})",
         markup=False,
         soft_wrap=True,
     )

@@ -1,0 +1,9 @@
+from .files import read_channel_weights as read_channel_weights
+from .files import save_channel_weights as save_channel_weights
+from .files import stored as stored
+from .fitting import fit_weights as fit_weights
+from .held_out import LearnedWeights as LearnedWeights
+from .held_out import learn_weights as learn_weights
+from .learning import ChannelWeights as ChannelWeights
+from .learning import channel_squares as channel_squares
+from .learning import learn_channel_weights as learn_channel_weights
