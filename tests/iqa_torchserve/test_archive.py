@@ -271,7 +271,7 @@ def test_another_version_is_taken_with_a_warning(plugin, tmp_path):
     (plugin / "iqa_largest-1.2.dist-info").rename(plugin / "iqa_largest-1.3.dist-info")
     metadata = plugin / "iqa_largest-1.3.dist-info" / "METADATA"
     metadata.write_text(metadata.read_text().replace("1.2", "1.3"))
-    with pytest.warns(PluginWarning, match="iqa-largest 1.2 is asked for, and 1.3 is here"):
+    with pytest.warns(PluginWarning, match="iqa-largest 1.2 is required, but 1.3 is installed"):
         assert list(load_metrics(tmp_path / "unpacked", contents)) == ["largest"]
 
 
