@@ -127,7 +127,7 @@ class DeepDistance(TableModule, Metric):
 
     @property
     def channel_weights(self) -> dict[str, Tensor]:
-        """The channel weights of each layer, float32 ``[C]``, by its name; empty without weights."""
+        """Names of layers to their channel weights, float32 ``[C]``; empty if there are none."""
         found = {layer: self.table.channel_weights(n) for n, layer in enumerate(self.layers)}
         return {layer: weights for layer, weights in found.items() if weights is not None}
 
