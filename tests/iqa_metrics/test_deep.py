@@ -192,7 +192,7 @@ class TestChannelWeights:
     @pytest.mark.parametrize(
         ("weights", "words"),
         [
-            (None, r"weighs channels: make the metric with channel_weights"),
+            (None, r"weighs channels; expected channel_weights"),
             ({}, r"expected \{layer: \[C\]\} for stem, got none"),
             ({"stem": [1.0] * 31}, r"has 32 channels; expected \[32\], got \[31\]"),
             ({"stem": [1.0] * 31 + [-1.0]}, "at least 0"),
@@ -260,10 +260,10 @@ class TestFeatureReadouts:
     @pytest.mark.parametrize(
         ("wanted", "words"),
         [
-            ({}, "at least one layer, and a readout"),
-            ({"stem": []}, "at least one layer, and a readout"),
-            ({"stem": "rmse"}, "lists of readouts, got"),
-            (["stem"], "lists of readouts, got"),
+            ({}, "at least one layer, and at least one readout"),
+            ({"stem": []}, "at least one layer, and at least one readout"),
+            ({"stem": "rmse"}, "expected a list of readouts for each layer"),
+            (["stem"], "expected a list of readouts for each layer"),
             ({"stem": ["weighted_lpips"]}, "for stem, got none"),
         ],
     )
@@ -432,7 +432,10 @@ def test_distances_together_are_to_the_bit_those_of_their_metrics_in_one_pass(pa
             assert column[1] == 0
         with together.reference(pair[0]) as shared:
             assert torch.equal(shared.score(distorted), table)
-    with pytest.raises(ValueError, match="map by itself"), together.reference(pair[0]) as shared:
+    with (
+        pytest.raises(ValueError, match="ask each metric for its own"),
+        together.reference(pair[0]) as shared,
+    ):
         shared.score(distorted, map=True)
     with pytest.raises(ValueError, match="at least one"):
         DistancesTogether([])

@@ -127,7 +127,7 @@ class DeepDistance(TableModule, Metric):
 
     @property
     def channel_weights(self) -> dict[str, Tensor]:
-        """The channel weights of each layer, float32 ``[C]``, by its name; empty without weights."""
+        """The channel weights of each layer, float32 ``[C]``, by its name; empty if it has none."""
         found = {layer: self.table.channel_weights(n) for n, layer in enumerate(self.layers)}
         return {layer: weights for layer, weights in found.items() if weights is not None}
 
