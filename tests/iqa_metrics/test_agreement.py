@@ -128,8 +128,8 @@ def test_the_command_line(scores, tmp_path):
     assert result.exit_code == 0, result.output
     for words in ("good", "blur", "p by Holm", "after VQEG's monotone logistic"):
         assert words in result.stdout
-    assert "12 scores failed or are infinite" in result.stderr
-    assert "6 reference images" in result.stderr
+    assert "12 scores are left out" in result.stderr
+    assert "only 6 reference images" in result.stderr
     found = json.loads(run("--compare", "--json").stdout)
     assert len(found["agreements"]) == 9
     assert len(found["differences"]) == 3

@@ -20,9 +20,9 @@ class Needs:
     Attributes
     ----------
     backbone
-        Name of the network under it, or None.
+        The name of its backbone, or None.
     calibration
-        Its calibration, or None.
+        The file with its calibration, or None.
     """
 
     backbone: str | None = None
@@ -30,10 +30,9 @@ class Needs:
 
     @property
     def files(self) -> tuple[WeightsFile, ...]:
-        """The published files."""
-        of_trunk = None if self.backbone is None else backbone(self.backbone).weights
-        trunk = () if of_trunk is None else (of_trunk,)
-        return trunk if self.calibration is None else (*trunk, self.calibration)
+        """The published files: the backbone's weights, and the calibration."""
+        weights = None if self.backbone is None else backbone(self.backbone).weights
+        return tuple(file for file in (weights, self.calibration) if file is not None)
 
 
 _OF_CLASS: Any = None
@@ -50,7 +49,7 @@ class MetricRecord:
     Attributes
     ----------
     name
-        Its spec.
+        The metric's spec.
     metric
         Its class.
     summary
@@ -60,7 +59,7 @@ class MetricRecord:
         weights and the calibration (None for the published ones). By default
         ``metric(check=check)``.
     needs
-        The files that it is made from.
+        The files that the metric is made from.
     stands_for
         The deep distance that the name abbreviates, or None.
     smallest_input
@@ -137,7 +136,7 @@ def check_record(record: MetricRecord) -> None:
     expect(abbreviated, f"{what}: stands_for", "a DeepSpec or None", record.stands_for)
     least = record.smallest_input
     fine = isinstance(least, int) and not isinstance(least, bool) and least >= 1
-    expect(fine, f"{what}: smallest_input", "a number of pixels, of the class or the record", least)
+    expect(fine, f"{what}: smallest_input", "a number of pixels, in the class or record", least)
     for name in ("has_map", "symmetric", "tuned"):
         value = getattr(record, name)
         expect(isinstance(value, bool), f"{what}: {name}", "True or False", value)
