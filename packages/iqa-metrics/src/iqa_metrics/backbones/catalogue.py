@@ -3,45 +3,19 @@
 from pathlib import Path
 
 from iqa_metrics.backbones.efficientnet_lite import efficientnet_lites
-from iqa_metrics.backbones.layers import blocks
-from iqa_metrics.backbones.perceptnet import perceptnet
+from iqa_metrics.backbones.perceptnet import PERCEPTNET
 from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.backbones.record_files import record_in, user_backbones
-from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
+from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.backbones.timm_models import PREFIX, timm_backbone
 from iqa_metrics.backbones.torchvision_models import torchvision_backbones
 from iqa_metrics.backbones.zoos import zoo_backbones
 from iqa_metrics.registry import Registry, expect
 from iqa_metrics.weights.files import WeightsFile
 
-_PERCEPTNET = Backbone(
-    name="perceptnet",
-    architecture="PerceptNet",
-    family="PerceptNet",
-    depth=4,
-    goal="image quality",
-    data="TID2008",
-    environment="the paper's authors",
-    paper="arXiv:1910.12548",
-    scaling=AS_IT_IS,
-    weights=WeightsFile(
-        filename="perceptnet.safetensors",
-        sha256="ec33e7579dfe612a8edafb959b08e86f6e08c866f73acc4ad818c96adab4f899",
-        licence="none stated",
-        source=(
-            "the authors' saved_networks/perceptnet_colour_tid2008.pth, "
-            "in github.com/alexhepburn/perceptnet, as safetensors"
-        ),
-    ),
-    build=perceptnet,
-    trunk=lambda network: network,
-    names=blocks,
-    note="partly trained: its normalisations are still at their first values",
-)
-
 BACKBONES: tuple[Backbone, ...] = (
     *efficientnet_lites(),
-    _PERCEPTNET,
+    PERCEPTNET,
     *torchvision_backbones(),
     *zoo_backbones(),
 )

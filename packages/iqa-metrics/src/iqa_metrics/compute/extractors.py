@@ -1,14 +1,16 @@
 """Make a backbone's feature extractor, with its published weights or the caller's own."""
 
-import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import nn
 
 from iqa_metrics.backbones import Backbone, Layer
+from iqa_metrics.backbones.layers import SURELY_ENOUGH, only_size
+from iqa_metrics.backbones.probing import copied
 from iqa_metrics.compute.features import FeatureExtractor
-from iqa_metrics.compute.folding import folded, with_fewer_multiplications
+from iqa_metrics.compute.folding import folded
+from iqa_metrics.compute.winograd import with_fewer_multiplications
 from iqa_metrics.weights.checkpoints import Unfilled
 
 
@@ -54,7 +56,9 @@ def extractor_of(
         network = record.network(None if weights is None else Path(weights))
     modules = {layer.name: layer.module for layer in chosen}
     forms = {layer.name: layer.form for layer in chosen}
-    fast = with_fewer_multiplications(folded(network, keep=modules.values()))
+    side = only_size(chosen) or SURELY_ENOUGH
+    images = (1, record.scaling.channels, side, side)
+    fast = with_fewer_multiplications(folded(network, list(modules.values()), images))
     return FeatureExtractor(fast, modules, record.scaling, forms)
 
 
@@ -91,7 +95,7 @@ def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn
     _check_architecture(trunk, pattern, record)
     if any(tensor.is_meta for tensor in trunk.state_dict().values()):
         raise ValueError("trunk: its parameters are on the meta device and have no values")
-    return copy.deepcopy(trunk).eval().requires_grad_(False)
+    return copied(trunk).eval().requires_grad_(False)
 
 
 def _has(network: nn.Module, layers: Iterable[Layer]) -> bool:
