@@ -1,6 +1,7 @@
 """Deep distances against plain hooks, and the contract that all metrics keep."""
 
 import csv
+import functools
 import math
 from typing import ClassVar
 
@@ -306,14 +307,31 @@ def golden_rows():
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("row", golden_rows(), ids=lambda r: f"{r['metric']}-{r['photograph']}")
-def test_golden_values(row, photographs, tmp_path):
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory):
+    """Return a function that gives the metric of a golden row, made once for all photographs."""
+    folder = tmp_path_factory.mktemp("trunks")
+
+    @functools.cache
+    def weights(name):
+        return save_trunk(name, folder)
+
+    @functools.lru_cache(maxsize=2)
+    def metric(spec, seeded):
+        return create_metric(spec, weights=weights(needs(spec).backbone) if seeded else None)
+
+    return lambda row: metric(row["metric"], bool(row["trunk"]))
+
+
+@pytest.mark.parametrize(
+    "row",
+    sorted(golden_rows(), key=lambda row: row["metric"]),
+    ids=lambda r: f"{r['metric']}-{r['photograph']}",
+)
+def test_golden_values(row, photographs, golden):
     reference = tensor(photographs[row["photograph"]])
     distorted = torch.nn.functional.avg_pool2d(reference, 3, stride=1, padding=1)
-    weights = None
-    if row["trunk"]:
-        weights = save_trunk(needs(row["metric"]).backbone, tmp_path)
-    found = float(create_metric(row["metric"], weights=weights)(reference, distorted))
+    found = float(golden(row)(reference, distorted))
     assert found == pytest.approx(float(row["value"]), rel=float(row["tolerance"]))
 
 

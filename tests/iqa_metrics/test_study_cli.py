@@ -75,6 +75,12 @@ def test_a_failed_pair_is_reported_and_sets_the_exit_status(tmp_path):
     assert "68 of 72 distances" in done.output
 
 
+@pytest.fixture(scope="module")
+def with_ladder(tmp_path_factory):
+    """A folder in which the first command makes the ladder's images, for all."""
+    return tmp_path_factory.mktemp("usage")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -92,8 +98,8 @@ def test_a_failed_pair_is_reported_and_sets_the_exit_status(tmp_path):
         ),
     ],
 )
-def test_wrong_usage(arguments, reason, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_wrong_usage(arguments, reason, with_ladder, monkeypatch):
+    monkeypatch.chdir(with_ladder)
     done = iqa("study", "run", *arguments)
     assert done.exit_code == 2
     assert reason in " ".join(done.output.split())
