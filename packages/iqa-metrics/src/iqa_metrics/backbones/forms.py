@@ -97,8 +97,9 @@ def as_grid(response: Tensor, form: Form, height: int, width: int) -> Tensor:
 
 def _expect(response: Tensor, dimensions: int, form: str) -> None:
     if response.ndim != dimensions:
-        raise ValueError(f"expected a response of {dimensions} dimensions, {form}; got "
-                         f"{list(response.shape)}")
+        raise ValueError(
+            f"expected a response of {dimensions} dimensions, {form}; got {list(response.shape)}"
+        )
 
 
 # Finding the form --------------------------------------------------------------------------------
@@ -224,8 +225,9 @@ def _grids(height: int, width: int, patch: int) -> Iterator[tuple[int, int]]:
     convolutions without padding have taken some off.
     """
     for beyond in (-1, 0, *range(1, _BORDER)):
-        rows, columns = (-(-side // patch) if beyond < 0 else side // patch - beyond
-                         for side in (height, width))
+        rows, columns = (
+            -(-side // patch) if beyond < 0 else side // patch - beyond for side in (height, width)
+        )
         yield max(rows, 1), max(columns, 1)
     yield -(-height // patch), width // patch
     yield height // patch, -(-width // patch)

@@ -118,9 +118,7 @@ def passed(
     # Outputs to the modules that gave them; the outputs may be freed, and others take their place.
     given: dict[int, tuple[weakref.ref[Tensor], str]] = {}
 
-    def enter(
-        module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]
-    ) -> None:
+    def enter(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         running.append(module)
         found.arguments.setdefault(paths[module], set()).add((len(arguments), tuple(options)))
 

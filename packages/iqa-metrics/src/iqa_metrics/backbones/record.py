@@ -315,8 +315,7 @@ def _paths(layers: Mapping[str, str] | Sequence[str], network: nn.Module) -> dic
         paths = {}
     if not paths or not all(isinstance(text, str) for text in (*paths, *paths.values())):
         raise ValueError(
-            "layers: expected {name: path of a module} or a list of such paths, got "
-            f"{layers!r}"
+            f"layers: expected {{name: path of a module}} or a list of such paths, got {layers!r}"
         )
     known = dict(network.named_modules())
     for path in paths.values():

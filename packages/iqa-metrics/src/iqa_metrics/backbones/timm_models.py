@@ -136,4 +136,3 @@ def _build(network: str) -> nn.Module:
             if not options:
                 raise
     raise AssertionError  # the loop ends above
-

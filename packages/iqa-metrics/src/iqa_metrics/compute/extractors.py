@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from iqa_metrics.backbones import Backbone, Layer
 from iqa_metrics.backbones.layers import SURELY_ENOUGH, only_size
@@ -12,6 +13,9 @@ from iqa_metrics.compute.features import FeatureExtractor
 from iqa_metrics.compute.folding import folded
 from iqa_metrics.compute.winograd import with_fewer_multiplications
 from iqa_metrics.weights.checkpoints import Unfilled
+
+_OF_NORMALISATION = ("g", "v", "u", "orig", "mask")
+"""Suffixes of what ``torch.nn.utils``' older weight and spectral norms and pruning keep."""
 
 
 def extractor_of(
@@ -103,23 +107,46 @@ def _has(network: nn.Module, layers: Iterable[Layer]) -> bool:
 
 
 def _check_architecture(trunk: nn.Module, pattern: nn.Module, record: Backbone) -> None:
-    """Raise ValueError if a module of the trunk differs from the pattern's, or is not in it."""
-    expected = {path: _description(module) for path, module in pattern.named_modules()}
+    """Refuse a trunk with a module that the pattern lacks, or has otherwise."""
+    expected = dict(pattern.named_modules())
     for path, module in trunk.named_modules():
+        if not path or _is_of_a_parametrization(path):
+            continue
+        wanted = _description(expected[path]) if path in expected else "absent"
         found = _description(module)
-        if path and found != expected.get(path):
+        if found != wanted:
             raise ValueError(
-                f"trunk: expected {record.architecture}, where module {path} is "
-                f"{expected.get(path, 'absent')}; got {found}"
+                f"trunk: expected {record.architecture}, where module {path} is {wanted}; "
+                f"got {found}"
             )
 
 
+def _is_of_a_parametrization(path: str) -> bool:
+    return "parametrizations" in path.split(".")
+
+
 def _description(module: nn.Module) -> str:
-    """Describe what determines a module's output, except its values, to compare and to print."""
-    # The class of a module that only contains others may differ: it may be the caller's own.
-    kind = "a container" if any(True for _ in module.children()) else type(module).__name__
-    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-    facts = {name: list(tensor.shape) for name, tensor in own}
+    """Say what decides a module's response, but for its values: for comparison and messages.
+
+    Of parameters that are computed from others, as by weight and spectral normalisation, it gives
+    the computed ones.
+    """
+    # A class that only holds others may well be the caller's own.
+    is_container = any(name != "parametrizations" for name, _ in module.named_children())
+    kind = "a container" if is_container else type_before_parametrizations(module).__name__
+    facts: dict[str, list[int]] = {}
+    for name, tensor in (
+        *module.named_parameters(recurse=False),
+        *module.named_buffers(recurse=False),
+    ):
+        computed, _, suffix = name.rpartition("_")
+        if suffix in _OF_NORMALISATION and isinstance(getattr(module, computed, None), Tensor):
+            name, tensor = computed, getattr(module, computed)
+        facts[name] = list(tensor.shape)
+    if is_parametrized(module):
+        for name in module.parametrizations:  # type: ignore[union-attr]
+            facts[name] = list(getattr(module, name).shape)
+    facts = dict(sorted(facts.items()))
     for name in ("kernel_size", "stride", "padding", "dilation", "groups", "ceil_mode"):
         if hasattr(module, name):
             value = getattr(module, name)
