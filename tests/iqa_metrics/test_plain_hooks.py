@@ -209,7 +209,7 @@ def test_blocks_are_found_and_all_readouts_are_finite(kind):
     y = (0.9 * x).requires_grad_()
     plain = [r for r in readouts.READOUTS if not r.weighted]
     layers = [name for name, *_ in some]
-    table = FeatureReadouts(record, {name: plain for name in layers})
+    table = FeatureReadouts(record, dict.fromkeys(layers, plain))
     values = [value for of_layer in table(x, y).values() for value in of_layer.values()]
     assert len(values) == len(layers) * len(plain)
     assert all(bool(torch.isfinite(value).all()) for value in values)

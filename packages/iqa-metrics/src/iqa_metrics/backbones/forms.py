@@ -87,7 +87,7 @@ def as_grid(response: Tensor, form: Form, height: int, width: int) -> Tensor:
         _expect(response, 3, form.axes)
         n, c, tokens = (form.axes.index(axis) for axis in "NCL")
         patches = response.permute(n, c, tokens)[:, :, form.prefix :]
-        return patches.unflatten(2, form.grid(height, width, patches.shape[2]))
+        return patches.reshape(*patches.shape[:2], *form.grid(height, width, patches.shape[2]))
     if form == VECTOR:
         _expect(response, 2, "[N, C]")
         return response[:, :, None, None]

@@ -11,6 +11,7 @@ networks share an axis.
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -298,7 +299,8 @@ class _View:
     def smallest(self, names: Iterable[str]) -> dict[str, int]:
         """Return the least side that reaches each layer, by doubling and bisection."""
         wanted = list(names)
-        smallest = {name: self.side for name in wanted if self.only_size(name) is not None}
+        sizes = {name: self.only_size(name) for name in wanted}
+        smallest = {name: size for name, size in sizes.items() if size is not None}
 
         def reached(side: int, of: Iterable[str]) -> set[str]:
             seen, _ = self.probe.run(side, side, of)
@@ -372,7 +374,9 @@ def _patch(network: nn.Module) -> int | None:
 def _stated_sides(network: nn.Module) -> Iterator[int]:
     """Yield the sizes of images that a network states, or that its position embeddings fit."""
     of_timm = getattr(network, "pretrained_cfg", None)
-    sizes = [tuple(of_timm["input_size"])[1:]] if of_timm and "input_size" in of_timm else []
+    sizes: list[Any] = []
+    if of_timm and "input_size" in of_timm:
+        sizes.append(tuple(of_timm["input_size"])[1:])
     for module in network.modules():
         sizes += [getattr(module, name, None) for name in ("image_size", "img_size", "input_size")]
     yield from filter(None, map(_side, sizes))

@@ -339,7 +339,7 @@ def _is_plain_sequence(module: nn.Module) -> bool:
     return (
         isinstance(module, nn.Sequential)
         and kind.forward is nn.Sequential.forward
-        and kind.__iter__ is nn.Sequential.__iter__
+        and getattr(kind, "__iter__", None) is nn.Sequential.__iter__
         and runs_as_its_class(module)
         and not (module._forward_hooks or module._forward_pre_hooks)
         and not (module._backward_hooks or module._backward_pre_hooks)
@@ -352,4 +352,5 @@ def _channels_last(network: nn.Module) -> nn.Module:
     def laid_out(tensor: Tensor) -> Tensor:
         return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
-    return network._apply(laid_out)
+    network._apply(laid_out)  # type: ignore[no-untyped-call]
+    return network

@@ -79,7 +79,7 @@ def folded(network: nn.Module, keep: Collection[str], shape: Shape) -> nn.Module
                 paths[0] not in keep
                 and places[parent._modules[conv]] == places[parent._modules[bn]] == 1
                 and seen.shared.isdisjoint(paths)
-                and _called_in_turn(*(calls.get(one, []) for one in paths), caller=path)
+                and _called_in_turn(calls.get(paths[0], []), calls.get(paths[1], []), path)
             ):
                 pairs.append((conv, bn))
         _fold(parent, pairs)
@@ -147,7 +147,7 @@ def _fold(parent: nn.Module, pairs: Collection[tuple[str, str]]) -> None:
     before = _steps(parent)
     originals = {name: parent.get_submodule(name) for pair in pairs for name in pair}
     for conv, bn in pairs:
-        fused = fuse_conv_bn_eval(originals[conv], originals[bn])  # type: ignore[type-var]
+        fused = fuse_conv_bn_eval(originals[conv], originals[bn])  # type: ignore[type-var, arg-type]
         setattr(parent, conv, fused)
         setattr(parent, bn, nn.Identity())
     if _steps(parent) != before:
@@ -161,7 +161,7 @@ class _Shallow(fx.Tracer):
 
 
 def _trace(parent: nn.Module) -> fx.Graph | None:
-    """Return what a module's code does, called without options, or None where it can't be traced."""
+    """Return what a module's code does, called without options; None if it can't be traced."""
     try:
         return _Shallow().trace(parent, concrete_args=_options(parent))
     except Exception:  # tracing runs the module's own code, which may refuse it in any way

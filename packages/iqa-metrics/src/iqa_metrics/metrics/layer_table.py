@@ -1,5 +1,6 @@
 """The table under everything that reads layers: columns of layers and readouts, from one pass."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -236,10 +237,12 @@ class LayerTable(PairModule):
     def pair_bytes(self, height: int, width: int) -> int:
         """Return roughly the peak memory that one pair takes, in bytes."""
         pixels = height * width
+        scaled_images = 2 * 3 * 4 * pixels
         if self._widest_per_pixel is None:
             widest = self.extractor.widest(height, width, self.layers)
+            if not widest:  # the image does not reach all layers, or the network can't be probed
+                return scaled_images
             self._widest_per_pixel = widest / pixels
-        scaled_images = 2 * 3 * 4 * pixels
         return scaled_images + math.ceil(2 * self._widest_per_pixel * pixels)
 
     def most_pairs(self, distorted: Tensor) -> int:
@@ -290,12 +293,19 @@ class LayerTable(PairModule):
         elements = [0] * len(self.columns)
 
         def read(layer: str, x: Tensor, y: Tensor) -> None:
-            with readouts.sharing():
-                for number, column in enumerate(self.columns):
-                    if column.layer != layer:
-                        continue
+            here = [(n, column) for n, column in enumerate(self.columns) if column.layer == layer]
+            # A compiler finds by itself what columns have in common, and one column shares nothing.
+            alone = len(here) == 1 or torch.compiler.is_compiling()
+            with contextlib.nullcontext() if alone else readouts.sharing():
+                for number, column in here:
                     function, weights = function_of(column.readout), self.channel_weights(number)
-                    values[number] = function(x, y) if weights is None else function(x, y, weights)
+                    value = function(x, y) if weights is None else function(x, y, weights)
+                    if value.ndim != 1 + column.readout.per_channel and value.ndim != 4:
+                        raise ValueError(
+                            f"readout {column.readout.name!r}: expected one value per pair, [N], "
+                            f"or [N, C] with per_channel=True; got {list(value.shape)}"
+                        )
+                    values[number] = value
                     elements[number] = readouts.elements(y)
 
         reached = self._reached(distorted)
@@ -413,7 +423,7 @@ def _constant(column: Column, readout: Readout, layer: Layer) -> nn.Module:
             f"{{{layer.name!r}: [{layer.channels}]}}, got none"
         )
     values = torch.as_tensor(weights, dtype=torch.float32)
-    if not values.ndim or values.shape[-1] != layer.channels:
+    if values.shape != (*readout.weight_sets, layer.channels):
         raise ValueError(
             f"channel_weights: layer {layer.name} has {layer.channels} channels; expected "
             f"[{layer.channels}], got {list(values.shape)}"

@@ -40,6 +40,8 @@ class Readout:
     per_channel
         Whether it gives a value for each channel, ``[N, C]``, instead of ``[N]``. Such readouts
         can't be registered.
+    weight_sets
+        Leading shape of the channel weights: ``()`` for ``[C]``, ``(2,)`` for ``[2, C]``.
     descriptor
         Whether it compares statistics of the feature maps instead of their values at each position.
     symmetric
@@ -67,6 +69,7 @@ class Readout:
     map: Callable[..., Tensor] | None = None
     weighted: bool = False
     per_channel: bool = False
+    weight_sets: tuple[int, ...] = ()
     descriptor: bool = False
     symmetric: bool = True
     degree: float | None = None
