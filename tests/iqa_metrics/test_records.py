@@ -221,6 +221,7 @@ def test_timms_networks_by_name(tmp_path, monkeypatch):
     assert [layer.name for layer in record.layers] == [
         *("conv1", "act1", "maxpool"),
         *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)),
+        *("global_pool", "fc"),
     ]
     with pytest.raises(WeightsError, match="iqa weights fetch"):
         record.network()
