@@ -187,9 +187,9 @@ KINDS = {
         [("blocks.11", 192, 16), ("fc_norm", 192, None), ("head", 1000, None)],
     ),
     "mixer": (
-        lambda: timm.create_model("mixer_b16_224", num_blocks=2),
-        6,
-        [("stem", 768, 16), ("blocks.1", 768, 16), ("head", 1000, None)],
+        lambda: timm.create_model("mixer_b16_224"),
+        16,
+        [("stem", 768, 16), ("blocks.11", 768, 16), ("head", 1000, None)],
     ),
     "cait": (
         lambda: timm.create_model("cait_xxs24_224"),
