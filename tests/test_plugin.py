@@ -1,6 +1,7 @@
 """The example plug-in: right by itself, and once installed known to every command."""
 
 import csv
+import itertools
 import json
 import os
 import subprocess
@@ -180,19 +181,14 @@ def test_a_study_measures_it(installed, lab, tmp_path):
     run(*command, site=installed)
     said = json.loads((out / "study.json").read_text())
     assert [one["name"] for one in said["baselines"]] == ["psnr", "gmsd"]
-    assert [one["name"] for one in said["networks"]] == ["gabor"]
-    assert said["readouts"] == ["euclidean", "huber"]
+    assert [one["name"] for one in said["backbones"]] == ["gabor"]
     from iqa_metrics.study import read_distances
 
     measured = read_distances(out / "distances.parquet")["lab"]
+    deep = itertools.product(["gabor"], ["energy", "normalised"], ["euclidean", "huber"])
     assert {(one.backbone, one.layer, one.readout) for one in measured.series} == {
-        ("psnr", "", ""),
-        ("gmsd", "", ""),
-        *(
-            ("gabor", layer, name)
-            for layer in ("energy", "normalised")
-            for name in said["readouts"]
-        ),
+        *(("psnr", "", ""), ("gmsd", "", "")),
+        *deep,
     }
     assert np.isfinite(measured.values).all()
 
@@ -228,7 +224,7 @@ def test_an_archive_names_the_package(installed, lab, tmp_path):
     said = json.loads(run(*serve, "check", mar, site=installed))
     assert [one["metric"] for one in said["metrics"]] == list(SPECS)
     refused = run(*serve, "check", mar, status=2)
-    assert "its metrics need iqa-example==0.1.0, not installed here: pip install iqa-e" in refused
+    assert "need iqa-example==0.1.0, which is not installed: pip install iqa-example" in refused
     code = (
         "import sys; from pathlib import Path\n"
         "from iqa_torchserve.archive import unpack_archive\n"

@@ -26,8 +26,26 @@ from iqa_metrics.backbones.layers import only_size
 from iqa_metrics.compute.extractors import extractor_of
 
 # A small one of each of timm's families whose smallest has fewer than 90 million parameters.
-TIMM = tuple(
-    ["beit_base_patch16_224", "coat_lite_tiny", "coatnet_pico_rw_224", "convit_tiny", "convmixer_768_32", "convnext_atto", "cpubone_nano", "crossvit_9_240", "cs3darknet_focus_s", "csatv2", "cspnext_tiny", "davit_tiny", "deit_tiny_distilled_patch16_224", "densenet121", "dla46_c", "dpn48b", "eca_botnext26ts_256", "eca_nfnet_l0", "edgenext_xx_small", "efficientformer_l1", "efficientformerv2_s0", "efficientnet_b0", "efficientnet_lite0", "efficientvim_m1", "efficientvit_b0", "efficientvit_m0", "ese_vovnet19b_dw", "eva02_tiny_patch14_224", "fasternet_t0", "fastvit_t8", "focalnet_tiny_srf", "gcvit_xxtiny", "ghostnet_050", "hardcorenas_a", "hgnetv2_b0", "hiera_tiny_224", "hrnet_w18_small", "iformer_t", "inception_next_atto", "inception_v3", "lcnet_035", "lcnetv2_small", "legacy_seresnet18", "legacy_xception", "levit_128s", "lowformer_b0", "mambaout_femto", "maxvit_rmlp_pico_rw_256", "mnasnet_small", "mobilenetv4_conv_small", "mobileone_s0", "mobilevit_xxs", "mobilevitv2_050", "mvitv2_tiny", "nest_tiny", "nextvit_small", "pit_ti_224", "pvt_v2_b0", "rdnet_tiny", "repvgg_a0", "repvit_m0_9", "res2net50_14w_8s", "resmlp_12_224", "resnest14d", "resnet18", "resnet26t", "rexnet_100", "selecsls42", "sequencer2d_s", "seresnet18", "shvit_s1", "skresnet18", "starnet_s1", "swiftformer_xs", "swinv2_tiny_window8_256", "tf_efficientnetv2_b0", "tiny_vit_5m_224", "tinynet_e", "tnt_s_legacy_patch16_224", "tresnet_m", "twins_svt_small", "vgg11_bn", "vit_medium_patch16_reg1_gap_256", "vit_relpos_small_patch16_224", "vit_small_r26_s32_224", "vitamin_small_224", "volo_d1_224", "vovnet39a", "xception41", "xcit_nano_12_p16_224"]
+TIMM = (
+    *("beit_base_patch16_224", "coat_lite_tiny", "coatnet_pico_rw_224", "convit_tiny"),
+    *("convmixer_768_32", "convnext_atto", "cpubone_nano", "crossvit_9_240", "cs3darknet_focus_s"),
+    *("csatv2", "cspnext_tiny", "davit_tiny", "deit_tiny_distilled_patch16_224", "densenet121"),
+    *("dla46_c", "dpn48b", "eca_botnext26ts_256", "eca_nfnet_l0", "edgenext_xx_small"),
+    *("efficientformer_l1", "efficientformerv2_s0", "efficientnet_b0", "efficientnet_lite0"),
+    *("efficientvim_m1", "efficientvit_b0", "efficientvit_m0", "ese_vovnet19b_dw"),
+    *("eva02_tiny_patch14_224", "fasternet_t0", "fastvit_t8", "focalnet_tiny_srf", "gcvit_xxtiny"),
+    *("ghostnet_050", "hardcorenas_a", "hgnetv2_b0", "hiera_tiny_224", "hrnet_w18_small"),
+    *("iformer_t", "inception_next_atto", "inception_v3", "lcnet_035", "lcnetv2_small"),
+    *("legacy_seresnet18", "legacy_xception", "levit_128s", "lowformer_b0", "mambaout_femto"),
+    *("maxvit_rmlp_pico_rw_256", "mnasnet_small", "mobilenetv4_conv_small", "mobileone_s0"),
+    *("mobilevit_xxs", "mobilevitv2_050", "mvitv2_tiny", "nest_tiny", "nextvit_small"),
+    *("pit_ti_224", "pvt_v2_b0", "rdnet_tiny", "repvgg_a0", "repvit_m0_9", "res2net50_14w_8s"),
+    *("resmlp_12_224", "resnest14d", "resnet18", "resnet26t", "rexnet_100", "selecsls42"),
+    *("sequencer2d_s", "seresnet18", "shvit_s1", "skresnet18", "starnet_s1", "swiftformer_xs"),
+    *("swinv2_tiny_window8_256", "tf_efficientnetv2_b0", "tiny_vit_5m_224", "tinynet_e"),
+    *("tnt_s_legacy_patch16_224", "tresnet_m", "twins_svt_small", "vgg11_bn"),
+    *("vit_medium_patch16_reg1_gap_256", "vit_relpos_small_patch16_224", "vit_small_r26_s32_224"),
+    *("vitamin_small_224", "volo_d1_224", "vovnet39a", "xception41", "xcit_nano_12_p16_224"),
 )
 # One per kind: activations in norms, weight standardisation, tokens, a class token, windows.
 QUICK_TIMM = (

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from registering import own_catalogues, write_package
@@ -49,6 +51,7 @@ from iqa_metrics import (
 from iqa_metrics.cli import app
 from iqa_metrics.datasets import READERS, DatabaseReader, OpinionPair, read_database
 from iqa_metrics.plugins import failures, provider_of, providers_of
+from iqa_metrics.study import network as of_plan
 from iqa_metrics.study import read_plan
 from iqa_metrics.weights.files import WeightsFile
 
@@ -222,7 +225,9 @@ def test_a_record_file_may_build_on_a_registered_backbone(tmp_path, monkeypatch)
     assert backbone("tiny.tuned").layers[0].name == "relu"
     assert [record.name for record in all_backbones()][-2:] == ["tiny", "tiny.tuned"]
     register_backbone(network("tiny.tuned"))
-    with pytest.raises(ValueError, match=f"'tiny.tuned' takes .* module {__name__} has registered"):
+    with pytest.raises(
+        ValueError, match=f"'tiny.tuned' is taken .* registered by module {__name__}"
+    ):
         all_backbones()
 
 
@@ -263,7 +268,7 @@ class TestNames:
         register(record)
         assert register(record) is record
         other = self.named(record, record.name)
-        with pytest.raises(PluginError, match=f"is taken: module {__name__} has registered it"):
+        with pytest.raises(PluginError, match=f"is taken: it was registered by module {__name__}"):
             register(other)
         register(other, replace=True)
         known = {
@@ -414,6 +419,57 @@ def test_cached_objects_are_made_again_after_a_replacement(pair):
     assert score(*pair, spec, device="cpu") == float(deep_distance(*pair, **parts)) == 2
 
 
+CALLS = []
+
+
+def test_a_study_measures_a_changed_readout_again(tmp_path):
+    """Stored values are used for the same code with the same parameters, and for nothing else."""
+    from study_material import small_plan
+
+    from iqa_metrics.study import read_distances, run_study
+
+    def shifted(by):
+        def function(x, y):
+            CALLS.append(by)
+            return (x - y).abs().flatten(1).amax(1) + by
+
+        return dataclasses.replace(LARGEST_OF_LAYER, function=function)
+
+    register_metric(LARGEST)
+    tiny = register_backbone(network())
+    found = []
+    for by in (1.0, 1.0, 2.0):
+        register_readout(shifted(by), replace=True)
+        options = {"readouts": ("euclidean", "largest_of_layer"), "baselines": ("largest",)}
+        plan = small_plan(tmp_path, networks=[of_plan(tiny)], **options)
+        before = len(CALLS)
+        run_study(plan, tmp_path / "out")
+        measured = read_distances(tmp_path / "out" / "distances.parquet")["small"]
+        readouts = [one.readout for one in measured.series]
+        values = [measured.values[readouts.index(name)] for name in options["readouts"]]
+        found.append((len(CALLS) > before, *values))
+    (first, plain, shifted_once), (again, _, same), (changed, unchanged, shifted_twice) = found
+    assert (first, again, changed) == (True, False, True)
+    assert np.array_equal(shifted_once, same)
+    assert np.allclose(shifted_twice, shifted_once + 1)
+    assert np.array_equal(plain, unchanged)
+
+
+def test_functions_are_told_apart_by_what_they_are_bound_to():
+    from iqa_metrics.study.content import function_digest
+
+    def bound(by):
+        return lambda x: x + by
+
+    same = [(bound(1), bound(1)), (partial(max, 1), partial(max, 1)), (torch.add, torch.add)]
+    same.append((bound(torch.ones(3)), bound(torch.ones(3))))
+    other = [(bound(1), bound(1.0)), (partial(max, 1), partial(max, 2)), (torch.add, torch.sub)]
+    other += [(bound(torch.ones(3)), bound(torch.zeros(3))), (bound(object()), bound(object()))]
+    other += [(lambda x: x + 1, lambda x: x + 2), (bound([1, {"a": 2}]), bound([1, {"a": 3}]))]
+    assert all(function_digest(one) == function_digest(two) for one, two in same)
+    assert all(function_digest(one) != function_digest(two) for one, two in other)
+
+
 # By entry points --------------------------------------------------------------------------------
 
 METRIC = """
@@ -465,7 +521,11 @@ def test_plugins_are_loaded_by_the_first_look_up_of_what_is_not_built_in(tmp_pat
         ("register = 3", "register", "PluginError: expected the entry point to name a function"),
         ("def register(): raise KeyError('gone')", "register", "KeyError: 'gone'"),
         (METRIC.format(name="psnr"), "register", "metric name 'psnr' is taken: it is built in"),
-        (METRIC.format(name="mean"), "register", "is taken: plug-in 'iqa-alright' of iqa-alright"),
+        (
+            METRIC.format(name="mean"),
+            "register",
+            "is taken: it was registered by plug-in 'iqa-alright' of iqa-alright",
+        ),
     ],
     ids=["import", "syntax", "nothing", "no function", "raises", "built in", "other"],
 )

@@ -49,21 +49,21 @@ REGISTRY: Registry[Backbone] = Registry(
 
 
 def all_backbones() -> tuple[Backbone, ...]:
-    """Return :data:`BACKBONES`, what is registered, and the records in the user's own files.
+    """Return :data:`BACKBONES`, the registered backbones, and those in the user's own files.
 
     Raises
     ------
     ValueError
-        If a file of the user's is no record, or takes a name that is taken.
+        If one of the user's files is not a record, or its name is taken.
     """
     own = user_backbones(_base)
     for record in own:
         if REGISTRY.find(record.name) is not None:
             taken = REGISTRY.provider(record.name)
+            whose = f"registered by {taken}" if taken else "built in"
             raise ValueError(
-                f"the record {record.name!r} takes the name of "
-                f"{f'a backbone that {taken} has registered' if taken else 'a built-in backbone'}; "
-                "give it another one"
+                f"the name of the record {record.name!r} is taken by a backbone that is {whose}; "
+                "choose another name"
             )
     return (*REGISTRY.all(), *own)
 
@@ -71,8 +71,8 @@ def all_backbones() -> tuple[Backbone, ...]:
 def backbone(name: str) -> Backbone:
     """Return the backbone of that name.
 
-    ``timm:NAME`` is any network of timm's. Names of the user's own are those that were registered,
-    and those of the TOML records in the files and folders that the environment variable
+    ``timm:NAME`` is any network of timm. Other names are those of built-in backbones, of
+    registered ones, and of the TOML records in the files and folders that the environment variable
     ``IQA_BACKBONES`` lists.
 
     Raises
@@ -80,7 +80,7 @@ def backbone(name: str) -> Backbone:
     UnknownNameError
         If there is none; the message gives the nearest names.
     ValueError
-        If a file of the user's is no record.
+        If one of the user's files is not a record.
     """
     if name.startswith(PREFIX):
         return timm_backbone(name)

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from iqa_metrics.backbones.probing import Shape
@@ -88,8 +87,7 @@ def as_grid(response: Tensor, form: Form, height: int, width: int) -> Tensor:
         _expect(response, 3, form.axes)
         n, c, tokens = (form.axes.index(axis) for axis in "NCL")
         patches = response.permute(n, c, tokens)[:, :, form.prefix :]
-        rows, columns = form.grid(height, width, patches.shape[2])
-        return torch.unflatten(patches, 2, (rows, columns))
+        return patches.reshape(*patches.shape[:2], *form.grid(height, width, patches.shape[2]))
     if form == VECTOR:
         _expect(response, 2, "[N, C]")
         return response[:, :, None, None]

@@ -46,7 +46,7 @@ class GDN(nn.Module):
         beta = self.beta.clamp(min=self._LEAST_BETA)
         # Each image by itself: in one thread torch rounds a convolution of few channels by where
         # a position lies in the batch, and an image would lie at a distance from itself.
-        alone = torch.split(x, 1) if x.device.type == "cpu" else [x]
+        alone = torch.split(x, 1) if x.device.type == "cpu" else (x,)
         energy = [F.conv2d(one.square(), gamma, beta, groups=self.groups) for one in alone]
         return x / torch.cat(energy).sqrt()
 

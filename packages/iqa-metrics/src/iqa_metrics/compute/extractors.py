@@ -1,4 +1,4 @@
-"""From a backbone to what visits its layers, in the catalogue's weights or the caller's own."""
+"""Make a backbone's feature extractor, with its published weights or the caller's own."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,24 +32,24 @@ def extractor_of(
     record
         The backbone.
     layers
-        Names of the layers that will be visited; a trunk of the caller's need not have others.
+        Names of the layers that will be visited; ``trunk`` need not have any others.
     weights
-        A file with the trunk's state dict whose content the caller has checked; by default the
+        A file with the network's state dict, whose content the caller has checked; by default the
         backbone's published weights.
     trunk
         The caller's own network instead; see :func:`adopted`.
     network
-        What the record builds, where that is done already; it is changed.
+        The network that :meth:`Backbone.network` returned, if it was built already; it is changed.
 
     Raises
     ------
     ValueError
-        If both weights and a trunk are given, or the trunk is another architecture.
+        If both weights and a trunk are given, or if the trunk has another architecture.
     WeightsError
         If the weights are missing or damaged.
     """
     if trunk is not None and weights is not None:
-        raise ValueError("give either weights or a trunk, not both")
+        raise ValueError("expected either weights or trunk, got both")
     if trunk is not None and not isinstance(trunk, nn.Module):
         raise ValueError(f"trunk: expected a module, got {trunk!r}")
     chosen = [record.layer(name) for name in layers]
@@ -66,34 +66,34 @@ def extractor_of(
 
 
 def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn.Module:
-    """Return a copy of the caller's network as the trunk of a backbone.
+    """Return a copy of the caller's network, to be used in place of a backbone's own.
 
     Parameters
     ----------
     network
-        The trunk as :meth:`Backbone.network` builds it (such as torchvision's
-        ``alexnet().features``) or the whole network (``alexnet()``). It stays as it is: what it
-        learns later does not reach the copy.
+        The whole network, such as torchvision's ``alexnet()``, or only the part that
+        :meth:`Backbone.network` returns, such as ``alexnet().features``. It is not changed, and
+        training it later does not change the copy.
     record
-        The backbone whose architecture it has.
+        The backbone whose architecture the network has.
     layers
-        The layers that it must have.
+        The layers that the network must have.
 
     Raises
     ------
     ValueError
-        If it is another architecture, lacks one of those layers, or has no values.
+        If the network has another architecture, lacks one of these layers, or has no values.
     """
     with Unfilled():
         pattern = record.trunk(record.build())
     try:
         trunk = record.trunk(network)
-    except AttributeError:  # no whole network
+    except AttributeError:  # not the whole network
         trunk = network
     if not _has(trunk, layers):
         raise ValueError(
-            f"trunk: expected {record.architecture}, whole or the part that holds its layers, got "
-            f"a {type(network).__name__} without them"
+            f"trunk: expected {record.architecture}, the whole network or the part that has its "
+            f"layers, got a {type(network).__name__} without them"
         )
     _check_architecture(trunk, pattern, record)
     if any(tensor.is_meta for tensor in trunk.state_dict().values()):

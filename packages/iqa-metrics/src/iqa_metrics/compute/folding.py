@@ -161,7 +161,7 @@ class _Shallow(fx.Tracer):
 
 
 def _trace(parent: nn.Module) -> fx.Graph | None:
-    """Return what a module's code does, called without options; None where that fails."""
+    """Return what a module's code does, called without options; None if it can't be traced."""
     try:
         return _Shallow().trace(parent, concrete_args=_options(parent))
     except Exception:  # tracing runs the module's own code, which may refuse it in any way

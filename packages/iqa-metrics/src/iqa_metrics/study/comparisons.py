@@ -171,7 +171,7 @@ def descriptors(readouts: Iterable[str], plain: str) -> list[str]:
 
 def _is_descriptor(name: str) -> bool:
     try:
-        return readout(name).function.__module__ == "iqa_metrics.readouts.statistics"
+        return readout(name).descriptor
     except UnknownNameError:  # the table was made elsewhere
         return False
 

@@ -2,7 +2,10 @@
 
 import hashlib
 import inspect
-from functools import lru_cache
+import types
+import uuid
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,14 +17,19 @@ _LEFT_OUT = (
     "channel_weights/",
     "cli/",
     "datasets/",
+    "entry_points",
+    "functional",
     "io/atomic",
     "io/resuming",
     "io/tables",
     "lazy",
     "names",
+    "plugins",
+    "registry",
     "report/",
     "scoring/agreement",
     "scoring/scores",
+    "scoring/whole_tables",
     "statistics/",
     "study/analysis",
     "study/claim_tests",
@@ -45,6 +53,8 @@ _LEFT_OUT = (
 )
 """Beginnings of the paths of code that does not affect the value of a pair."""
 _RELEASES = ("torch", "torchvision", "timm", "numpy", "pillow")
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_PROCESS = uuid.uuid4().hex
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
@@ -91,6 +101,43 @@ def _source(kind: type) -> str:
         except (OSError, TypeError):  # defined in a shell, or compiled
             _SOURCES[kind] = ""
     return _SOURCES[kind]
+
+
+def function_digest(function: object) -> str:
+    """Return a SHA-256 of a function: its code, defaults, and the values that it uses.
+
+    Two functions from the same lines of a file may differ in what they close over. If such a value
+    can't be told by its content, the digest is one that no other process has.
+    """
+    return hashlib.sha256(repr(_parts(function)).encode()).hexdigest()
+
+
+def _parts(value: object) -> object:
+    if isinstance(value, partial):
+        return ["partial", _parts(value.func), _parts(value.args), _parts(value.keywords)]
+    if isinstance(value, types.FunctionType):
+        code = value.__code__
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        named = {name: value.__globals__.get(name) for name in code.co_names}
+        settings = {name: one for name, one in named.items() if isinstance(one, _PLAIN)}
+        bound = [value.__defaults__, value.__kwdefaults__, cells, settings]
+        return [value.__module__, value.__qualname__, _parts(code), *map(_parts, bound)]
+    if isinstance(value, types.CodeType):
+        return [value.co_code.hex(), value.co_names, [_parts(one) for one in value.co_consts]]
+    if isinstance(value, types.BuiltinFunctionType | type):
+        return [value.__module__, value.__qualname__]
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return [[_parts(key), _parts(one)] for key, one in value.items()]
+    if isinstance(value, list | tuple):
+        return [_parts(one) for one in value]
+    if isinstance(value, frozenset | set):
+        return sorted(repr(_parts(one)) for one in value)
+    if isinstance(value, Tensor):
+        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        return [str(value.dtype), list(value.shape), flat.numpy().tobytes().hex()]
+    return f"only here: {_PROCESS} {id(value)}"
 
 
 def _release(name: str) -> str:

@@ -1,6 +1,6 @@
 """Describe a study: from its plan and backbones, or from the names in a table of distances."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 
@@ -9,8 +9,16 @@ from torch import nn
 
 from iqa_metrics.backbones import backbone
 from iqa_metrics.backbones.factors import Factors
-from iqa_metrics.metrics import METRICS, Metric, needs, resolve
-from iqa_metrics.metrics.specs import DeepSpec
+from iqa_metrics.metrics import (
+    DeepSpec,
+    Metric,
+    NamedSpec,
+    all_metrics,
+    metric_record,
+    parse_spec,
+    resolve,
+)
+from iqa_metrics.plugins import Provider, provider_of, providers_of
 from iqa_metrics.study.concatenated import JOIN
 from iqa_metrics.study.description import (
     HIGHER_IS,
@@ -69,9 +77,9 @@ def weighted_layers(network: nn.Module) -> int:
 
 def described_baseline(spec: str, metric: Metric) -> DescribedBaseline:
     """Describe a baseline metric."""
-    named = resolve(spec)
-    fitted = not isinstance(named, DeepSpec) and needs(spec).calibration is not None
-    on_opinion = isinstance(named, DeepSpec) and backbone(named.backbone).goal == JUDGING
+    parsed, resolved = parse_spec(spec), resolve(spec)
+    fitted = isinstance(parsed, NamedSpec) and metric_record(parsed.name).tuned
+    on_opinion = isinstance(resolved, DeepSpec) and backbone(resolved.backbone).goal == JUDGING
     return DescribedBaseline(
         name=spec,
         higher_is_better=metric.higher_is_better,
@@ -80,9 +88,20 @@ def described_baseline(spec: str, metric: Metric) -> DescribedBaseline:
     )
 
 
-def made_with(device: str) -> dict[str, str]:
-    """Return the versions of the packages that measure, and the kind of device."""
-    return {**{name.replace("-", "_"): version(name) for name in _MADE_WITH}, "device": device}
+def made_with(plan: Plan, device: str) -> dict[str, str]:
+    """Return the versions of the packages that measure, plug-ins too, and the kind of device."""
+    versions = {name: version(name) for name in _MADE_WITH}
+    versions |= {one.distribution: one.version for one in _plugins(plan) if one.distribution}
+    return {**{name.replace("-", "_"): said for name, said in versions.items()}, "device": device}
+
+
+def _plugins(plan: Plan) -> Iterator[Provider]:
+    """Yield who registered what a plan measures with."""
+    for spec in plan.baselines:
+        yield from providers_of(spec)
+    found = [provider_of("readout", name) for name in plan.readouts]
+    found += [provider_of("backbone", network.record.name) for network in plan.networks]
+    yield from (one for one in found if one is not None)
 
 
 def description_of(
@@ -172,7 +191,7 @@ def _named_layers(
 
 
 def _named_baseline(name: str) -> DescribedBaseline:
-    known = next((record for record in METRICS if record.name == name), None)
+    known = next((record for record in all_metrics() if record.name == name), None)
     if known is None:
         raise DescriptionError(
             f"{name} has no layer and is not a known metric, so its direction is unknown; describe "
@@ -182,5 +201,5 @@ def _named_baseline(name: str) -> DescribedBaseline:
         name=name,
         higher_is_better=known.metric.higher_is_better,
         source=known.metric.source,
-        tuned=known.needs.calibration is not None or name == "perceptnet",
+        tuned=known.tuned,
     )

@@ -16,12 +16,10 @@ from iqa_metrics.datasets.opinions import OpinionDatabase, OpinionPair
 from iqa_metrics.io.readahead import WINDOW, cores, read_ahead
 from iqa_metrics.io.tables import Pair
 from iqa_metrics.metrics import Column, LayerTable, create_metric, resolve
-from iqa_metrics.metrics.catalogue import REGISTRY as METRICS
-from iqa_metrics.readouts import CHANNEL_SQUARES, ELEMENTS
-from iqa_metrics.readouts.catalogue import REGISTRY as READOUTS
-from iqa_metrics.registry import Registry
+from iqa_metrics.plugins import Provider, provider_of, providers_of
+from iqa_metrics.readouts import CHANNEL_SQUARES, ELEMENTS, Readout
 from iqa_metrics.scoring.batches import BatchScorer, Outcome
-from iqa_metrics.study.content import code_digest, network_digest
+from iqa_metrics.study.content import code_digest, function_digest, network_digest
 from iqa_metrics.study.distances import Pairs
 from iqa_metrics.study.plan import WEIGHTED, Network, Plan
 from iqa_metrics.study.store import Block, Store, joined, key_of
@@ -136,11 +134,14 @@ def backbone_reader(network: Network, plan: Plan, device: torch.device) -> Reade
             places[one.name] = Place(record.name, firsts, smallest)
     common = {
         "network": content,
+        **_plugin_code(provider_of("backbone", record.name)),
         "scaling": repr(record.scaling),
         "layers": [[one.name, one.module, repr(one.form)] for one in layers],
         "device": device.type,
     }
-    facts = {name: {**common, "reading": name, **_plugin_code(READOUTS, name)} for name in places}
+    facts = {name: {**common, "reading": name} for name in places}
+    for one in plan.measured:
+        facts[one.name] |= _readout_code(one)
     return Reader(
         name=record.name,
         content=content,
@@ -150,10 +151,18 @@ def backbone_reader(network: Network, plan: Plan, device: torch.device) -> Reade
     )
 
 
-def _plugin_code(registry: Registry[Any], name: str) -> dict[str, str]:
-    """Return the hash of the code, if another package registered the metric or readout."""
-    provider = registry.provider(name)
-    return {} if provider is None else {"plugin_code": provider.code_digest()}
+def _plugin_code(*providers: Provider | None) -> dict[str, list[str]]:
+    """Return the hashes of the plug-ins' code; nothing for what is built in."""
+    digests = {one.code_digest() for one in providers if one is not None}
+    return {"plugin_code": sorted(digests)} if digests else {}
+
+
+def _readout_code(one: Readout) -> dict[str, Any]:
+    """Return the hashes of the code of a readout; nothing for a built-in one."""
+    provider = provider_of("readout", one.name)
+    if provider is None:
+        return {}
+    return {"readout_code": [provider.code_digest(), function_digest(one.function)]}
 
 
 def baseline_reader(plan: Plan, device: torch.device) -> Reader:
@@ -164,7 +173,7 @@ def baseline_reader(plan: Plan, device: torch.device) -> Reader:
             "metric": str(resolve(spec)),
             "network": network_digest(metric),
             "device": device.type,
-            **_plugin_code(METRICS, spec),
+            **_plugin_code(*providers_of(spec)),
         }
         for spec, metric in modules.items()
     }

@@ -204,7 +204,7 @@ class _Study:
             readouts=tuple(self._plan.readouts),
             concatenations=tuple(self._plan.concatenations),
             statistics=self._plan.statistics,
-            made_with=made_with(self._device.type),
+            made_with=made_with(self._plan, self._device.type),
         ).write(self._root / DESCRIPTION)
         return writer.rows, writer.failed
 
