@@ -74,9 +74,13 @@ def agree(
                 listing.add_row(one.first, one.second, str(one.n))
                 continue
             listing.add_row(
-                *(one.first, one.second, str(one.n), f"{one.difference:+.3f}"),
+                one.first,
+                one.second,
+                str(one.n),
+                f"{one.difference:+.3f}",
                 f"{one.low:+.3f} to {one.high:+.3f}",
-                *(f"{one.p:.3f}", f"{one.p_corrected:.3f}"),
+                f"{one.p:.3f}",
+                f"{one.p_corrected:.3f}",
             )
         out.print()
         out.print(listing)
