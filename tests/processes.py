@@ -1,5 +1,8 @@
 """What separate processes run, in a module that they can import."""
 
+import subprocess
+import sys
+
 import torch
 
 from iqa_metrics.torchmetrics import ImageQuality
@@ -21,3 +24,16 @@ def accumulate(rank, port, found):
         metric.update(*batch(rank))
     found[rank] = (float(mean.compute()), each.compute().tolist())
     torch.distributed.destroy_process_group()
+
+
+def told_versions(command):
+    """What a command's --version prints, then its exit status and whether torch was imported."""
+    code = (
+        "import runpy, sys\nsys.argv = ['command', '--version']\n"
+        f"try: runpy.run_module({command!r}, run_name='__main__')\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return answer.stdout.splitlines()

@@ -16,8 +16,10 @@ REGISTRIES = [room.REGISTRY for room in (of_metrics, of_readouts, of_backbones, 
 
 @contextlib.contextmanager
 def own_catalogues():
-    """Undo registrations afterwards; inside, plug-ins are looked for again."""
+    """Begin with what is built in, look for plug-ins again, and put things back afterwards."""
     before = [dict(one._registered) for one in REGISTRIES]
+    for one in REGISTRIES:
+        one._registered.clear()
     fresh = Plugins()
     with (
         mock.patch.object(registry, "PLUGINS", fresh),

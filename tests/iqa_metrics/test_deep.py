@@ -190,7 +190,7 @@ class TestChannelWeights:
     @pytest.mark.parametrize(
         ("weights", "words"),
         [
-            (None, r"weighs channels: make the metric with channel_weights"),
+            (None, r"weighs channels; expected channel_weights=\{layer"),
             ({}, r"expected \{layer: \[C\]\} for stem, got none"),
             ({"stem": [1.0] * 31}, r"has 32 channels; expected \[32\], got \[31\]"),
             ({"stem": [1.0] * 31 + [-1.0]}, "at least 0"),
@@ -258,10 +258,10 @@ class TestFeatureReadouts:
     @pytest.mark.parametrize(
         ("wanted", "words"),
         [
-            ({}, "at least one layer, and a readout"),
-            ({"stem": []}, "at least one layer, and a readout"),
-            ({"stem": "rmse"}, "lists of readouts, got"),
-            (["stem"], "lists of readouts, got"),
+            ({}, "at least one layer, and at least one readout"),
+            ({"stem": []}, "at least one layer, and at least one readout"),
+            ({"stem": "rmse"}, "expected a list of readouts for each layer"),
+            (["stem"], "expected a list of readouts for each layer"),
             ({"stem": ["weighted_lpips"]}, "for stem, got none"),
         ],
     )

@@ -119,7 +119,7 @@ def test_it_tolerates_another_patch_of_the_same_texture():
 def test_names_and_a_wrong_calibration(network, tmp_path):
     assert DISTS(trunk=network).name == "dists"
     assert DISTS(trunk=network, resize=True).name == "dists_resized"
-    with pytest.raises(WeightsError, match="no calibration of DISTS"):
+    with pytest.raises(WeightsError, match="not a calibration of DISTS"):
         DISTS(trunk=network, calibration=CALIBRATIONS["alex"].verified())
     path = tmp_path / "zeros.safetensors"
     save_file({"alpha": torch.zeros(1475), "beta": torch.zeros(1475)}, path)

@@ -78,6 +78,18 @@ def test_more_noise_gives_a_worse_value(real, photographs):
         assert values == sorted(values)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_image_is_at_distance_0_from_itself_in_any_number_of_threads(real, photographs, threads):
+    metric = PerceptNet(weights=real)
+    images = tensor(photographs["astronaut"]).expand(3, -1, -1, -1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert metric(images, images).tolist() == [0.0] * 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_parameters_too_small_are_raised():
     network = trunk("perceptnet")
     with torch.no_grad():

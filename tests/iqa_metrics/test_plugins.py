@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from registering import own_catalogues, write_package
@@ -49,6 +51,7 @@ from iqa_metrics import (
 from iqa_metrics.cli import app
 from iqa_metrics.datasets import READERS, DatabaseReader, OpinionPair, read_database
 from iqa_metrics.plugins import failures, provider_of, providers_of
+from iqa_metrics.study import network as of_plan
 from iqa_metrics.study import read_plan
 from iqa_metrics.weights.files import WeightsFile
 
@@ -173,7 +176,7 @@ def test_the_weights_of_a_registered_backbone_are_listed_and_fetched(tmp_path, m
     assert [row["for"] for row in rows if row["file"] == "tiny.pth"] == [["tiny", "largest"]]
     for name in ("tiny", "largest", "tiny.pth"):
         result = CliRunner().invoke(app, ["weights", "where", name])
-        assert (result.exit_code, "tiny.pth is not here" in result.stderr) == (1, True)
+        assert (result.exit_code, "tiny.pth is not on this machine" in result.stderr) == (1, True)
     monkeypatch.setenv("IQA_WEIGHTS", str(tmp_path))
     torch.save(network().network().state_dict(), tmp_path / "tiny.pth")
     result = CliRunner().invoke(app, ["weights", "where", "largest"])
@@ -412,6 +415,57 @@ def test_cached_objects_are_made_again_after_a_replacement(pair):
     assert score(*pair, spec, device="cpu") == float(deep_distance(*pair, **parts)) == 1
     register_readout(constant(2.0), replace=True)
     assert score(*pair, spec, device="cpu") == float(deep_distance(*pair, **parts)) == 2
+
+
+CALLS = []
+
+
+def test_a_study_measures_a_changed_readout_again(tmp_path):
+    """Stored values are used for the same code with the same parameters, and for nothing else."""
+    from study_material import small_plan
+
+    from iqa_metrics.study import read_distances, run_study
+
+    def shifted(by):
+        def function(x, y):
+            CALLS.append(by)
+            return (x - y).abs().flatten(1).amax(1) + by
+
+        return dataclasses.replace(LARGEST_OF_LAYER, function=function)
+
+    register_metric(LARGEST)
+    tiny = register_backbone(network())
+    found = []
+    for by in (1.0, 1.0, 2.0):
+        register_readout(shifted(by), replace=True)
+        options = {"readouts": ("euclidean", "largest_of_layer"), "baselines": ("largest",)}
+        plan = small_plan(tmp_path, networks=[of_plan(tiny)], **options)
+        before = len(CALLS)
+        run_study(plan, tmp_path / "out")
+        measured = read_distances(tmp_path / "out" / "distances.parquet")["small"]
+        readouts = [one.readout for one in measured.series]
+        values = [measured.values[readouts.index(name)] for name in options["readouts"]]
+        found.append((len(CALLS) > before, *values))
+    (first, plain, shifted_once), (again, _, same), (changed, unchanged, shifted_twice) = found
+    assert (first, again, changed) == (True, False, True)
+    assert np.array_equal(shifted_once, same)
+    assert np.allclose(shifted_twice, shifted_once + 1)
+    assert np.array_equal(plain, unchanged)
+
+
+def test_functions_are_told_apart_by_what_they_are_bound_to():
+    from iqa_metrics.study.content import function_digest
+
+    def bound(by):
+        return lambda x: x + by
+
+    same = [(bound(1), bound(1)), (partial(max, 1), partial(max, 1)), (torch.add, torch.add)]
+    same.append((bound(torch.ones(3)), bound(torch.ones(3))))
+    other = [(bound(1), bound(1.0)), (partial(max, 1), partial(max, 2)), (torch.add, torch.sub)]
+    other += [(bound(torch.ones(3)), bound(torch.zeros(3))), (bound(object()), bound(object()))]
+    other += [(lambda x: x + 1, lambda x: x + 2), (bound([1, {"a": 2}]), bound([1, {"a": 3}]))]
+    assert all(function_digest(one) == function_digest(two) for one, two in same)
+    assert all(function_digest(one) != function_digest(two) for one, two in other)
 
 
 # By entry points --------------------------------------------------------------------------------

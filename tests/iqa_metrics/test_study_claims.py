@@ -107,7 +107,7 @@ def test_all_beat_ssim(noises, verdict):
     row = verdicts(scope_of(networks, [("ssim", MIDDLING)]))["all_beat_ssim"]
     assert row.verdict == verdict
     assert row.low < row.effect < row.high
-    assert "of 2 networks" in row.evidence
+    assert "of 2 backbones" in row.evidence
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_descriptors_and_concatenation():
     little = scope_of([(described("n"), {"euclidean": [0.03] * 5})], concatenations=kinds)
     assert verdicts(little)["concatenation_changes_little"].verdict == "supported"
     rows = [row for row in compared(gains) if row.question == "concatenation"]
-    assert {row.first for row in rows} == {"layers up to one, joint", "two layers, sum"}
+    assert {row.first for row in rows} == {"cumulative layers, joint", "two layers, sum"}
     assert {row.verdict for row in rows} == {"first"}
 
 
@@ -338,7 +338,7 @@ def write_study(folder, databases=("one", "two")):
             series = [Series("n", f"l{i}", "euclidean", (i + 1) / 5) for i in range(5)]
             values = np.concatenate([-sign * pairs.opinion[None], values])
             series.insert(0, Series("ssim", "", "", math.nan))
-            table.add(pairs, series, values, [""] * len(pairs), np.full(values.shape, 10.0))
+            table.add(pairs, series, values, np.full(values.shape, ""), np.full(values.shape, 10.0))
             described_databases.append(
                 DescribedDatabase(name, name, higher_is, len(pairs), REFERENCES, 0, True, "", "")
             )
@@ -398,7 +398,7 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path):
         with pytest.raises(DescriptionError, match=reason):
             analyse(tmp_path)
     (tmp_path / "study.json").write_text(text.replace('"concatenations"', '"joined"'))
-    with pytest.raises(DescriptionError, match="no 'concatenations'"):
+    with pytest.raises(DescriptionError, match="expected the key 'concatenations'"):
         analyse(tmp_path)
 
 
@@ -409,7 +409,7 @@ def test_distances_from_elsewhere_are_described_by_their_names(tmp_path):
     series = [Series(*one, math.nan if not one[1] else 0.5) for one in names]
     values = pairs.opinion + random.normal(0, 0.5, (3, len(pairs)))
     with written_distances(tmp_path / "distances.parquet") as table:
-        table.add(pairs, series, values * [[-1], [1], [1]], [""] * len(pairs))
+        table.add(pairs, series, values * [[-1], [1], [1]], np.full(values.shape, ""))
     with pytest.raises(DescriptionError, match="no such file"):
         analyse(tmp_path)
     found = analyse(tmp_path, higher_is="worse")
@@ -450,7 +450,7 @@ def judged_study(folder, asked):
     series = [Series("ssim", "", "", math.nan), Series("n", "l0", "euclidean", 1.0)]
     values = np.array([1 - seen, random.permutation(seen)])
     values[0, 5] = math.nan
-    errors = [""] * len(seen)
+    errors = np.full(values.shape, "")
     with written_distances(folder / "distances.parquet") as table:
         table.add(pairs, series, values, errors)
     database = DescribedDatabase(

@@ -103,27 +103,31 @@ def test_the_built_in_ladder_is_no_opinion(plan):
         (f"readouts = []\n{DATABASE}{NETWORK}", PlanError, "at least one"),
         (f'readouts = ["euclidian"]\n{DATABASE}{NETWORK}', UnknownNameError, "euclidean"),
         (f'readouts = "gram"\n{DATABASE}{NETWORK}', PlanError, "expected a list, got 'gram'"),
-        (f'readouts = ["gram", "gram"]\n{DATABASE}{NETWORK}', PlanError, "gram is named twice"),
-        (f'readouts = ["weighted_lpips"]\n{DATABASE}{NETWORK}', PlanError, "weights of channels"),
+        (f'readouts = ["gram", "gram"]\n{DATABASE}{NETWORK}', PlanError, "named twice: gram"),
+        (f'readouts = ["weighted_lpips"]\n{DATABASE}{NETWORK}', PlanError, "needs channel weights"),
         (f'readouts = ["weighted_euclidean"]\n{DATABASE}{NETWORK}', PlanError, "the first"),
         (f'concatenations = ["joint"]\n{DATABASE}{NETWORK}', UnknownNameError, "pairs:joint"),
         (f'baselines = ["sim"]\n{DATABASE}', UnknownNameError, "ssim"),
-        (f'baselines = ["ssim", "ssim"]\n{DATABASE}', PlanError, "ssim is named twice"),
+        (f'baselines = ["ssim", "ssim"]\n{DATABASE}', PlanError, "named twice: ssim"),
         (f"untrained = 1\n{DATABASE}{NETWORK}", PlanError, "expected true or false"),
         (f'missing = "no"\n{DATABASE}{NETWORK}', PlanError, "refuse or skip"),
-        (f"[statistics]\ndraws = 0\n{DATABASE}", PlanError, "draws: expected a number from 1 on"),
+        (
+            f"[statistics]\ndraws = 0\n{DATABASE}",
+            PlanError,
+            "draws: expected an integer of at least 1",
+        ),
         (f"[statistics]\ndraws = true\n{DATABASE}", PlanError, "expected a number"),
         (f"[statistics]\nmargin = 2\n{DATABASE}", PlanError, "margin"),
         (f"[statistics]\nconfidence = 95\n{DATABASE}", PlanError, "confidence"),
-        (DATABASE + DATABASE, PlanError, "another one is called mine"),
-        (DATABASE.replace("mine", "pooled"), PlanError, "can't be a name"),
+        (DATABASE + DATABASE, PlanError, "is named mine already"),
+        (DATABASE.replace("mine", "pooled"), PlanError, "can't be the name of a database"),
         (DATABASE.replace("worse", "bad"), PlanError, "better"),
         (DATABASE.replace("pairs.csv", "none.csv"), ValueError, "none.csv"),
-        (f'{DATABASE}folder = "x"\n', PlanError, "both came"),
+        (f'{DATABASE}folder = "x"\n', PlanError, "got both"),
         ('[[databases]]\nname = "tid2013"\n', PlanError, "needs the folder"),
         ('[[databases]]\nname = "tid2013"\nfolder = "images"\n', DatasetError, "mos_with_names"),
         ('[[databases]]\nname = "tid"\nfolder = "images"\n', UnknownNameError, "tid2"),
-        ('[[databases]]\nname = "ladder"\nopinion = "x"\n', PlanError, "go with pairs"),
+        ('[[databases]]\nname = "ladder"\nopinion = "x"\n', PlanError, "only go with pairs"),
         ("databases = [3]\n", PlanError, "expected a table"),
         (f"{DATABASE}[[backbones]]\n", PlanError, "expected one of name, record and where, got 0"),
         (f'{DATABASE}{NETWORK}record = "x.toml"\n', PlanError, "got 2"),
@@ -138,9 +142,9 @@ def test_what_can_not_be_carried_out_is_refused(plan, text, error, reason):
 
 
 def test_a_plan_in_python_is_checked_alike(tmp_path):
-    with pytest.raises(PlanError, match="mine is named twice"):
+    with pytest.raises(PlanError, match="named twice: mine"):
         small_plan(tmp_path, networks=[network(small_network()), network(small_network())])
-    with pytest.raises(PlanError, match="ssim is named twice"):
+    with pytest.raises(PlanError, match="named twice: ssim"):
         small_plan(tmp_path, networks=[Network(small_network("ssim"), ("pool",))])
 
 

@@ -1,6 +1,8 @@
 """Archives: the same bytes each time, and refused when damaged."""
 
 import json
+import shutil
+import sys
 import time
 import zipfile
 
@@ -8,9 +10,17 @@ import pytest
 import seeded
 import torch
 from material import encoded
+from registering import own_catalogues, write_package
 from study_material import write_pairs
+from typer.testing import CliRunner
 
-from iqa_metrics import Backbone, UnknownNameError, create_metric
+from iqa_metrics import (
+    Backbone,
+    PluginWarning,
+    UnknownNameError,
+    create_metric,
+    register_backbone,
+)
 from iqa_metrics.channel_weights import (
     learn_channel_weights,
     read_channel_weights,
@@ -23,8 +33,12 @@ from iqa_torchserve.archive import (
     check_archive,
     load_metrics,
     read_contents,
+    unpack_archive,
 )
+from iqa_torchserve.cli import app
+from iqa_torchserve.config import PORTS, ServerConfig
 from iqa_torchserve.scorer import Scorer
+from iqa_torchserve.server import free_port, start
 
 
 @pytest.fixture
@@ -183,3 +197,101 @@ def test_bad_options_are_refused_and_write_nothing(tmp_path):
     blocked.write_text("")
     with pytest.raises(ArchiveError, match="can't be written"):
         build_archive(blocked, metrics=["psnr"])
+
+
+PLUGIN = """
+from torch import nn
+from iqa_metrics import (
+    Backbone, Metric, MetricRecord, Readout,
+    register_backbone, register_metric, register_readout,
+)
+
+class Largest(Metric):
+    name = "largest"
+    higher_is_better = False
+    range = (0.0, 1.0)
+    smallest_input = 1
+    source = "a test"
+
+    def compare(self, reference, distorted):
+        return (reference - distorted).abs().flatten(1).amax(1)
+
+def register():
+    register_metric(MetricRecord(name="largest", metric=Largest, summary="largest difference"))
+    register_readout(
+        Readout(name="most", function=lambda x, y: (x - y).abs().flatten(1).amax(1),
+                summary="largest difference", source="a test")
+    )
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    register_backbone(Backbone.from_module(network, {"relu": "1"}, name="tiny"))
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A folder with a package that registers a metric, a readout and a backbone."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    write_package(folder, "iqa-largest", PLUGIN, version="1.2")
+    with own_catalogues():
+        yield folder
+
+
+SPECS = ["largest", "efficientnet_lite0:stem:most", "tiny:relu:rmse", "tiny:relu:most"]
+
+
+def test_packages_that_registered_something_are_recorded_and_needed(plugin, tmp_path, pair):
+    assert check_archive(build_archive(tmp_path, metrics=["psnr", "default"])).plugins == {}
+    for spec in SPECS:
+        built = build_archive(tmp_path, metrics=["psnr", spec])
+        assert check_archive(built).plugins == {"iqa-largest": "1.2"}
+    built = build_archive(tmp_path, metrics=["psnr", *SPECS])
+    contents = unpack_archive(built, tmp_path / "unpacked")
+    found = load_metrics(tmp_path / "unpacked", contents)
+    assert list(found) == ["psnr", *SPECS]
+    for spec in SPECS:
+        assert torch.allclose(found[spec](*pair), create_metric(spec)(*pair), rtol=1e-5)
+    # A machine without the package, as far as Python can tell.
+    shutil.rmtree(plugin)
+    with own_catalogues():
+        assert check_archive(built) == contents  # the file itself is whole
+        words = r"iqa 1\.0: its metrics need iqa-largest==1\.2.*: pip install iqa-largest==1\.2"
+        for load in (load_metrics, lambda folder, _: Scorer.from_archive(folder)):
+            with pytest.raises(ArchiveError, match=words):
+                load(tmp_path / "unpacked", contents)
+        result = CliRunner().invoke(app, ["check", str(built)])
+        assert (result.exit_code, "pip install iqa-largest==1.2" in result.stderr) == (2, True)
+        with pytest.raises(ArchiveError, match=words):
+            start(ServerConfig(built, state=tmp_path / "state", port=free_port(PORTS)))
+
+
+def test_another_version_is_taken_with_a_warning(plugin, tmp_path):
+    contents = unpack_archive(build_archive(tmp_path, metrics=["largest"]), tmp_path / "unpacked")
+    (plugin / "iqa_largest-1.2.dist-info").rename(plugin / "iqa_largest-1.3.dist-info")
+    metadata = plugin / "iqa_largest-1.3.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("1.2", "1.3"))
+    with pytest.warns(PluginWarning, match="iqa-largest 1.2 is required, but 1.3 is installed"):
+        assert list(load_metrics(tmp_path / "unpacked", contents)) == ["largest"]
+
+
+def test_a_package_that_does_not_load_is_named(plugin, tmp_path):
+    contents = unpack_archive(build_archive(tmp_path, metrics=["largest"]), tmp_path / "unpacked")
+    (plugin / "iqa_largest.py").write_text("import no_such_module")
+    sys.modules.pop("iqa_largest")
+    with (
+        own_catalogues(),
+        pytest.raises(ArchiveError, match=r"largest.*plug-in 'iqa-largest' .*no_such_module"),
+        pytest.warns(PluginWarning, match="no_such_module"),
+    ):
+        load_metrics(tmp_path / "unpacked", contents)
+
+
+def test_what_no_package_registers_is_not_packed(tmp_path):
+    with own_catalogues():
+        network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+        register_backbone(Backbone.from_module(network, {"relu": "1"}, name="tiny"))
+        words = rf"tiny:relu:rmse: .*by module {__name__}, .*group iqa_metrics\.plugins"
+        with pytest.raises(ArchiveError, match=words):
+            build_archive(tmp_path, metrics=["psnr", "tiny:relu:rmse"])
+    assert not (tmp_path / "iqa.mar").exists()

@@ -11,7 +11,7 @@ from iqa_metrics.readouts import root
 
 _LUMA = (0.299, 0.587, 0.114)
 _CONSTANT = 170 / 255**2
-_PREWITT = torch.tensor([[1.0, 0.0, -1.0]] * 3) / 3
+_PREWITT = torch.tensor([[1, 0, -1]] * 3, dtype=torch.float64) / 3
 
 
 class GMSD(Metric):

@@ -36,6 +36,7 @@ from iqa_metrics.metrics import (
 from iqa_metrics.metrics.catalogue import DEFAULT
 from iqa_metrics.metrics.lpips import Net
 from iqa_metrics.metrics.pixel import Window
+from iqa_metrics.readouts import Readout
 from iqa_metrics.registry import replaced
 
 __all__ = [
@@ -304,7 +305,7 @@ def deep_distance(
     distorted: Tensor,
     backbone: Backbone | str = DEFAULT.backbone,
     layers: str | Sequence[str] = DEFAULT.layers,
-    readout: str = DEFAULT.readout,
+    readout: str | Readout = DEFAULT.readout,
     *,
     concatenation: str | None = None,
     layer_weights: Sequence[float] | None = None,
@@ -324,7 +325,7 @@ def deep_distance(
     layers
         Name of one layer, or of several in any order.
     readout
-        Name of the readout.
+        Name of a readout, or its record.
     concatenation
         How several layers make one distance: ``"joint"`` (the default where the readout has it),
         ``"sum"`` or ``"sum_per_element"``.

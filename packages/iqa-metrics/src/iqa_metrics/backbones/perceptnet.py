@@ -39,7 +39,11 @@ class GDN(nn.Module):
         """Normalise ``[N, C, H, W]``."""
         gamma = self.gamma.clamp(min=self._LEAST_GAMMA)
         beta = self.beta.clamp(min=self._LEAST_BETA)
-        return x / F.conv2d(x.square(), gamma, beta, groups=self.groups).sqrt()
+        # Each image by itself: in one thread torch rounds a convolution of few channels by where
+        # a position lies in the batch, and an image would lie at a distance from itself.
+        alone = torch.split(x, 1) if x.device.type == "cpu" else (x,)
+        energy = [F.conv2d(one.square(), gamma, beta, groups=self.groups) for one in alone]
+        return x / torch.cat(energy).sqrt()
 
 
 def perceptnet() -> nn.Module:

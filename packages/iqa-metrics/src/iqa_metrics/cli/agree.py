@@ -87,14 +87,10 @@ def agree(
         out.print("Difference: between the absolute values of SROCC.", markup=False)
     failed = sum(row.failed for row in found if not row.distortion)
     if failed:
-        err.print(
-            f"[yellow]note[/yellow] left out, since they failed or are infinite: {failed} scores"
-        )
+        err.print(f"[yellow]note[/yellow] {failed} scores failed or are infinite and were left out")
     few = max((row.references for row in found), default=0)
     if few < 10:
-        err.print(
-            f"[yellow]note[/yellow] the intervals are rough; number of reference images: {few}"
-        )
+        err.print(f"[yellow]note[/yellow] with {few} reference images the intervals are rough")
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

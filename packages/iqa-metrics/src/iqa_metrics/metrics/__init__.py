@@ -1,4 +1,4 @@
-"""Metrics: objects with a contract. See :class:`Metric` for what each one promises."""
+"""Metrics: modules that compare two batches of images. :class:`Metric` documents their contract."""
 
 from iqa_metrics.metrics.catalogue import (
     METRICS,

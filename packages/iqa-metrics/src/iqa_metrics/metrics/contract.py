@@ -11,38 +11,38 @@ from iqa_metrics.compute.pair_module import PairModule
 
 
 class Metric(PairModule):
-    """How different two images look, as a number an image pair.
+    """A metric: one number per pair of images, for how much they differ or how alike they look.
 
     Calling a metric takes ``reference`` and ``distorted``, RGB in [0, 1], ``[N, 3, H, W]``, and
-    returns ``[N]``: the value of an image depends on nothing else in its batch. One reference
-    ``[1, 3, H, W]`` may stand before N distorted images; it is looked at once. Where
-    ``differentiable``, the gradient reaches the images that ask for one and is finite everywhere,
-    identical images included.
+    returns ``[N]``. The value of a pair does not depend on the rest of its batch. A single
+    reference ``[1, 3, H, W]`` can be compared with N distorted images; it is only processed once.
+    If the metric is ``differentiable``, images that require a gradient get one, and it is finite
+    everywhere, including at identical images.
 
-    A batch may be of any size: it is computed in chunks that stay within a memory budget
-    (:meth:`configure`), of at least one pair.
+    A batch may have any size. It is computed in chunks of at least one pair that stay within a
+    memory budget (:meth:`configure`).
 
     Parameters
     ----------
     check
-        ``"error"`` refuses values outside [0, 1], at the cost of one look at each pixel. ``"off"``
-        trusts them, for training loops.
+        ``"error"`` refuses values outside [0, 1], which costs a pass over all pixels. ``"off"``
+        skips the check, for training loops.
 
     Attributes
     ----------
     name
-        The spec that makes this metric again, given what a spec can't say: a trunk or weights of
-        the caller's own.
+        The spec from which this metric can be made again. It does not include the caller's own
+        network or weights.
     higher_is_better
-        Whether a larger value means a better looking image.
+        Whether a larger value means a better-looking image.
     range
-        Least and greatest value.
+        The least and the greatest value.
     differentiable
         Whether it can serve as a loss.
     smallest_input
         Least height and width, in pixels.
     has_map
-        Whether it has a value for each position too.
+        Whether it can also give a value for each position.
     source
         The paper to cite.
     """
@@ -61,29 +61,30 @@ class Metric(PairModule):
         reference, distorted
             The images.
         map
-            Return the value at each position instead, of the images' own height and width.
+            Return the value at each position instead, with the height and width of the images.
 
         Raises
         ------
         ImageError
-            If the images break the convention above, differ in size, are too small, or lie on
+            If the images break the convention above, differ in size, are too small, or are on
             different devices.
         ValueError
-            If a map is asked of a metric that has none.
+            If ``map`` is given and the metric has no map.
         """
         compare = self._compare(map)
         self.check_inputs(reference, distorted)
         return self._streamed(reference, distorted, compare)
 
     def compare(self, reference: Any, distorted: Tensor) -> Tensor:
-        """Return ``[N]`` for images that were already checked. Each metric writes its own.
+        """Return ``[N]`` for images that were already checked. Every metric implements this.
 
-        ``reference`` holds N images, one image, or what :meth:`remember` made of one.
+        ``reference`` is a batch of N images, a single image, or what :meth:`remember` returned for
+        one.
         """
         raise NotImplementedError
 
     def compare_map(self, reference: Any, distorted: Tensor) -> Tensor:
-        """Return ``[N, 1, H, W]`` likewise, where the metric has a map."""
+        """Return ``[N, 1, H, W]`` likewise. Metrics that have a map implement this."""
         raise NotImplementedError
 
     def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
@@ -93,5 +94,5 @@ class Metric(PairModule):
 
 
 def at_least_float32(images: Tensor) -> Tensor:
-    """Return images as float32, or as float64 where they are that."""
+    """Return images as float32; float64 images stay as they are."""
     return images if images.dtype == torch.float64 else images.float()

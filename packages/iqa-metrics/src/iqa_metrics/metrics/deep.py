@@ -25,43 +25,45 @@ from iqa_metrics.readouts import Readout
 
 
 class DeepDistance(TableModule, Metric):
-    """A distance between the responses of a pretrained network to two images.
+    """A distance between the feature maps of a pretrained network for two images.
 
-    The study's metric: pass both images, take one layer (or several, concatenated), and measure how
-    far apart the responses are. Identical images give 0. Range ``[0, inf)``; some readouts have a
-    top, which their functions state.
+    This is the study's metric: pass both images through the network, take the feature maps of one
+    layer, or of several concatenated layers, and measure how far apart they are. Identical images
+    give 0. The range is ``[0, inf)``; the functions of readouts that are bounded state their bound.
 
-    It is a :class:`LayerTable` whose columns are concatenated. The network is frozen and stays in
-    eval mode. ``.to(device)`` and ``.to(dtype)`` move it; float16 and bfloat16 networks give
-    float32 values.
+    The metric is a :class:`LayerTable` whose columns are concatenated. The network is frozen and
+    stays in eval mode. ``.to(device)`` and ``.to(dtype)`` move it; float16 and bfloat16 networks
+    give float32 values.
 
-    There is a map where the readout has one: the layers' values at each position, enlarged to the
-    images' size (bilinear) and concatenated as the values are. Networks that pad their convolutions
-    little, such as PerceptNet and SqueezeNet, see less of the border: there the map is displaced by
-    some pixels.
+    There is a map if the readout has one: the layers' values at each position, enlarged bilinearly
+    to the size of the images and concatenated like the values. The map of networks that pad their
+    convolutions little, such as PerceptNet and SqueezeNet, is displaced by some pixels, because
+    their feature maps do not reach the border of the image.
 
     Parameters
     ----------
     backbone
-        A record of the catalogue, or its name.
+        A backbone, or its name.
     layers
         Name of one layer, or of several in any order.
     readout
-        Name of the readout, such as ``"euclidean"``, or a readout of the caller's own. The spec of
-        a metric with the latter names it, and can be parsed where the readout is registered.
+        Name of the readout, such as ``"euclidean"``, or your own :class:`Readout`. In the latter
+        case the metric's spec contains the readout's name; it can be parsed once the readout is
+        registered.
     concatenation
-        How several layers make one distance: ``"joint"`` (laid end to end, the default where the
-        readout has it), ``"sum"`` or ``"sum_per_element"``; see
+        How several layers give one distance: ``"joint"`` (the readout of all feature maps laid end
+        to end; the default if the readout has this form), ``"sum"`` or ``"sum_per_element"``; see
         :mod:`iqa_metrics.readouts.concatenation`.
     layer_weights
-        The layers' weights in a sum, in the order of ``layers``; by default 1.
+        The weights of the layers in a sum, in the order of ``layers``; by default 1.
     channel_weights
-        For the weighted readouts: names of the layers to weights ``[C]``, not negative.
+        For the weighted readouts: non-negative weights ``[C]`` of each layer, by the layer's name.
     weights
-        A file with the trunk's state dict whose content the caller has checked; by default the
+        A file with the network's state dict, whose content the caller has checked; by default the
         backbone's published weights.
     trunk
-        The caller's own network of the backbone's architecture, whole or its trunk. It is copied.
+        Your own network with the backbone's architecture: the whole network, or only the part that
+        the backbone uses. It is copied.
     check
         As for :class:`Metric`.
 
@@ -70,10 +72,10 @@ class DeepDistance(TableModule, Metric):
     UnknownNameError
         If the backbone, a layer, the readout or the concatenation is unknown.
     ValueError
-        If weights are missing or do not fit, layers can't be joined, or the trunk is another
-        architecture.
+        If layer or channel weights are missing or do not fit, if the layers can't be concatenated
+        in this way, or if ``trunk`` has another architecture.
     WeightsError
-        If the weights are missing or damaged.
+        If the network's weights are missing or damaged.
 
     References
     ----------
@@ -110,8 +112,8 @@ class DeepDistance(TableModule, Metric):
         weighted = spec.layers if self.readout.weighted else ()
         if self.readout.weighted and channel_weights is None:
             raise ValueError(
-                f"readout {self.readout.name!r} weighs channels: make the metric with "
-                "channel_weights={layer: [C]}"
+                f"readout {self.readout.name!r} weighs channels; expected "
+                "channel_weights={layer: [C]}, got none"
             )
         if channel_weights is not None and not self.readout.weighted:
             raise ValueError(
@@ -139,7 +141,7 @@ class DeepDistance(TableModule, Metric):
         return self.concatenated(maps, readings.elements)
 
     def concatenated(self, values: list[Tensor], counts: list[int]) -> Tensor:
-        """Return ``[N]`` from the layers' values and how many elements each layer has."""
+        """Return ``[N]`` from the layers' values and the numbers of elements of the layers."""
         if self.concatenation is None:
             return values[0]
         if self.concatenation == "joint" and self.readout.joint is not None:

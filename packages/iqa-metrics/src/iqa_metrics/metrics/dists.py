@@ -40,22 +40,23 @@ CALIBRATION = WeightsFile(
 class DISTS(TableModule, Metric):
     """Deep image structure and texture similarity, as a distance.
 
-    Two terms, of the image itself and of five layers of VGG-16 whose max pooling is replaced by
-    smooth L2 pooling: how alike each channel's mean is in both images (texture), and how alike its
-    pattern (structure). ``1 - sum(alpha texture + beta structure) / sum(alpha + beta)``, alpha and
-    beta calibrated on human judgements. Range ``[0, 2)``; identical images give 0; symmetric. It
-    forgives a texture that is replaced by another patch of the same texture.
+    It compares two properties of each channel, in the image itself and in five layers of VGG-16
+    whose max pooling is replaced by a smooth L2 pooling: the channel's mean (texture) and its
+    spatial pattern (structure). The distance is
+    ``1 - sum(alpha texture + beta structure) / sum(alpha + beta)``, where alpha and beta are
+    calibrated on human judgements. Range ``[0, 2)``; identical images give 0; symmetric. It
+    tolerates a texture that is replaced by another patch of the same texture.
 
     Parameters
     ----------
     resize
-        Bring the shorter side to 256 pixels first (bilinear, antialiased), where it is longer: the
-        authors judge images so. Off by default: the class judges the pixels that it is given, as
-        the authors' own does.
+        First shrink the images so that their shorter side has 256 pixels (bilinear, antialiased),
+        if it is longer, as the authors do in their experiments. By default images are not resized,
+        as in the authors' own class.
     trunk
-        The caller's own VGG-16, whole or its ``features``. It is copied.
+        Your own VGG-16, the whole network or its ``features``. It is copied.
     weights, calibration
-        Files with the trunk's state dict and with alpha and beta, whose content the caller has
+        Files with the network's state dict, and with alpha and beta, whose content the caller has
         checked; by default the published ones.
     check
         As for :class:`Metric`.
@@ -63,9 +64,9 @@ class DISTS(TableModule, Metric):
     Raises
     ------
     ValueError
-        If the trunk is another architecture.
+        If ``trunk`` has another architecture.
     WeightsError
-        If the trunk's weights or the calibration are missing or damaged.
+        If the network's weights or the calibration are missing or damaged.
 
     References
     ----------
@@ -99,37 +100,37 @@ class DISTS(TableModule, Metric):
         self.table = LayerTable(record, columns, weights=weights, trunk=trunk)
         _smooth_pooling(self.extractor.network)
         self.image_weights = Constant(of_image)
-        # Of all weights, in double precision: the terms are a share of it.
+        # The sum of all weights, in double precision, since the terms are divided by it.
         self.total = float(torch.cat([of_image, *of_layers], dim=1).double().sum())
 
     def remember(self, reference: Tensor) -> Reference:
-        """Return the reference as it is judged, and the network's responses to it."""
-        return super().remember(self._judged(reference))
+        """Return the reference, resized if asked for, with the network's feature maps of it."""
+        return super().remember(self._prepared(reference))
 
     def compare(self, reference: Reference, distorted: Tensor) -> Tensor:
-        seen = reference if isinstance(reference, Remembered) else self._judged(reference)
-        y = self._judged(distorted)
+        seen = reference if isinstance(reference, Remembered) else self._prepared(reference)
+        y = self._prepared(distorted)
         image = seen.image if isinstance(seen, Remembered) else seen
         of_image = _term(image, y, self.image_weights.values)
         terms = [of_image, *self.table.readings(seen, y).values]
         return torch.stack(terms).sum(dim=0) / self.total
 
-    def _judged(self, images: Tensor) -> Tensor:
+    def _prepared(self, images: Tensor) -> Tensor:
         parameter = next(self.extractor.network.parameters())
         wide = images.double() if parameter.dtype == torch.float64 else images.float()
         return _shrunk(wide) if self.resize else wide
 
 
 class L2Pooling(nn.Module):
-    """Root of the locally averaged squares, at every second position.
+    """The square root of locally averaged squares, at every second position.
 
-    The window is a 3x3 Hann window, after O. J. Hénaff and E. P. Simoncelli, "Geodesics of learned
-    representations", ICLR 2016, arXiv:1511.06394.
+    The averages are taken with a 3x3 Hann window, after O. J. Hénaff and E. P. Simoncelli,
+    "Geodesics of learned representations", ICLR 2016, arXiv:1511.06394.
     """
 
     def forward(self, response: Tensor) -> Tensor:
         """Pool ``[N, C, H, W]`` to half its height and width, rounded up."""
-        # Squares of half precision would have half its digits.
+        # Squares of half-precision numbers would lose half of their digits.
         (wide,) = single(response)
         hann = torch.tensor([0.25, 0.5, 0.25], dtype=wide.dtype, device=wide.device)
         channels = wide.shape[1]
@@ -149,15 +150,15 @@ def _shrunk(images: Tensor) -> Tensor:
     short = min(height, width)
     if short <= _SHORT_SIDE:
         return images
-    # The longer side is cut to whole pixels, as torchvision's resize cuts it.
+    # The longer side is rounded down to whole pixels, as in torchvision's resize.
     size = [_SHORT_SIDE * side // short for side in (height, width)]
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _term(reference: Tensor, distorted: Tensor, weights: Tensor) -> Tensor:
-    """Return a layer's weighted part of DISTS, ``[N]``.
+    """Return the weighted term of one layer, ``[N]``.
 
-    ``weights``, ``[2, C]``, are those of texture (alpha) and of structure (beta).
+    ``weights``, ``[2, C]``, are alpha, for texture, and beta, for structure.
     """
     texture, structure = texture_and_structure(reference, distorted)
     return (torch.stack([texture, structure]) * weights[:, None]).sum(dim=(0, 2))
@@ -173,15 +174,15 @@ _TERM = Readout(
 
 
 def _calibration(path: str | Path | None, channels: Sequence[int]) -> list[Tensor]:
-    """Return alpha and beta of the image and each layer, ``[2, C]`` each."""
+    """Return alpha and beta, ``[2, C]``, for the image and then for each layer."""
     file = CALIBRATION.verified() if path is None else Path(path)
     state = read_state_dict(file)
     count = sum(channels)
     fits = set(state) == {"alpha", "beta"} and all(w.numel() == count for w in state.values())
     if not fits or not all(float(w.min()) >= 0 and float(w.sum()) > 0 for w in state.values()):
         raise WeightsError(
-            f"{file} is no calibration of DISTS: expected alpha and beta, each of {count} values "
-            "of at least 0 that are not all 0"
+            f"{file} is not a calibration of DISTS: expected alpha and beta, each with {count} "
+            "values of at least 0 that are not all 0"
         )
     both = torch.stack([state["alpha"].flatten(), state["beta"].flatten()]).float()
     return list(torch.split(both, list(channels), dim=1))

@@ -1,4 +1,4 @@
-"""A table of layers whose columns have names."""
+"""A layer table whose values have names instead of columns."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,20 +13,21 @@ from iqa_metrics.readouts import Readout
 
 
 class FeatureReadouts(LayerTable):
-    """Any number of readouts over any layers of a backbone, out of one forward pass.
+    """Any readouts of any layers of a backbone, from one forward pass.
 
-    Calling it takes images as a :class:`Metric` does, with the same checks and precision, and
-    returns ``{layer: {readout: [N]}}``, layers from input to output. So does scoring against a
-    shared reference: ``readouts.reference(image).score(distorted)``.
+    Calling it takes images like a :class:`Metric`, with the same checks and precision, and returns
+    ``{layer: {readout: [N]}}``, with layers from input to output. So does scoring against a shared
+    reference: ``readouts.reference(image).score(distorted)``.
 
     Parameters
     ----------
     backbone
-        A record of the catalogue, or its name.
+        A backbone, or its name.
     wanted
-        Names of layers to readouts: names, or objects of the caller's own.
+        The readouts of each layer, by the layer's name. A readout is a name or your own
+        :class:`Readout`.
     channel_weights
-        For the weighted readouts: names of layers to weights ``[C]``, not negative.
+        For the weighted readouts: non-negative weights ``[C]`` of each layer, by the layer's name.
     weights, trunk, check
         As for :class:`DeepDistance`.
 
@@ -65,10 +66,13 @@ class FeatureReadouts(LayerTable):
             isinstance(value, str | Readout) for value in wanted.values()
         ):
             raise ValueError(
-                f"wanted: expected {{layer: [readout, ...]}}, lists of readouts, got {wanted!r}"
+                f"wanted: expected a list of readouts for each layer, {{layer: [readout, ...]}}, "
+                f"got {wanted!r}"
             )
         if not wanted or not all(wanted.values()):
-            raise ValueError("wanted: expected at least one layer, and a readout for each")
+            raise ValueError(
+                "wanted: expected at least one layer, and at least one readout for each layer"
+            )
         pairs = [
             (layer, readout)
             for layer in record.in_order(wanted)
@@ -83,7 +87,7 @@ class FeatureReadouts(LayerTable):
         super().__init__(record, columns, weights=weights, trunk=trunk, check=check)
 
     def presented(self, values: Tensor) -> dict[str, dict[str, Tensor]]:
-        """Return the table's columns ``[N]`` by their names, ``{layer: {readout: [N]}}``."""
+        """Return the columns of the table by their names, ``{layer: {readout: [N]}}``."""
         named: dict[str, dict[str, Tensor]] = {}
         for column, value in zip(self.columns, values.unbind(dim=1), strict=True):
             named.setdefault(column.layer, {})[column.readout.name] = value

@@ -265,6 +265,12 @@ def _check(record: Readout) -> None:
     for name in ("weighted", "descriptor", "symmetric"):
         value = getattr(record, name)
         expect(isinstance(value, bool), f"{what}: {name}", "True or False", value)
+    expect(
+        record.per_channel is False,
+        f"{what}: per_channel",
+        "False, since a spec names one value per pair",
+        record.per_channel,
+    )
     fine = record.degree is None or isinstance(record.degree, int | float)
     expect(fine, f"{what}: degree", "a number or None", record.degree)
 

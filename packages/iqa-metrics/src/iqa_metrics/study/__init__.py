@@ -1,10 +1,10 @@
-"""The study: any networks on any database of opinions, every layer and readout, with statistics.
+"""Run a study: any backbones, layers and readouts on any database of human ratings.
 
-A :class:`Plan` says what is measured; :func:`run_study` measures it into a folder of tables, which
-:func:`analyse` computes anew from the distances alone.
+A :class:`Plan` says what is measured. :func:`run_study` measures it and writes a folder of tables.
+:func:`analyse` computes the statistics again from the distances alone.
 """
 
 from iqa_metrics.lazy import attach
 
-# Names load their modules when first used: a report needs the tables, and not torch.
+# Modules are imported when one of their names is first used, so a report does not import torch.
 __getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,4 +1,4 @@
-"""From the table of distances to every other table of a study."""
+"""Compute all other tables of a study from its table of distances."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,16 +27,16 @@ from iqa_metrics.study.scopes import scopes
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a study found.
+    """The results of a study.
 
     Attributes
     ----------
     correlations, models, comparisons, claims
-        The rows of the tables of these names.
+        The rows of the tables with these names.
     judgements
-        Of databases in which people chose or compared; they are in no other table.
+        The rows for databases with 2AFC or JND judgements, which are in no other table.
     left_out
-        Databases to series that failed so often that they are in no comparison.
+        For each database, the series that failed too often to be compared.
     """
 
     correlations: Sequence[Correlation]
@@ -53,44 +53,48 @@ def analyse(
     *,
     higher_is: str | None = None,
 ) -> Analysis:
-    """Compute a study's statistics from its distances, and write them beside these.
+    """Compute a study's statistics from its distances, and write them to the same folder.
 
     Parameters
     ----------
     folder
-        Where ``distances.parquet`` and ``study.json`` are; ``correlations.csv``, ``models.csv``,
-        ``comparisons.csv`` and ``claims.csv`` are written, and ``judgements.csv`` where people
-        chose or compared.
+        The folder with ``distances.parquet`` and ``study.json``. ``correlations.csv``,
+        ``models.csv``, ``comparisons.csv`` and ``claims.csv`` are written to it, and
+        ``judgements.csv`` if a database has 2AFC or JND judgements.
     progress
-        Is told how many groups of series were correlated, and of how many.
+        Called with the number of groups of series that have been correlated, and the total.
     higher_is
-        What a higher opinion means, ``better`` or ``worse``, where there is no ``study.json``: then
-        one is written, of what the names of networks and metrics say.
+        Whether a higher opinion score means a ``better`` or ``worse`` image. It is needed only if
+        there is no ``study.json``; one is then written with what the names of backbones and metrics
+        imply.
 
     Raises
     ------
     DescriptionError, DistancesError
-        If one of the two can't be used, or they do not belong together.
+        If one of the two files can't be used, or if they do not belong together.
     """
     root = Path(folder)
     if higher_is is not None and not (root / DESCRIPTION).exists():
-        # A table that was made elsewhere; what describes it knows networks, and so torch.
+        # The table was made elsewhere. Describing it looks up backbones, which imports torch.
         from iqa_metrics.study.facts import description_of
 
         measured = read_distances(root / DISTANCES)
         description_of(measured, higher_is).write(root / DESCRIPTION)
     else:
-        Description.read(root / DESCRIPTION)  # before what takes longer
+        Description.read(root / DESCRIPTION)  # fail early: the distances take longer to read
         measured = read_distances(root / DISTANCES)
     description = Description.read(root / DESCRIPTION)
     known = {one.name: one.higher_is for one in description.databases}
     if POOLED in known:
-        raise DescriptionError(f"{root / DESCRIPTION}: no database can be called {POOLED}")
-    strange = [name for name in measured if name not in known]
-    if strange:
         raise DescriptionError(
-            f"{root / DESCRIPTION} describes {', '.join(known)}, and {DISTANCES} holds "
-            f"{', '.join(strange)}"
+            f"{root / DESCRIPTION}: a database can't be called {POOLED!r}, which stands for all "
+            "databases together"
+        )
+    unknown = [name for name in measured if name not in known]
+    if unknown:
+        raise DescriptionError(
+            f"{root / DESCRIPTION} describes {', '.join(known)}, but {DISTANCES} also holds "
+            f"{', '.join(unknown)}"
         )
     settings = description.statistics
     described = {one.name: one for one in description.databases}
@@ -106,17 +110,17 @@ def analyse(
     found = correlations(judged, known, progress)
     comparers = [Comparer(scope) for scope in scopes(judged, description)]
     analysis = Analysis(
-        found,
-        [row for one in comparers for row in models(one.scope)],
-        [row for one in comparers for row in compared(one)],
-        [row for one in comparers for row in claims(one)],
-        [
+        correlations=found,
+        models=[row for one in comparers for row in models(one.scope)],
+        comparisons=[row for one in comparers for row in compared(one)],
+        claims=[row for one in comparers for row in claims(one)],
+        judgements=[
             row
             for name, one in whole.items()
             if name not in judged
             for row in judgements(one, described[name], description)
         ],
-        {
+        left_out={
             one.scope.name: [series.name for series in one.scope.left_out]
             for one in comparers
             if one.scope.left_out
@@ -134,7 +138,7 @@ def analyse(
 
 
 def _with_depths(measured: Measured, description: Description) -> Measured:
-    """Take depths that a table from elsewhere lacks from the description."""
+    """Fill in missing depths from the description, for a table that was made elsewhere."""
     depths = {
         (network.name, layer.name): layer.depth
         for network in description.backbones

@@ -1,9 +1,9 @@
-"""``comparisons.csv``: differences of agreement on the same pairs, question by question.
+"""``comparisons.csv``: differences in agreement on the same pairs, question by question.
 
-A difference's interval is over reference images, by Student's t (see
-:meth:`iqa_metrics.statistics.Bootstrap.student_interval`); p-values are corrected by Holm within a
-question and database. Networks are compared at their best layers, the optimism of choosing these
-taken off.
+The interval of a difference is a Student's t interval over reference images (see
+:meth:`iqa_metrics.statistics.Bootstrap.student_interval`). P-values are corrected by Holm's method
+within each question and database. Backbones are compared at their best layers, corrected for the
+optimism of having selected these.
 """
 
 import itertools
@@ -26,13 +26,18 @@ from iqa_metrics.study.rows import FIRST, SAME, SECOND, UNDECIDED, Compared
 from iqa_metrics.study.scopes import Scope
 
 QUESTIONS = (
-    *("baseline", *FACTORS),
-    *("layer", "readout", "descriptors", "concatenation", "channel_weights"),
+    "baseline",
+    *FACTORS,
+    "layer",
+    "readout",
+    "descriptors",
+    "concatenation",
+    "channel_weights",
 )
 
 
 class Comparer:
-    """Compares what a scope holds; best layers are found once.
+    """Compares the series of a scope, and finds each best layer only once.
 
     Parameters
     ----------
@@ -47,7 +52,7 @@ class Comparer:
         self._best: dict[tuple[str, str], Best] = {}
 
     def best(self, backbone: str, readout: str = "") -> Best | None:
-        """Return a network's best layer by a readout, by default the plain one."""
+        """Return a backbone's best layer with a readout, by default the plain one."""
         key = (backbone, readout or self.plain)
         if key not in self._best:
             series = self.scope.layers(*key)
@@ -57,19 +62,19 @@ class Comparer:
         return self._best[key]
 
     def mean(self, networks: Iterable[str]) -> Bootstrap | None:
-        """Return the mean agreement of networks at their best layers."""
+        """Return the mean agreement of backbones at their best layers."""
         best = [found for found in map(self.best, networks) if found is not None]
         return mean([one.corrected for one in best]) if best else None
 
     def interval(self, difference: Bootstrap) -> statistics.Interval:
-        """Return a difference's interval, over references."""
+        """Return the interval of a difference, over references."""
         return difference.student_interval(
             self.scope.references, self.scope.description.statistics.confidence
         )
 
 
 def mean(parts: Sequence[Bootstrap]) -> Bootstrap:
-    """Return the mean of scalars, draw by draw."""
+    """Return the mean of scalars, for each bootstrap replicate."""
     return Bootstrap(
         np.mean([part.value for part in parts], axis=0),
         np.mean([part.samples for part in parts], axis=0),
@@ -77,7 +82,7 @@ def mean(parts: Sequence[Bootstrap]) -> Bootstrap:
 
 
 def compared(comparer: Comparer) -> list[Compared]:
-    """Return all comparisons that a scope has material for."""
+    """Return all comparisons that are possible in a scope."""
     found: list[Compared] = []
     asked: Mapping[str, Callable[[Comparer], Iterator[_Asked]]] = {
         "baseline": _baselines,
@@ -93,8 +98,20 @@ def compared(comparer: Comparer) -> list[Compared]:
         rows = []
         for backbone, first, second, difference in asked[question](comparer):
             got = comparer.interval(difference)
-            numbers = (float(got.value), float(got.low), float(got.high), float(got.p))
-            rows.append(Compared(question, scope.name, backbone, first, second, scope.n, *numbers))
+            rows.append(
+                Compared(
+                    question=question,
+                    database=scope.name,
+                    backbone=backbone,
+                    first=first,
+                    second=second,
+                    n=scope.n,
+                    difference=float(got.value),
+                    low=float(got.low),
+                    high=float(got.high),
+                    p=float(got.p),
+                )
+            )
         corrected = statistics.holm(row.p for row in rows)
         settings = scope.description.statistics
         for row, p in zip(rows, corrected.tolist(), strict=True):
@@ -104,6 +121,7 @@ def compared(comparer: Comparer) -> list[Compared]:
 
 
 _Asked = tuple[str, str, str, Bootstrap]
+"""The column ``backbone``, what is compared, and the difference."""
 
 
 def _verdict(row: Compared, p: float, margin: float, level: float) -> str:
@@ -141,25 +159,25 @@ def _layers(comparer: Comparer) -> Iterator[_Asked]:
         series = comparer.scope.layers(network.name, comparer.plain)
         if best is not None and len(series) > 1:
             last = comparer.scope.of(series[-1:])[0]
-            # The last layer is no better than itself.
+            # If the last layer is the best one, the difference is exactly 0.
             apart = last - last if best.series == series[-1] else best.corrected - last
             yield network.name, f"best layer, {best.series.layer}", "last layer", apart
 
 
 def descriptors(readouts: Iterable[str], plain: str) -> list[str]:
-    """Return the readouts that describe a response by statistics, but for the plain one."""
+    """Return the readouts that compare statistics of a feature map, except the plain one."""
     return [name for name in readouts if name != plain and _is_descriptor(name)]
 
 
 def _is_descriptor(name: str) -> bool:
     try:
-        return readout(name).function.__module__ == "iqa_metrics.readouts.statistics"
-    except UnknownNameError:  # of a table that was made elsewhere
+        return readout(name).descriptor
+    except UnknownNameError:  # the table was made elsewhere
         return False
 
 
 def _of_readouts(comparer: Comparer, names: Iterable[str]) -> Iterator[_Asked]:
-    """Compare readouts with the plain one, each at its own best layer."""
+    """Compare readouts with the plain one, each at the layer where it agrees best."""
     for network, name in itertools.product(comparer.scope.networks, list(names)):
         plain, other = comparer.best(network.name), comparer.best(network.name, name)
         if plain is not None and other is not None:
@@ -177,7 +195,7 @@ def _readouts(comparer: Comparer) -> Iterator[_Asked]:
 
 
 def concatenations(comparer: Comparer, network: DescribedNetwork) -> dict[str, Best]:
-    """Return the best concatenation of each kind of a network's layers by the plain readout."""
+    """Return the best concatenation of each kind, for a backbone's layers and plain readout."""
     found: dict[str, Best] = {}
     names = [layer.name for layer in network.layers]
     prefixes = {JOIN.join(names[:count]) for count in range(2, len(names) + 1)}
@@ -189,7 +207,7 @@ def concatenations(comparer: Comparer, network: DescribedNetwork) -> dict[str, B
             if (one.layer in prefixes if which == "cumulative" else one.layer.count(JOIN) == 1)
         ]
         if series:
-            said = "layers up to one" if which == "cumulative" else "two layers"
+            said = "cumulative layers" if which == "cumulative" else "two layers"
             found[f"{said}, {how}"] = best_of(comparer.scope, series)
     return found
 
@@ -204,7 +222,7 @@ def _concatenations(comparer: Comparer) -> Iterator[_Asked]:
 
 
 def _channel_weights(comparer: Comparer) -> Iterator[_Asked]:
-    """Compare learned weights, held out, with equal ones, layer by layer."""
+    """Compare held-out learned channel weights with equal weights, layer by layer."""
     if WEIGHTED not in comparer.scope.description.readouts or comparer.plain != "euclidean":
         return
     for network in comparer.scope.networks:

@@ -1,4 +1,4 @@
-"""Several layers as one, out of what each of them was measured to be."""
+"""Distances over several layers, computed from the distances of the single layers."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -14,26 +14,26 @@ JOIN = "+"
 
 
 def is_concatenated(series: Series) -> bool:
-    """Return whether a series is of several layers."""
+    """Return whether a series is a concatenation of several layers."""
     return ":" in series.readout
 
 
 def concatenated(measured: Measured, kinds: Sequence[str]) -> Measured:
-    """Return what was measured and, behind it, concatenations of layers.
+    """Return the measured series, followed by concatenations of layers.
 
     Parameters
     ----------
     measured
-        Single layers, those of a network in order of their depth.
+        The single layers.
     kinds
-        ``cumulative:joint`` and ``cumulative:sum`` (the first two layers, the first three, to all),
-        ``pairs:joint`` and ``pairs:sum`` (every two).
+        ``cumulative:joint`` and ``cumulative:sum`` (the first two layers, the first three, and so
+        on up to all of them), ``pairs:joint`` and ``pairs:sum`` (every two layers).
 
     Returns
     -------
     Measured
-        The layers of an added series are joined by ``+``, and its readout is such as
-        ``euclidean:joint``. Readouts that can't be joined have sums alone.
+        In an added series, the layer is the names of its layers joined by ``+``, and the readout is
+        written as in ``euclidean:joint``. Readouts that have no joint form only get sums.
     """
     known = set(measured.series)
     series, values, elements = list(measured.series), [measured.values], [measured.elements]
@@ -53,7 +53,7 @@ def concatenated(measured: Measured, kinds: Sequence[str]) -> Measured:
                     f"{chosen.name}:{how}",
                     members[-1].depth,
                 )
-                if made in known:  # the first two layers are the first of either kind
+                if made in known:  # the first two layers are both cumulative and a pair
                     continue
                 known.add(made)
                 series.append(made)
@@ -63,7 +63,7 @@ def concatenated(measured: Measured, kinds: Sequence[str]) -> Measured:
 
 
 def _of_readout(measured: Measured) -> Iterator[tuple[Readout, list[int]]]:
-    """Yield each readout of each network, with the rows of its layers in order of depth."""
+    """Yield each readout of each backbone, with the rows of its layers in order of depth."""
     groups: dict[tuple[str, str], list[int]] = {}
     for row, one in enumerate(measured.series):
         if one.layer and not is_concatenated(one):
@@ -71,9 +71,9 @@ def _of_readout(measured: Measured) -> Iterator[tuple[Readout, list[int]]]:
     for (_, name), rows in groups.items():
         try:
             chosen = readout(name)
-        except UnknownNameError:  # of a table that was made elsewhere
+        except UnknownNameError:  # the table was made elsewhere
             continue
-        # Weights of each layer were learned by themselves, and have scales of their own.
+        # Channel weights are learned separately for each layer, so their scales differ.
         if not chosen.weighted:
             yield chosen, sorted(rows, key=lambda row: measured.series[row].depth)
 
@@ -86,13 +86,13 @@ def _groups(rows: Sequence[int], which: str) -> Iterator[list[int]]:
 
 
 def _together(chosen: Readout, how: str, values: Floats, elements: Ints) -> Floats | None:
-    """Return the values of layers ``[L, pairs]`` as one, or None where sizes are not known."""
+    """Return one value per pair from ``[layers, pairs]``, or None if a layer's size is unknown."""
     if how == "sum":
         return weighted_sum(list(torch.from_numpy(values)), [1.0] * len(values)).numpy()
     if chosen.joint is None or not elements[:, ~np.isnan(values).any(0)].all():
         return None
     found = np.full(values.shape[1], np.nan)
-    # Images of one size have responses of one size.
+    # Images of the same size have feature maps of the same size.
     sizes, of_pair = np.unique(elements, axis=1, return_inverse=True)
     for number, counts in enumerate(sizes.T):
         chosen_pairs = of_pair.reshape(-1) == number

@@ -1,8 +1,11 @@
-"""What decides a distance: the network's values and structure, and the code that computes it."""
+"""Hashes of what determines a distance: a network's values and structure, and our code."""
 
 import hashlib
 import inspect
-from functools import lru_cache
+import types
+import uuid
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -10,27 +13,56 @@ import torch
 from torch import Tensor, nn
 
 _LEFT_OUT = (
-    *("channel_weights/", "cli/", "datasets/", "report/", "statistics/"),
-    *("backbones/factors", "io/atomic", "io/resuming", "io/tables"),
-    *("scoring/agreement", "scoring/scores", "weights/fetching", "weights/files"),
-    *("lazy", "names", "torchmetrics"),
-    *(f"study/{name}" for name in ("analysis", "claims", "comparisons", "concatenated")),
-    *(f"study/{name}" for name in ("correlations", "description", "distances", "facts")),
-    *(
-        f"study/{name}"
-        for name in ("judgements", "models", "plan", "rows", "running", "scopes", "settings")
-    ),
+    "backbones/factors",
+    "channel_weights/",
+    "cli/",
+    "datasets/",
+    "entry_points",
+    "functional",
+    "io/atomic",
+    "io/resuming",
+    "io/tables",
+    "lazy",
+    "names",
+    "plugins",
+    "registry",
+    "report/",
+    "scoring/agreement",
+    "scoring/scores",
+    "statistics/",
+    "study/analysis",
+    "study/claim_tests",
+    "study/claims",
+    "study/comparisons",
+    "study/concatenated",
+    "study/correlations",
+    "study/description",
+    "study/distances",
+    "study/facts",
+    "study/judgements",
+    "study/models",
+    "study/plan",
+    "study/rows",
+    "study/running",
+    "study/scopes",
+    "study/settings",
+    "torchmetrics",
+    "weights/fetching",
+    "weights/files",
 )
-"""Code of the package that decides no value of a pair."""
+"""Beginnings of the paths of code that does not affect the value of a pair."""
 _RELEASES = ("torch", "torchvision", "timm", "numpy", "pillow")
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_PROCESS = uuid.uuid4().hex
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def network_digest(network: nn.Module) -> str:
-    """Return a SHA-256 of what a network computes: from any file, under any name.
+    """Return a SHA-256 of what a network computes, whatever file and name it comes from.
 
-    It holds the values of parameters and buffers, those that no file keeps included, and of each
-    module its class, the class's source, and its own attributes: kernels, strides, constants.
+    It covers the values of all parameters and buffers, including buffers that are not saved. Of
+    each module it covers the class, the source of the class, and its own attributes, such as kernel
+    sizes, strides and constants.
     """
     digest = hashlib.sha256()
     for name, module in network.named_modules():
@@ -46,7 +78,7 @@ def network_digest(network: nn.Module) -> str:
 
 
 def _attributes(module: nn.Module) -> dict[str, str]:
-    """Return a module's own attributes as text, where that says what they are."""
+    """Return a module's own attributes as text, except those whose text is only an address."""
     found = {}
     for name, value in vars(module).items():
         if name in _OF_EVERY_MODULE or isinstance(value, Tensor | nn.Module):
@@ -58,16 +90,53 @@ def _attributes(module: nn.Module) -> dict[str, str]:
 
 
 _SOURCES: dict[type, str] = {}
-"""Sources by class: finding one means parsing its file."""
+"""Source code by class, kept because finding it means parsing a file."""
 
 
 def _source(kind: type) -> str:
     if kind not in _SOURCES:
         try:
             _SOURCES[kind] = inspect.getsource(kind)
-        except (OSError, TypeError):  # made in a shell, or by a compiler
+        except (OSError, TypeError):  # defined in a shell, or compiled
             _SOURCES[kind] = ""
     return _SOURCES[kind]
+
+
+def function_digest(function: object) -> str:
+    """Return a SHA-256 of a function: its code, defaults, and the values that it uses.
+
+    Two functions from the same lines of a file may differ in what they close over. If such a value
+    can't be told by its content, the digest is one that no other process has.
+    """
+    return hashlib.sha256(repr(_parts(function)).encode()).hexdigest()
+
+
+def _parts(value: object) -> object:
+    if isinstance(value, partial):
+        return ["partial", _parts(value.func), _parts(value.args), _parts(value.keywords)]
+    if isinstance(value, types.FunctionType):
+        code = value.__code__
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        named = {name: value.__globals__.get(name) for name in code.co_names}
+        settings = {name: one for name, one in named.items() if isinstance(one, _PLAIN)}
+        bound = [value.__defaults__, value.__kwdefaults__, cells, settings]
+        return [value.__module__, value.__qualname__, _parts(code), *map(_parts, bound)]
+    if isinstance(value, types.CodeType):
+        return [value.co_code.hex(), value.co_names, [_parts(one) for one in value.co_consts]]
+    if isinstance(value, types.BuiltinFunctionType | type):
+        return [value.__module__, value.__qualname__]
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return [[_parts(key), _parts(one)] for key, one in value.items()]
+    if isinstance(value, list | tuple):
+        return [_parts(one) for one in value]
+    if isinstance(value, frozenset | set):
+        return sorted(repr(_parts(one)) for one in value)
+    if isinstance(value, Tensor):
+        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        return [str(value.dtype), list(value.shape), flat.numpy().tobytes().hex()]
+    return f"only here: {_PROCESS} {id(value)}"
 
 
 def _release(name: str) -> str:
@@ -79,12 +148,12 @@ def _release(name: str) -> str:
 
 @lru_cache
 def code_digest(*also: str) -> str:
-    """Return a SHA-256 of the code that makes a value of two images: ours, and torch's release.
+    """Return a SHA-256 of our code that computes a pair's value, and of dependencies' versions.
 
     Parameters
     ----------
     also
-        Beginnings of paths in the package, of what else decides a value.
+        Beginnings of the paths of further code in the package that affects the value.
     """
     digest = hashlib.sha256(repr([(name, _release(name)) for name in _RELEASES]).encode())
     root = Path(__file__).parents[1]

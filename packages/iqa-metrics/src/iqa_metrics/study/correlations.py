@@ -1,8 +1,8 @@
-"""``correlations.csv``: how well each series agrees with opinion, in all and by distortion.
+"""``correlations.csv``: how well each series agrees with opinion scores, overall and by distortion.
 
 Signs are kept: a good distance correlates negatively with MOS and positively with DMOS. Rows of the
-database ``pooled`` are means over databases by Fisher's z, for opinion turned so that higher is
-worse; their intervals come from draws in every database.
+database ``pooled`` are means over databases by Fisher's z, after opinion scores were turned so that
+higher is worse. Their intervals come from the bootstrap replicates of all databases.
 """
 
 import math
@@ -25,42 +25,44 @@ Mask = NDArray[np.bool_]
 
 
 class Judged:
-    """A database's series, judged by its opinions.
+    """The series of a database, compared with its opinion scores.
 
     Parameters
     ----------
     measured
-        What was measured on it.
+        The distances measured on the database.
     settings
-        Draws and confidence.
+        The number of bootstrap replicates, and the confidence level.
     seed
-        Of the draws.
+        The seed of the bootstrap.
     """
 
     def __init__(self, measured: Measured, settings: Statistics, seed: int) -> None:
         self.measured = measured
         self.settings = settings
-        # Infinite values have a rank; a PSNR of identical images is one.
+        # Infinite values, such as the PSNR of identical images, have a rank, so they count.
         self.there: Mask = ~np.isnan(measured.values) & np.isfinite(measured.pairs.opinion)
         self._seed = seed
         self._references = np.asarray(measured.pairs.references)
         self._kept: dict[bytes, dict[int, tuple[float, Floats]]] = {}
 
     def references(self, pairs: Mask) -> int:
-        """Return how many references some pairs have."""
+        """Return the number of distinct references among some pairs."""
         return len(np.unique(self._references[pairs]))
 
     def draws(self, rows: Sequence[int], pairs: Mask, *, keep: bool = True) -> Bootstrap | None:
-        """Return SROCC of series on some pairs, with draws; None where these are too few.
+        """Return the SROCC of series on some pairs, with bootstrap replicates.
+
+        It is None if there are too few pairs, or only one reference.
 
         Parameters
         ----------
         rows
-            Which series; all must have a value for those pairs.
+            Indices of the series. All must have a value for each of the pairs.
         pairs
-            Which pairs, ``[n]``.
+            A mask of the pairs, ``[n]``.
         keep
-            Keep the draws, for the next one who asks.
+            Keep the replicates for later calls.
         """
         if pairs.sum() < statistics.FEWEST or self.references(pairs) < 2:
             return None
@@ -87,20 +89,20 @@ def correlations(
     higher_is: Mapping[str, str],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Correlation]:
-    """Return the table.
+    """Return the rows of the table.
 
     Parameters
     ----------
     judged
-        Names of databases to what was judged.
+        The series of each database, by the database's name.
     higher_is
-        Names of databases to the direction of their opinion.
+        What a higher opinion score means, by the database's name.
     progress
-        Is told how many groups of series are done, and of how many.
+        Called with the number of groups of series that are done, and the total.
     """
     jobs = [_Job(name, *job) for name, one in judged.items() for job in _jobs(one)]
     found: list[Correlation] = []
-    # Threads: nearly all of the time is spent in numpy, which lets others run meanwhile.
+    # Threads are enough: nearly all of the time is spent in NumPy, which releases the GIL.
     with ThreadPoolExecutor(cores()) as pool:
         done = pool.map(lambda job: list(_of_job(job, judged[job.database])), jobs)
         for number, rows in enumerate(done, start=1):
@@ -128,12 +130,12 @@ def correlations(
 
 
 _AT_ONCE = 2**17
-"""Values that one job takes: much less would go into calls, much more into memory."""
+"""Most values in one job. Fewer would cost time in calls, and more would cost memory."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Series that have the same pairs, and these pairs."""
+    """Series that have values for the same pairs, and a mask of these pairs."""
 
     database: str
     distortion: str
@@ -142,7 +144,7 @@ class _Job:
 
 
 def _jobs(judged: Judged) -> Iterator[tuple[str, list[int], Mask]]:
-    """Yield a distortion, series that have the same pairs, and these pairs."""
+    """Yield a distortion, series that have values for the same pairs, and a mask of the pairs."""
     measured = judged.measured
     kinds = _kinds(measured)
     labels = np.asarray(measured.pairs.distortions)
@@ -173,15 +175,27 @@ def _of_job(job: _Job, judged: Judged) -> Iterator[Correlation]:
     for at, row in enumerate(rows):
         one = measured.series[row]
         yield Correlation(
-            *(job.database, job.distortion, one.backbone, one.layer, one.depth, one.readout, n),
-            *(float(values[at]) for values in vars(found).values()),
+            database=job.database,
+            distortion=job.distortion,
+            backbone=one.backbone,
+            layer=one.layer,
+            depth=one.depth,
+            readout=one.readout,
+            n=n,
+            srocc=float(found.srocc[at]),
+            srocc_low=float(found.srocc_low[at]),
+            srocc_high=float(found.srocc_high[at]),
+            plcc=float(found.plcc[at]),
+            plcc_logistic=float(found.plcc_logistic[at]),
+            krocc=float(found.krocc[at]),
+            rmse=float(found.rmse[at]),
         )
 
 
 def _pooled(
     rows: Sequence[Correlation], judged: Mapping[str, Judged], higher_is: Mapping[str, str]
 ) -> list[Correlation]:
-    """Return the mean over databases of each series that all of them have, on all pairs."""
+    """Return the mean over databases, on all pairs, of each series that all databases have."""
     turned = {name: 1.0 if higher_is[name] == "worse" else -1.0 for name in judged}
     of: dict[tuple[str, str, str], dict[str, Correlation]] = {}
     for row in rows:
@@ -216,10 +230,20 @@ def _pooled(
         first = next(iter(by_database.values()))
         found.append(
             Correlation(
-                *(POOLED, "", first.backbone, first.layer, first.depth, first.readout),
-                sum(counts),
-                *(mean("srocc", signs), low, high, mean("plcc", signs)),
-                *(mean("plcc_logistic", np.abs(signs)), mean("krocc", signs), math.nan),
+                database=POOLED,
+                distortion="",
+                backbone=first.backbone,
+                layer=first.layer,
+                depth=first.depth,
+                readout=first.readout,
+                n=sum(counts),
+                srocc=mean("srocc", signs),
+                srocc_low=low,
+                srocc_high=high,
+                plcc=mean("plcc", signs),
+                plcc_logistic=mean("plcc_logistic", np.abs(signs)),
+                krocc=mean("krocc", signs),
+                rmse=math.nan,
             )
         )
     return found

@@ -1,4 +1,4 @@
-"""``study.json``: what a study's tables are of, for all that reads them."""
+"""``study.json``: the databases, backbones, baselines and settings behind a study's tables."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from iqa_metrics.study.settings import Statistics
 
 DESCRIPTION = "study.json"
 JUDGING = "image quality"
-"""The goal of networks that were trained on people's opinions of images."""
+"""The pretraining task of backbones that were trained on human ratings of images."""
 FORMAT = "iqa-metrics study, 1"
 
 
@@ -33,9 +33,11 @@ class DescribedDatabase:
     Attributes
     ----------
     name, title, higher_is, source, licence, opinion, asked
-        As of :class:`iqa_metrics.datasets.DatabaseFacts`; the name is the plan's.
-    pairs, references, failed
-        How many it has, and how many pairs failed in some reading.
+        As in :class:`iqa_metrics.datasets.DatabaseFacts`, except that the name is the plan's.
+    pairs, references
+        The numbers of pairs and of reference images.
+    failed
+        The number of pairs for which at least one distance failed.
     """
 
     name: str
@@ -52,7 +54,7 @@ class DescribedDatabase:
 
 @dataclass(frozen=True)
 class DescribedLayer:
-    """A layer: its name, its depth in (0, 1], and how many channels it has."""
+    """A layer: its name, its relative depth in (0, 1], and its number of channels."""
 
     name: str
     depth: float
@@ -61,17 +63,17 @@ class DescribedLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class DescribedNetwork(Factors):
-    """A network of a study: the factors of its :class:`iqa_metrics.Backbone`, and more.
+    """A backbone of a study: its factors, and what else the analysis needs to know.
 
     Attributes
     ----------
     weighted_layers
-        The paper's count of layers, where it has one; else how many convolutions and linear maps
-        there are. None where the network is not known.
+        The number of layers that the architecture's paper gives or, if it gives none, the number of
+        convolutions and linear layers. None if the backbone is unknown.
     network
-        SHA-256 of its values.
+        The SHA-256 of what the network computes; empty if it is unknown.
     layers
-        Those that are read out, from input to output.
+        The layers that are read, from input to output.
     """
 
     weighted_layers: int | None
@@ -81,7 +83,7 @@ class DescribedNetwork(Factors):
 
 @dataclass(frozen=True)
 class DescribedBaseline:
-    """A metric to compare with.
+    """A baseline metric of a study.
 
     Attributes
     ----------
@@ -90,9 +92,9 @@ class DescribedBaseline:
     higher_is_better
         Its direction.
     source
-        Its paper.
+        The paper to cite.
     tuned
-        Whether its parameters were fitted to people's opinions.
+        Whether some of its parameters were fitted to human ratings.
     """
 
     name: str
@@ -103,20 +105,20 @@ class DescribedBaseline:
 
 @dataclass(frozen=True)
 class Description:
-    """What a study's tables are of.
+    """What a study's tables describe.
 
     Attributes
     ----------
     title
-        What the report is called.
+        The title of the report.
     databases, backbones, baselines
-        What was measured, on what.
+        What was measured, and on which databases.
     readouts, concatenations
         As in the plan.
     statistics
-        How sure it is asked to be.
+        The settings of the statistics.
     made_with
-        Releases of what made it, and the device.
+        The versions of the packages that measured it, and the kind of device.
     """
 
     title: str
@@ -129,7 +131,7 @@ class Description:
     made_with: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, in one step."""
+        """Write it as JSON, atomically."""
         facts = {
             "format": FORMAT,
             "title": self.title,
@@ -150,24 +152,24 @@ class Description:
 
     @property
     def plain(self) -> str:
-        """The readout that others are compared with."""
+        """The readout that the others are compared with."""
         return self.readouts[0] if self.readouts else ""
 
     @classmethod
     def read(cls, path: Path) -> "Description":
-        """Read what :meth:`write` wrote.
+        """Read a description that :meth:`write` wrote.
 
         Raises
         ------
         DescriptionError
-            If the file can't be read or is no such description; the message says what in it is
-            not as expected.
+            If the file can't be read or is not a description of a study. The message says what was
+            expected.
         """
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise DescriptionError(
-                f"{path}: no such file; expected a study's folder, with study.json"
+                f"{path}: no such file; expected the folder of a study, with study.json"
             ) from error
         except (OSError, ValueError) as error:
             raise DescriptionError(f"{path}: can't be read as JSON: {error}") from error
@@ -187,10 +189,10 @@ class Description:
                     f"{one.higher_is!r}"
                 )
         return cls(
-            _item(path, facts, "title", str),
-            databases,
-            _records(path, facts, "backbones", DescribedNetwork),
-            _records(path, facts, "baselines", DescribedBaseline),
+            title=_item(path, facts, "title", str),
+            databases=databases,
+            backbones=_records(path, facts, "backbones", DescribedNetwork),
+            baselines=_records(path, facts, "baselines", DescribedBaseline),
             **texts,
             statistics=_record(path, "settings", settings, Statistics),
             made_with={k: str(v) for k, v in _item(path, facts, "made_with", dict).items()},
@@ -208,7 +210,7 @@ def _records(path: Path, record: Mapping[str, Any], name: str, kind: type[T]) ->
 
 
 def _record(path: Path, where: str, record: Mapping[str, Any], kind: type[T]) -> T:
-    """Make a dataclass of a JSON object; what it has besides is left alone."""
+    """Make a dataclass from a JSON object; unknown keys are ignored."""
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for one in fields(kind):  # type: ignore[arg-type]  # every kind here is a dataclass
@@ -216,7 +218,7 @@ def _record(path: Path, where: str, record: Mapping[str, Any], kind: type[T]) ->
             if one.default is MISSING:
                 came = ", ".join(record) or "nothing"
                 raise DescriptionError(
-                    f"{path}: {where}: no {one.name!r}; expected it beside {came}"
+                    f"{path}: {where}: expected the key {one.name!r}, got only {came}"
                 )
             continue
         value, hint = record[one.name], hints[one.name]
@@ -226,7 +228,7 @@ def _record(path: Path, where: str, record: Mapping[str, Any], kind: type[T]) ->
             continue
         if hint in (float, float | None) and type(value) is int:
             value = float(value)
-        # bool is an int to Python, but no number of layers.
+        # In Python a bool is an int, but it is not a number of layers.
         if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
             wanted = hint.__name__ if isinstance(hint, type) else str(hint)
             raise DescriptionError(f"{path}: {where}.{one.name}: expected {wanted}, got {value!r}")
@@ -239,7 +241,9 @@ def _record(path: Path, where: str, record: Mapping[str, Any], kind: type[T]) ->
 
 def _item(path: Path, record: Mapping[str, Any], name: str, kind: type[T]) -> T:
     if name not in record:
-        raise DescriptionError(f"{path}: no {name!r}; expected it beside {', '.join(record)}")
+        raise DescriptionError(
+            f"{path}: expected the key {name!r}, got only {', '.join(record) or 'nothing'}"
+        )
     value = record[name]
     if not isinstance(value, kind):
         raise DescriptionError(f"{path}: {name}: expected {kind.__name__}, got {value!r}")

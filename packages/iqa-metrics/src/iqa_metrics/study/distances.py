@@ -1,8 +1,8 @@
-"""``distances.parquet``: one row per pair, backbone, layer and readout, as measured.
+"""``distances.parquet``: the measured distances, one row per pair, backbone, layer and readout.
 
-Baseline metrics stand there by their name, as ``backbone``, with empty ``layer`` and ``readout``. A
-distance that could not be measured has no value, and the reason in ``error``; the other layers of
-the pair keep theirs.
+A baseline metric has its name in the column ``backbone``, and ``layer`` and ``readout`` are empty.
+A distance that could not be measured has no value, and ``error`` has the reason; the pair's other
+layers keep their values.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
-_NO_NUMBER = "not_finite: the value is not a number (NaN) for this image"
+_NO_NUMBER = "not_finite: the value of this pair is NaN"
 _NEEDED = ("database", "reference", "distorted", "opinion", "backbone", "layer", "readout", "value")
 
 
@@ -47,18 +47,20 @@ class DistancesError(ValueError):
 
 @dataclass(frozen=True)
 class Pairs:
-    """A database's pairs.
+    """The pairs of a database.
 
     Attributes
     ----------
     database
         Its name.
-    references, distorted, distortions
-        A text a pair.
+    references, distorted
+        The name of each pair's reference and distorted image.
+    distortions
+        Each pair's kind of distortion, or an empty text.
     opinion
-        ``[n]``.
+        The opinion score of each pair, ``[n]``.
     levels
-        ``[n]``; NaN where there are none.
+        The distortion level of each pair, ``[n]``; NaN where it is unknown.
     """
 
     database: str
@@ -74,20 +76,21 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Series:
-    """What was measured on each pair of a database in one way.
+    """One distance that was measured on all pairs of a database.
 
     Attributes
     ----------
     backbone, layer, readout
-        The way; of a metric that is no layer of a network, its name and two empty texts.
+        What was measured. For a baseline metric, ``backbone`` is its name, and the others are empty
+        texts.
     depth
-        The layer's relative depth, in (0, 1]; NaN where there is none.
+        The layer's relative depth, in (0, 1]; NaN if there is none.
     """
 
     backbone: str
     layer: str
     readout: str
-    depth: float = field(compare=False)  # else NaN, of no layer, would equal nothing
+    depth: float = field(compare=False)  # NaN equals nothing, so baselines would not be equal
 
     @property
     def name(self) -> str:
@@ -98,18 +101,19 @@ class Series:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that was measured on a database.
+    """All distances that were measured on a database.
 
     Attributes
     ----------
     pairs
-        Its pairs.
+        The pairs.
     series
-        The ways.
+        The series: what was measured on each pair.
     values
-        Float64 ``[series, pairs]``; NaN where a pair failed.
+        The distances, float64 ``[series, pairs]``; NaN where a pair failed.
     elements
-        Elements of the layer's response, int64 ``[series, pairs]``; 0 where unknown.
+        The number of elements of the layer's feature map, int64 ``[series, pairs]``; 0 where it is
+        unknown.
     """
 
     pairs: Pairs
@@ -119,7 +123,13 @@ class Measured:
 
 
 class DistancesWriter:
-    """Adds to a table of distances, a row group a call."""
+    """Adds rows to a table of distances, one row group per call.
+
+    Attributes
+    ----------
+    rows, failed
+        The numbers of rows so far, and of those that failed.
+    """
 
     def __init__(self, writer: pq.ParquetWriter) -> None:
         self._writer = writer
@@ -133,9 +143,10 @@ class DistancesWriter:
         errors: NDArray[np.str_],
         elements: Floats | None = None,
     ) -> dict[int, str]:
-        """Write values ``[series, pairs]``, with why each failed, in the same shape.
+        """Write values ``[series, pairs]`` and the reasons of those that failed, same shape.
 
-        A value that is no number has failed, too. Returns which pairs failed somewhere, and why.
+        A value of NaN has failed as well. Returns the pairs for which a value failed, by index, and
+        the reason of the first such value.
         """
         n, count = len(pairs), len(series)
         cells = values.reshape(-1)
@@ -181,7 +192,7 @@ class DistancesWriter:
 
 @contextmanager
 def written_distances(path: Path) -> Iterator[DistancesWriter]:
-    """Open a table of distances; it is there, whole, at the end, or stays as it was."""
+    """Open a table of distances for writing; an error leaves an earlier file as it was."""
     with (
         written_at_once(path) as file,
         pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer,
@@ -190,10 +201,10 @@ def written_distances(path: Path) -> Iterator[DistancesWriter]:
 
 
 def read_distances(path: str | Path) -> dict[str, Measured]:
-    """Read a table of distances: this package's, or one made elsewhere with the same columns.
+    """Read a table of distances that a study wrote, or that has the same columns.
 
-    ``distortion``, ``level``, ``depth``, ``elements`` and ``error`` may be absent, and rows may
-    stand in any order.
+    The columns ``distortion``, ``level``, ``depth``, ``elements`` and ``error`` may be absent, and
+    rows may be in any order.
 
     Parameters
     ----------
@@ -203,20 +214,20 @@ def read_distances(path: str | Path) -> dict[str, Measured]:
     Returns
     -------
     dict
-        Names of databases to what was measured on them, in the order in which they come.
+        What was measured on each database, by the database's name, in the order of the file.
 
     Raises
     ------
     DistancesError
-        If it can't be read, lacks a column, or a pair was measured twice in one way.
+        If the file can't be read or lacks a column, or if a pair has two values in a series.
     """
     try:
         there = pq.read_schema(path).names
         missing = [name for name in _NEEDED if name not in there]
         if missing:
             raise DistancesError(
-                f"{path}: no column {', '.join(missing)}; expected {', '.join(SCHEMA.names)}, got "
-                f"{', '.join(there)}"
+                f"{path}: missing columns {', '.join(missing)}; expected at least "
+                f"{', '.join(_NEEDED)}, got {', '.join(there)}"
             )
         columns = [name for name in SCHEMA.names if name in there and name != "error"]
         texts = [name for name in _TEXTS if name in there]
@@ -230,7 +241,7 @@ def read_distances(path: str | Path) -> dict[str, Measured]:
 
 
 class _Gathered:
-    """Rows of a database, so far."""
+    """The rows of a database that have been read so far."""
 
     def __init__(self) -> None:
         self.pairs: dict[tuple[str, ...], int] = {}
@@ -256,8 +267,8 @@ class _Gathered:
         if (times > 1).any():
             way, pair = np.argwhere(times > 1)[0]
             raise DistancesError(
-                f"{path}: {series[way].name} measures {references[pair]} and {distorted[pair]} of "
-                f"{name} twice"
+                f"{path}: database {name}: {series[way].name} has two values for "
+                f"{references[pair]} and {distorted[pair]}; expected one row per pair and series"
             )
         pairs = Pairs(name, references, distorted, kinds, np.array(opinions), np.array(levels))
         return Measured(pairs, series, values, elements)
@@ -282,7 +293,7 @@ def _gather(table: pa.Table, gathered: dict[str, _Gathered]) -> None:
 
 
 def _codes(table: pa.Table, name: str) -> tuple[NDArray[np.int64], list[str]]:
-    """Return a column of texts as numbers, and what they stand for; without a column, empty."""
+    """Return a text column as codes, and the texts they stand for; empty texts if it is absent."""
     if name not in table.column_names:
         return np.zeros(len(table), np.int64), [""]
     column = table[name].combine_chunks()
@@ -309,7 +320,10 @@ def _numbered(
     rows: Ints,
     known: dict[tuple[str, ...], int],
 ) -> tuple[NDArray[np.int32], list[int]]:
-    """Number what rows say in some columns; return numbers, and rows of what was not yet known."""
+    """Number the distinct contents of some columns.
+
+    Returns the number of each row, and the first row of each content that was not known before.
+    """
     combined = np.zeros(len(rows), np.int64)
     for name in names:
         codes, meanings = texts[name]
@@ -317,7 +331,7 @@ def _numbered(
     _, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
     numbers = np.empty(len(first), np.int32)
     new = []
-    for at in np.argsort(first):  # in the order in which they come
+    for at in np.argsort(first):  # in the order of the rows
         row = int(rows[first[at]])
         key = tuple(texts[name][1][texts[name][0][row]] for name in names)
         if key not in known:

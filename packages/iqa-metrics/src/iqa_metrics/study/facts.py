@@ -1,6 +1,6 @@
-"""What a plan and its networks put into the description of a study."""
+"""Describe a study: from its plan and backbones, or from the names in a table of distances."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 
@@ -9,8 +9,16 @@ from torch import nn
 
 from iqa_metrics.backbones import backbone
 from iqa_metrics.backbones.factors import Factors
-from iqa_metrics.metrics import METRICS, Metric, needs, resolve
-from iqa_metrics.metrics.specs import DeepSpec
+from iqa_metrics.metrics import (
+    DeepSpec,
+    Metric,
+    NamedSpec,
+    all_metrics,
+    metric_record,
+    parse_spec,
+    resolve,
+)
+from iqa_metrics.plugins import Provider, provider_of, providers_of
 from iqa_metrics.study.concatenated import JOIN
 from iqa_metrics.study.description import (
     HIGHER_IS,
@@ -49,7 +57,7 @@ def described_database(
 
 
 def described_network(network: Network, digest: str) -> DescribedNetwork:
-    """Describe a network of a plan."""
+    """Describe a backbone of a plan."""
     record = network.record
     chosen = [record.layer(name) for name in network.layers]
     factors = {one.name: getattr(record, one.name) for one in fields(Factors)}
@@ -62,42 +70,58 @@ def described_network(network: Network, digest: str) -> DescribedNetwork:
 
 
 def weighted_layers(network: nn.Module) -> int:
-    """Count a network's convolutions and linear maps; those of 1x1 count too."""
+    """Count a network's convolutions, 1x1 included, and linear layers."""
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     return sum(isinstance(module, kinds) for module in network.modules())
 
 
 def described_baseline(spec: str, metric: Metric) -> DescribedBaseline:
-    """Describe a metric to compare with."""
-    named = resolve(spec)
-    fitted = not isinstance(named, DeepSpec) and needs(spec).calibration is not None
-    on_opinion = isinstance(named, DeepSpec) and backbone(named.backbone).goal == JUDGING
-    return DescribedBaseline(spec, metric.higher_is_better, metric.source, fitted or on_opinion)
+    """Describe a baseline metric."""
+    parsed, resolved = parse_spec(spec), resolve(spec)
+    fitted = isinstance(parsed, NamedSpec) and metric_record(parsed.name).tuned
+    on_opinion = isinstance(resolved, DeepSpec) and backbone(resolved.backbone).goal == JUDGING
+    return DescribedBaseline(
+        name=spec,
+        higher_is_better=metric.higher_is_better,
+        source=metric.source,
+        tuned=fitted or on_opinion,
+    )
 
 
-def made_with(device: str) -> dict[str, str]:
-    """Return the releases of what measures, and the kind of device."""
-    return {**{name.replace("-", "_"): version(name) for name in _MADE_WITH}, "device": device}
+def made_with(plan: Plan, device: str) -> dict[str, str]:
+    """Return the versions of the packages that measure, plug-ins too, and the kind of device."""
+    versions = {name: version(name) for name in _MADE_WITH}
+    versions |= {one.distribution: one.version for one in _plugins(plan) if one.distribution}
+    return {**{name.replace("-", "_"): said for name, said in versions.items()}, "device": device}
+
+
+def _plugins(plan: Plan) -> Iterator[Provider]:
+    """Yield who registered what a plan measures with."""
+    for spec in plan.baselines:
+        yield from providers_of(spec)
+    found = [provider_of("readout", name) for name in plan.readouts]
+    found += [provider_of("backbone", network.record.name) for network in plan.networks]
+    yield from (one for one in found if one is not None)
 
 
 def description_of(
     measured: Mapping[str, Measured], higher_is: str, statistics: Statistics | None = None
 ) -> Description:
-    """Describe distances that were computed elsewhere, as far as their names are known here.
+    """Describe distances that were computed elsewhere, as far as their names are known.
 
     Parameters
     ----------
     measured
-        Names of databases to what was measured on them.
+        What was measured on each database, by the database's name.
     higher_is
-        What a higher opinion means in all of them: ``better`` or ``worse``.
+        What a higher opinion score means in all databases: ``better`` or ``worse``.
     statistics
-        How sure the study is asked to be.
+        The settings of the statistics.
 
     Raises
     ------
     DescriptionError
-        If the direction is none, or something without a layer is no metric that is known here.
+        If ``higher_is`` is neither, or if a series without a layer is not a known metric.
     """
     if higher_is not in HIGHER_IS:
         raise DescriptionError(f"higher_is: expected better or worse, got {higher_is!r}")
@@ -121,24 +145,31 @@ def description_of(
         for name, found in measured.items()
     )
     return Description(
-        ", ".join(measured),
-        databases,
-        tuple(_named_network(name, of) for name, of in layers.items()),
-        tuple(_named_baseline(one.backbone) for one in series if not one.layer),
-        tuple(dict.fromkeys(one.readout for one in series if one.layer and ":" not in one.readout)),
+        title=", ".join(measured),
+        databases=databases,
+        backbones=tuple(_named_network(name, of) for name, of in layers.items()),
+        baselines=tuple(_named_baseline(one.backbone) for one in series if not one.layer),
+        readouts=tuple(
+            dict.fromkeys(one.readout for one in series if one.layer and ":" not in one.readout)
+        ),
         statistics=statistics or Statistics(),
     )
 
 
 def _named_network(name: str, layers: Mapping[str, float]) -> DescribedNetwork:
-    """Describe a network by its name alone; one that is not known has no factors."""
+    """Describe a backbone by its name alone; an unknown one has no factors."""
     try:
         record = backbone(name)
     except ValueError:
         return DescribedNetwork(
-            name=name, architecture=name, goal="", data="", weighted_layers=None, network="",
+            name=name,
+            architecture=name,
+            goal="",
+            data="",
+            weighted_layers=None,
+            network="",
             layers=_named_layers(layers, {}),
-        )  # fmt: skip
+        )
     known = {layer.name: layer.depth for layer in (*record.modules, *record.layers)}
     return DescribedNetwork(
         **{one.name: getattr(record, one.name) for one in fields(Factors)},
@@ -151,7 +182,7 @@ def _named_network(name: str, layers: Mapping[str, float]) -> DescribedNetwork:
 def _named_layers(
     layers: Mapping[str, float], known: Mapping[str, float]
 ) -> tuple[DescribedLayer, ...]:
-    """Describe layers by the table's depths, or the network's, or else as they come."""
+    """Describe layers; depths come from the table, the backbone, or else the layers' order."""
     found = [
         DescribedLayer(name, depth if depth == depth else known.get(name, number / len(layers)), 0)
         for number, (name, depth) in enumerate(layers.items(), start=1)
@@ -160,15 +191,15 @@ def _named_layers(
 
 
 def _named_baseline(name: str) -> DescribedBaseline:
-    known = next((record for record in METRICS if record.name == name), None)
+    known = next((record for record in all_metrics() if record.name == name), None)
     if known is None:
         raise DescriptionError(
-            f"{name} has no layer and is no metric that is known here, so its direction is not; "
-            "describe it in study.json"
+            f"{name} has no layer and is not a known metric, so its direction is unknown; describe "
+            "it in study.json"
         )
     return DescribedBaseline(
-        name,
-        known.metric.higher_is_better,
-        known.metric.source,
-        tuned=known.needs.calibration is not None or name == "perceptnet",
+        name=name,
+        higher_is_better=known.metric.higher_is_better,
+        source=known.metric.source,
+        tuned=known.tuned,
     )

@@ -1,8 +1,8 @@
 """``judgements.csv``: the agreement of distances with 2AFC and JND judgements.
 
-For 2AFC judgements it is the share of people whom a metric agrees with; for JND judgements, the
-average precision with which small distances find the images that look the same. The sign of a
-similarity is reversed.
+For 2AFC judgements it is the share of observers that a metric agrees with. For JND judgements it is
+the average precision with which small distances find the pairs that look the same. The sign of
+similarities is reversed.
 
 References
 ----------
@@ -24,12 +24,12 @@ from iqa_metrics.study.rows import Judgement
 def judgements(
     measured: Measured, database: DescribedDatabase, description: Description
 ) -> Iterator[Judgement]:
-    """Yield the rows of a database, of all of it and of each part.
+    """Yield the rows of a database: for all of it, and for each part.
 
     Raises
     ------
     DistancesError
-        If a reference of 2AFC judgements does not have exactly two pairs.
+        If a reference with 2AFC judgements does not have exactly two pairs.
     """
     similar = {one.name for one in description.baselines if one.higher_is_better}
     signs = np.array([-1.0 if one.backbone in similar else 1.0 for one in measured.series])
@@ -52,14 +52,21 @@ def judgements(
         for row, one in enumerate(measured.series):
             there = chosen & np.logical_and.reduce([np.isfinite(of[row]) for of in sets])
             of_row = [of[row][there] for of in sets]
-            found = _scored(of_row, judged[there], settings.confidence, settings.seed)
+            agreement, low, high = _scored(
+                of_row, judged[there], settings.confidence, settings.seed
+            )
             yield Judgement(
-                database.name,
-                part,
-                *(one.backbone, one.layer, one.depth, one.readout),
-                database.asked,
-                int(there.sum()),
-                *found,
+                database=database.name,
+                distortion=part,
+                backbone=one.backbone,
+                layer=one.layer,
+                depth=one.depth,
+                readout=one.readout,
+                measure=database.asked,
+                n=int(there.sum()),
+                agreement=agreement,
+                low=low,
+                high=high,
             )
 
 
@@ -73,19 +80,19 @@ def _judgements_2afc(measured: Measured) -> tuple[Ints, Ints]:
         or (ordered[1:-1:2] == ordered[2::2]).any()
     ):
         raise DistancesError(
-            f"{measured.pairs.database}: expected two pairs for each reference, the images that "
-            "people chose between"
+            f"{measured.pairs.database}: expected exactly two pairs for each reference, with the "
+            "two images that people chose between"
         )
     return order[::2], order[1::2]
 
 
-_DRAWS = 200
+_REPLICATES = 200
 
 
 def _scored(
     distances: list[Floats], judged: Floats, confidence: float, seed: int
 ) -> tuple[float, float, float]:
-    """Return a score and its interval, over what people were shown."""
+    """Return an agreement and its interval over judgements."""
     if len(judged) < 2:
         return math.nan, math.nan, math.nan
     if len(distances) == 2:
@@ -98,11 +105,11 @@ def _scored(
         return value, max(0.0, value - float(reach)), min(1.0, value + float(reach))
     value = float(statistics.same_precision(distances[0], judged))
     stream = np.random.default_rng(seed)
-    draws = [stream.integers(len(judged), size=len(judged)) for _ in range(_DRAWS)]
-    drawn = np.array(
+    draws = [stream.integers(len(judged), size=len(judged)) for _ in range(_REPLICATES)]
+    replicates = np.array(
         [statistics.same_precision(distances[0][index], judged[index]) for index in draws]
     )
-    if np.isnan(drawn).any():
+    if np.isnan(replicates).any():
         return value, math.nan, math.nan
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
     return value, float(low), float(high)

@@ -1,4 +1,4 @@
-"""From a plan to the table of distances: measured window by window, kept, and put together."""
+"""Measure what a plan asks for, window by window, and store it for later runs."""
 
 import os
 from collections.abc import Generator, Mapping, Sequence
@@ -16,12 +16,10 @@ from iqa_metrics.datasets.opinions import OpinionDatabase, OpinionPair
 from iqa_metrics.io.readahead import WINDOW, cores, read_ahead
 from iqa_metrics.io.tables import Pair
 from iqa_metrics.metrics import Column, LayerTable, create_metric, resolve
-from iqa_metrics.metrics.catalogue import REGISTRY as METRICS
-from iqa_metrics.readouts import CHANNEL_SQUARES, ELEMENTS
-from iqa_metrics.readouts.catalogue import REGISTRY as READOUTS
-from iqa_metrics.registry import Registry
+from iqa_metrics.plugins import Provider, provider_of, providers_of
+from iqa_metrics.readouts import CHANNEL_SQUARES, ELEMENTS, Readout
 from iqa_metrics.scoring.batches import BatchScorer, Outcome
-from iqa_metrics.study.content import code_digest, network_digest
+from iqa_metrics.study.content import code_digest, function_digest, network_digest
 from iqa_metrics.study.distances import Pairs
 from iqa_metrics.study.plan import WEIGHTED, Network, Plan
 from iqa_metrics.study.store import Block, Store, joined, key_of
@@ -29,68 +27,73 @@ from iqa_metrics.weights.files import sha256_of
 
 _FORMAT = 2
 _Row = tuple[list[Outcome], int]
-"""What modules give for a pair, and the shorter side of its images, in pixels."""
+"""The outcome of each module for a pair, and the shorter side of its images in pixels."""
 
 
 class Progress(Protocol):
-    """Is told what is measured, and how many of all pairs and networks are done."""
+    """A function that shows the progress of measuring."""
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Take notice."""
+        """Show what is being measured, how many pairs are done over all backbones, and the total.
+
+        All baselines together count like one backbone.
+        """
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Where the readings of a database by one network, or by the baselines, are kept.
+    """The stored readings of one backbone, or of all baselines, on one database.
 
     Attributes
     ----------
     of
-        Names of readings to the keys of their blocks, window by window.
+        The keys of the blocks of each reading, window by window, by the reading's name.
     """
 
     of: Mapping[str, tuple[str, ...]]
 
     def block(self, store: Store, reading: str) -> Block:
-        """Return a reading of all pairs."""
+        """Return a reading for all pairs of the database."""
         return joined(store.read(key) for key in self.of[reading])
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a reading lies in what a module gives.
+    """Where a reading is found in the output of a module.
 
     Attributes
     ----------
     module
-        Name of the module.
+        The name of the module.
     columns
-        Its columns.
-    least
-        Of each column, or of all, the least height and width, in pixels, that it needs.
+        The columns of its output.
+    smallest_inputs
+        The least height and width, in pixels, that each column needs; or a single number that
+        holds for all columns.
     """
 
     module: str
     columns: tuple[int, ...]
-    least: tuple[int, ...]
+    smallest_inputs: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Gauge:
-    """What measures pairs, and where each reading lies in it.
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Modules that measure pairs, and where each reading is found in their outputs.
 
     Attributes
     ----------
     name
-        What progress calls it.
+        The name that progress shows.
     content
-        SHA-256 of what the network computes; empty for baselines.
+        The SHA-256 of what the network computes; empty for baselines.
     modules
-        Names to modules: a backbone's table, or each baseline.
+        The modules by name: the layer table of a backbone, or each baseline.
     places
-        Names of readings to where they lie.
+        Where each reading is found, by the reading's name.
     facts
-        Names of readings to what decides their values, besides the images and the code.
+        What determines the values of each reading, besides the images and the code, by the
+        reading's name.
     """
 
     name: str
@@ -101,22 +104,22 @@ class Gauge:
 
 
 def squares_of(layer: str) -> str:
-    """Return the name of the reading with the channel squares of a layer.
+    """Return the name of the reading that holds the channel squares of a layer.
 
-    Squares are many, and are asked for layer by layer.
+    There is one such reading per layer, because channel squares take much memory.
     """
     return f"{CHANNEL_SQUARES.name}:{layer}"
 
 
-def gauge_of(network: Network, plan: Plan, device: torch.device) -> Gauge:
-    """Build a backbone and the table of all that is read from it."""
+def backbone_reader(network: Network, plan: Plan, device: torch.device) -> Reader:
+    """Build a backbone and the layer table of all that a plan reads from it."""
     record = network.record
     built = record.network()
     content = network_digest(built)
     layers = [record.layer(name) for name in record.in_order(network.layers)]
     wanted = [ELEMENTS, *plan.measured, *([CHANNEL_SQUARES] if WEIGHTED in plan.readouts else [])]
     columns = [Column(layer.name, one) for one in wanted for layer in layers]
-    # What was decoded is in [0, 1]; a layer that a small image does not reach fails by itself.
+    # Decoded images lie in [0, 1]. If an image is too small for a layer, only that layer fails.
     table = LayerTable(record, columns, network=built, unreached="nan", check="off")
     spans = dict(zip(((c.layer, c.readout.name) for c in table.columns), table.spans, strict=True))
     places = {}
@@ -127,54 +130,70 @@ def gauge_of(network: Network, plan: Plan, device: torch.device) -> Gauge:
                 places[squares_of(layer.name)] = Place(record.name, span, (layer.smallest_input,))
         else:
             firsts = tuple(spans[layer.name, one.name][0] for layer in layers)
-            least = tuple(layer.smallest_input for layer in layers)
-            places[one.name] = Place(record.name, firsts, least)
+            smallest = tuple(layer.smallest_input for layer in layers)
+            places[one.name] = Place(record.name, firsts, smallest)
     common = {
         "network": content,
+        **_plugin_code(provider_of("backbone", record.name)),
         "scaling": repr(record.scaling),
         "layers": [[one.name, one.module, repr(one.form)] for one in layers],
         "device": device.type,
     }
-    facts = {name: {**common, "reading": name, **_plugin_code(READOUTS, name)} for name in places}
-    modules = {record.name: table.to(device)}
-    return Gauge(record.name, content, modules, places, facts)
+    facts = {name: {**common, "reading": name} for name in places}
+    for one in plan.measured:
+        facts[one.name] |= _readout_code(one)
+    return Reader(
+        name=record.name,
+        content=content,
+        modules={record.name: table.to(device)},
+        places=places,
+        facts=facts,
+    )
 
 
-def _plugin_code(registry: Registry[Any], name: str) -> dict[str, str]:
-    """Return what decides a value that another package's code computes: that code."""
-    provider = registry.provider(name)
-    return {} if provider is None else {"plugin_code": provider.code_digest()}
+def _plugin_code(*providers: Provider | None) -> dict[str, list[str]]:
+    """Return the hashes of the plug-ins' code; nothing for what is built in."""
+    digests = {one.code_digest() for one in providers if one is not None}
+    return {"plugin_code": sorted(digests)} if digests else {}
 
 
-def gauge_of_baselines(plan: Plan, device: torch.device) -> Gauge:
-    """Build the metrics to compare with."""
+def _readout_code(one: Readout) -> dict[str, Any]:
+    """Return the hashes of the code of a readout; nothing for a built-in one."""
+    provider = provider_of("readout", one.name)
+    if provider is None:
+        return {}
+    return {"readout_code": [provider.code_digest(), function_digest(one.function)]}
+
+
+def baseline_reader(plan: Plan, device: torch.device) -> Reader:
+    """Build the baseline metrics of a plan."""
     modules = {spec: create_metric(spec, device=device) for spec in plan.baselines}
     facts = {
         spec: {
             "metric": str(resolve(spec)),
             "network": network_digest(metric),
             "device": device.type,
-            **_plugin_code(METRICS, spec),
+            **_plugin_code(*providers_of(spec)),
         }
         for spec, metric in modules.items()
     }
     places = {spec: Place(spec, (0,), (0,)) for spec in modules}
-    return Gauge("baselines", "", modules, places, facts)
+    return Reader(name="baselines", content="", modules=modules, places=places, facts=facts)
 
 
 class Measuring:
-    """Measures databases, as far as that is not done yet.
+    """Measures the databases of a plan, except what is stored already.
 
     Parameters
     ----------
     plan
-        What is measured.
+        The plan.
     store
-        Where blocks are kept.
+        The store of blocks.
     workers
-        Threads that decode and hash images; by default one a core.
+        Number of threads that decode and hash images; by default one for each CPU core.
     progress
-        Is told how far it is.
+        Shows the progress.
     """
 
     def __init__(
@@ -191,18 +210,18 @@ class Measuring:
             name: _digests(database, self._workers) for name, database in plan.databases.items()
         }
 
-    def measure(self, gauge: Gauge) -> dict[str, Keys]:
-        """Measure all databases by a gauge; return where the blocks of each are."""
-        return {name: self._database(name, gauge) for name in self._plan.databases}
+    def measure(self, reader: Reader) -> dict[str, Keys]:
+        """Measure all databases with a reader; return the keys of the blocks of each."""
+        return {name: self._database(name, reader) for name in self._plan.databases}
 
-    def _database(self, name: str, gauge: Gauge) -> Keys:
+    def _database(self, name: str, reader: Reader) -> Keys:
         pairs = self._plan.databases[name].pairs
         windows = [pairs[first : first + WINDOW] for first in range(0, len(pairs), WINDOW)]
         keys = {
             reading: tuple(self._key(name, window, facts) for window in windows)
-            for reading, facts in gauge.facts.items()
+            for reading, facts in reader.facts.items()
         }
-        what = f"{gauge.name}, {name}"
+        what = f"{reader.name}, {name}"
         missing = {}
         for number, window in enumerate(windows):
             left = [reading for reading in keys if not self._store.has(keys[reading][number])]
@@ -210,9 +229,9 @@ class Measuring:
                 missing[number] = left
             else:
                 self._advance(what, len(window))
-        # All windows but the last are full, so those that are left are cut as they stand here.
+        # All windows but the last are full, so reading ahead cuts the pairs into the same windows.
         chosen = [pair for number in missing for pair in windows[number]]
-        outcomes = self._outcomes(chosen, gauge)
+        outcomes = self._outcomes(chosen, reader)
         with closing(outcomes):
             for number, left in missing.items():
                 rows = []
@@ -220,21 +239,23 @@ class Measuring:
                     rows.append(next(outcomes))
                     self._advance(what, 1)
                 for reading in left:
-                    block = _block(rows, list(gauge.modules), gauge.places[reading])
+                    block = _block(rows, list(reader.modules), reader.places[reading])
                     self._store.write(keys[reading][number], block)
         return Keys(keys)
 
-    def _outcomes(self, pairs: Sequence[OpinionPair], gauge: Gauge) -> Generator[_Row, None, None]:
-        """Yield what each module gives, and the image's shorter side, pair by pair."""
+    def _outcomes(
+        self, pairs: Sequence[OpinionPair], reader: Reader
+    ) -> Generator[_Row, None, None]:
+        """Yield the outcome of each module and the shorter side of the images, pair by pair."""
         if not pairs:
             return
         parts = read_ahead(
             [Pair(str(pair.reference), str(pair.distorted)) for pair in pairs],
             workers=self._workers,
             background=None,
-            pin=any(p.is_cuda for m in gauge.modules.values() for p in m.parameters()),
+            pin=any(p.is_cuda for m in reader.modules.values() for p in m.parameters()),
         )
-        with closing(BatchScorer(gauge.modules)) as scorer, closing(parts):
+        with closing(BatchScorer(reader.modules)) as scorer, closing(parts):
             for part in parts:
                 sides = [0 if row.images is None else _side(row.images[0]) for row in part.rows]
                 yield from zip(scorer.outcomes(part), sides, strict=True)
@@ -245,7 +266,7 @@ class Measuring:
         return key_of({**facts, "format": _FORMAT, "code": code_digest(), "pairs": content})
 
     def say(self, what: str) -> None:
-        """Tell what goes on after the measuring."""
+        """Show what is being done after all pairs were measured."""
         self._advance(what, 0)
 
     def _advance(self, what: str, count: int) -> None:
@@ -255,9 +276,10 @@ class Measuring:
 
 
 def pairs_of(name: str, database: OpinionDatabase, images: Mapping[Path, str]) -> Pairs:
-    """Return a database's pairs as tables name them: by paths below what they have in common.
+    """Return a database's pairs with the names that tables use: paths below their common folder.
 
-    Copies of a reference, by their SHA-256 in ``images``, have one name: they are one photograph.
+    Identical reference images, by their SHA-256 in ``images``, get the name of the first one,
+    because they are the same photograph.
     """
     files = [str(file.absolute()) for p in database.pairs for file in (p.reference, p.distorted)]
     folder = os.path.commonpath([os.path.dirname(file) for file in files])  # noqa: PTH120
@@ -269,20 +291,20 @@ def pairs_of(name: str, database: OpinionDatabase, images: Mapping[Path, str]) -
     ]
     levels = [np.nan if p.level is None else p.level for p in database.pairs]
     return Pairs(
-        name,
-        tuple(references),
-        tuple(names[1::2]),
-        tuple(p.distortion for p in database.pairs),
-        np.array([p.opinion for p in database.pairs], dtype=np.float64),
-        np.array(levels, dtype=np.float64),
+        database=name,
+        references=tuple(references),
+        distorted=tuple(names[1::2]),
+        distortions=tuple(p.distortion for p in database.pairs),
+        opinion=np.array([p.opinion for p in database.pairs], dtype=np.float64),
+        levels=np.array(levels, dtype=np.float64),
     )
 
 
 def _block(rows: Sequence[_Row], names: Sequence[str], place: Place) -> Block:
-    """Take a reading's columns from what modules gave for pairs, each error where it belongs."""
+    """Take a reading's columns and errors from the outcomes of the modules."""
     at = names.index(place.module)
     values = np.full((len(rows), len(place.columns)), np.nan)
-    errors = np.full((len(rows), len(place.least)), "", dtype=object)
+    errors = np.full((len(rows), len(place.smallest_inputs)), "", dtype=object)
     for number, (outcomes, side) in enumerate(rows):
         value, error = outcomes[at]
         if error:
@@ -290,10 +312,10 @@ def _block(rows: Sequence[_Row], names: Sequence[str], place: Place) -> Block:
             continue
         values[number] = np.atleast_1d(np.asarray(value, dtype=np.float64))[list(place.columns)]
         errors[number] = [
-            f"too_small: the shorter side has {side} pixels; this layer needs at least {least}"
-            if side < least
+            f"too_small: the shorter side has {side} pixels; this layer needs at least {smallest}"
+            if side < smallest
             else ""
-            for least in place.least
+            for smallest in place.smallest_inputs
         ]
     return Block(values, errors.astype(str))
 
@@ -303,7 +325,7 @@ def _side(image: torch.Tensor) -> int:
 
 
 def _digests(database: OpinionDatabase, workers: int) -> dict[Path, str]:
-    """Return the SHA-256 of each image, or why it can't be read."""
+    """Return the SHA-256 of each image, or the reason if it can't be read."""
     images = list(dict.fromkeys(f for p in database.pairs for f in (p.reference, p.distorted)))
     with ThreadPoolExecutor(workers) as pool:
         return dict(zip(images, pool.map(_digest, images), strict=True))

@@ -1,11 +1,13 @@
-"""``models.csv``: each network at its last layer, and at the layer that agrees best.
+"""``models.csv``: each backbone at its last layer, and at the layer that agrees best.
 
-The best of many layers on some data looks better there than it is. How much, the bootstrap tells:
-in each draw the best layer is chosen anew, and how much better that layer is in the draw than it is
-in all draws is, on average, the optimism of having chosen. It is taken off. (Than in all draws, not
-than on all pairs: draws of few references have somewhat higher rank correlations whatever is
-chosen, and baselines, which are not chosen, have that as well.) In comparisons a draw counts with
-the layer that it would have chosen, so that intervals know that another might have been.
+A layer that is selected as the best of many looks better on the data it was selected on than it is.
+The bootstrap estimates by how much. In each replicate the best layer is selected again; the
+difference between its agreement in this replicate and its mean agreement over all replicates,
+averaged over replicates, is the optimism of selection. It is subtracted. The comparison is with the
+mean over replicates, and not with the agreement on all pairs, because resampling few references
+raises rank correlations slightly for every series, including baselines that were not selected. In
+comparisons, each replicate uses the layer that is best in it, so that intervals include the
+uncertainty of the selection.
 
 References
 ----------
@@ -34,13 +36,13 @@ class Best:
     Attributes
     ----------
     series
-        It.
+        The series that agrees best.
     value
-        Its agreement, chosen on the same pairs.
+        Its agreement on the pairs that it was selected on.
     optimism
-        What of that comes from choosing, at least 0.
+        How much of that is due to the selection, at least 0.
     corrected
-        Its agreement without that, a scalar with draws.
+        Its agreement minus the optimism, a scalar with bootstrap replicates.
     """
 
     series: Series
@@ -50,24 +52,24 @@ class Best:
 
 
 def best_of(scope: Scope, series: Sequence[Series]) -> Best:
-    """Return the best of some series, with the optimism of choosing it."""
+    """Return the best of some series, with the optimism of selecting it."""
     found = scope.of(series)
     best = int(found.value.argmax())
-    in_draw = np.nan_to_num(found.samples, nan=-2.0).argmax(axis=1)
-    drawn = np.take_along_axis(found.samples, in_draw[:, None], axis=1)[:, 0]
-    gains = drawn - found.samples.mean(axis=0)[in_draw]
+    selected = np.nan_to_num(found.samples, nan=-2.0).argmax(axis=1)  # in each replicate
+    replicates = np.take_along_axis(found.samples, selected[:, None], axis=1)[:, 0]
+    gains = replicates - found.samples.mean(axis=0)[selected]
     optimism = float(gains.mean()) if np.isfinite(gains).all() else 0.0
     optimism = optimism if optimism > _ROUNDING else 0.0
     return Best(
-        series[best],
-        float(found.value[best]),
-        optimism,
-        Bootstrap(found.value[best] - optimism, drawn - optimism),
+        series=series[best],
+        value=float(found.value[best]),
+        optimism=optimism,
+        corrected=Bootstrap(found.value[best] - optimism, replicates - optimism),
     )
 
 
 def models(scope: Scope) -> list[Model]:
-    """Return a row for each network and readout of single layers, then for each baseline."""
+    """Return one row per backbone and readout of single layers, then one per baseline."""
     confidence = scope.description.statistics.confidence
     found = []
     for network in scope.networks:

@@ -1,4 +1,4 @@
-"""What a study measures: databases, networks, layers, readouts, baselines."""
+"""What a study measures: databases, backbones, layers, readouts and baselines."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +16,8 @@ from iqa_metrics.weights.files import WeightsError
 
 NAMED, ALL = "named", "all"
 WEIGHTED = "weighted_euclidean"
-"""The one weighted readout that a study knows: its weights are learned from the study's opinions,
-and each pair is measured by weights that were learned without its reference."""
+"""The only weighted readout in studies. Its channel weights are learned from the study's opinion
+scores, and each pair is measured with weights that were learned without its reference."""
 CONCATENATED = ("cumulative:joint", "cumulative:sum", "pairs:joint", "pairs:sum")
 
 _SHOWN = 12
@@ -27,12 +27,12 @@ Layers = str | Sequence[str]
 
 @dataclass(frozen=True)
 class Network:
-    """A network and the layers of it that are read out.
+    """A backbone and those of its layers that are read.
 
     Attributes
     ----------
     record
-        The network.
+        The backbone.
     layers
         Names of layers, from input to output.
     """
@@ -48,26 +48,26 @@ class Plan:
     Attributes
     ----------
     databases
-        Names to databases of opinions.
+        Databases with human ratings, by name.
     networks
-        The networks and their layers.
+        The backbones and their layers.
     readouts
-        Names of readouts; the first is the plain one that others are compared with.
-        ``weighted_euclidean`` has its weights learned from each database, held out by reference.
+        Names of readouts; the first is the plain one that the others are compared with.
+        ``weighted_euclidean`` learns its channel weights from each database, held out by reference.
     concatenations
-        Which layers are put together, and how: ``cumulative:joint`` (all up to a layer),
-        ``cumulative:sum``, ``pairs:joint`` (every two), ``pairs:sum``.
+        Which layers are concatenated, and how: ``cumulative:joint`` (all layers up to each layer),
+        ``cumulative:sum``, ``pairs:joint`` (every two layers), ``pairs:sum``.
     baselines
-        Specs of metrics to compare with.
+        Specs of the baseline metrics.
     title
-        What the report is called.
+        The title of the report.
     statistics
-        How sure it is asked to be.
+        The settings of the statistics.
 
     Raises
     ------
     PlanError
-        If something is missing, named twice, or does not go together.
+        If something is missing, named twice, or can't be combined.
     UnknownNameError
         If a readout, a concatenation or a baseline is unknown.
     """
@@ -87,9 +87,11 @@ class Plan:
             raise PlanError("expected at least one backbone or baseline")
         for name, database in self.databases.items():
             if not name or name == POOLED:
-                raise PlanError(f"databases: {name!r} can't be a name")
+                raise PlanError(
+                    f"databases: {name!r} can't be the name of a database; choose another one"
+                )
             if not database.pairs:
-                raise PlanError(f"database {name}: it has no pairs")
+                raise PlanError(f"database {name}: expected at least one pair, got none")
             _check_pairs(name, database)
         baselines = [str(parse_spec(spec)) for spec in self.baselines]
         object.__setattr__(self, "baselines", tuple(baselines))
@@ -101,7 +103,7 @@ class Plan:
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise PlanError(f"{kind}: {', '.join(twice)} is named twice")
+                raise PlanError(f"{kind}: expected each name once; named twice: {', '.join(twice)}")
         self._check_readouts()
 
     def _check_readouts(self) -> None:
@@ -112,30 +114,30 @@ class Plan:
         for chosen in map(readout, self.readouts):
             if chosen.weighted and chosen.name != WEIGHTED:
                 raise PlanError(
-                    f"readouts: {chosen.name} needs weights of channels; of weighted readouts a "
-                    f"study knows {WEIGHTED} alone, and learns its weights"
+                    f"readouts: {chosen.name} needs channel weights; the only weighted readout in "
+                    f"a study is {WEIGHTED}, whose weights the study learns"
                 )
         if self.readouts and self.readouts[0] == WEIGHTED:
             raise PlanError(
-                f"readouts: the first is what others are compared with, so it can't be {WEIGHTED}"
+                f"readouts: the first is the plain one that the others are compared with; it can't "
+                f"be {WEIGHTED}"
             )
-
         if WEIGHTED in self.readouts:
             others = [n for n, one in self.databases.items() if one.facts.asked != "score"]
             if others:
                 raise PlanError(
-                    f"readouts: {WEIGHTED} learns from opinion scores, and {', '.join(others)} "
-                    "has 2AFC or JND judgements instead; put it in a plan of its own"
+                    f"readouts: {WEIGHTED} learns from opinion scores, but {', '.join(others)} has "
+                    "2AFC or JND judgements; put it in a plan of its own"
                 )
 
     @property
     def measured(self) -> tuple[Readout, ...]:
-        """The readouts that are measured in the pass itself."""
+        """The readouts that are measured directly, without learned channel weights."""
         return tuple(r for r in map(readout, self.readouts) if not r.weighted)
 
 
 def _check_pairs(name: str, database: OpinionDatabase) -> None:
-    """Refuse what the tables could not hold, before anything is measured."""
+    """Raise PlanError for pairs that the tables can't hold, before anything is measured."""
     known: dict[tuple[str, str], int] = {}
     for number, pair in enumerate(database.pairs, start=1):
         files = (pair.reference.absolute(), pair.distorted.absolute())
@@ -143,32 +145,35 @@ def _check_pairs(name: str, database: OpinionDatabase) -> None:
         if place in known:
             raise PlanError(
                 f"database {name}: pairs {known[place]} and {number} are the same, "
-                f"{pair.reference} and {pair.distorted}; expected each once"
+                f"{pair.reference} and {pair.distorted}; expected each pair once"
             )
         known[place] = number
         try:
             "".join(place).encode()
         except UnicodeEncodeError:
             raise PlanError(
-                f"database {name}, pair {number}: {str(pair.distorted)!r} is no name in UTF-8; "
-                "rename the file"
+                f"database {name}, pair {number}: {str(pair.distorted)!r} can't be written as "
+                "UTF-8; rename the file"
             ) from None
 
 
 def network(record: Backbone, layers: Layers = NAMED) -> Network:
-    """Choose layers of a network.
+    """Choose the layers of a backbone that are read.
 
     Parameters
     ----------
     record
-        The network.
+        The backbone.
     layers
-        ``named`` (its blocks), ``all`` (every module with a response of its own), or names.
+        ``named`` (the backbone's named layers), ``all`` (every module that has a feature map), or
+        names of layers.
 
     Raises
     ------
     UnknownNameError
         If a layer is unknown.
+    PlanError
+        If no layer is given.
     """
     if isinstance(layers, str):
         listed = {
@@ -183,7 +188,7 @@ def network(record: Backbone, layers: Layers = NAMED) -> Network:
 
 
 def with_controls(networks: Iterable[Network]) -> list[Network]:
-    """Return networks and, after the last of each architecture, its untrained control."""
+    """Return backbones, followed by an untrained control for each of their architectures."""
     found = list(networks)
     names = {chosen.record.name for chosen in found}
     architectures = {n.record.architecture for n in found if n.record.goal == UNTRAINED}
@@ -199,19 +204,20 @@ def with_controls(networks: Iterable[Network]) -> list[Network]:
 
 
 def here(networks: Iterable[Network], *, skip: bool = False) -> list[Network]:
-    """Return the networks whose weights are on this machine.
+    """Return the backbones whose weights are on this machine.
 
     Parameters
     ----------
     networks
-        The networks.
+        The backbones.
     skip
-        Leave the others out; otherwise they are an error.
+        Leave out backbones whose weights are missing, instead of raising an error.
 
     Raises
     ------
     WeightsError
-        If weights are missing or damaged; the message names all and how they come here.
+        If weights are damaged, or missing and not skipped. The message says which are missing and
+        how to get the first of them.
     """
     found, missing = [], []
     for chosen in networks:
@@ -226,6 +232,6 @@ def here(networks: Iterable[Network], *, skip: bool = False) -> list[Network]:
         how = missing[0].weights.how_to_get() if missing[0].weights else ""
         raise WeightsError(
             f"{len(missing)} backbones have no weights here: {names}{more}. Leave them out with "
-            f"--missing skip, or fetch them, as here the first: {how}"
+            f"--missing skip, or get them one by one. {how}"
         )
     return found

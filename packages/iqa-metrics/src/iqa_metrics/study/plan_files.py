@@ -1,4 +1,4 @@
-"""Plans in TOML, and what the command line says in their form.
+"""Read plans from TOML files, and from the command line's options in the same form.
 
 .. code-block:: toml
 
@@ -7,10 +7,10 @@
     readouts = ["euclidean", "channel_mean_std", "weighted_euclidean"]
     concatenations = ["cumulative:joint", "pairs:sum"]
     baselines = ["psnr", "ssim", "lpips_alex", "dists"]
-    untrained = true                   # the control of each architecture, too
-    missing = "refuse"                 # or "skip": networks whose weights are not here
+    untrained = true                   # add an untrained control for each architecture
+    missing = "refuse"                 # or "skip" backbones whose weights are not on this machine
 
-    [statistics]                       # or none of it
+    [statistics]                       # optional; these are the defaults
     draws = 1000
     seed = 0
     confidence = 0.95
@@ -20,18 +20,18 @@
     name = "tid2013"
     folder = "data/tid2013"
 
-    [[databases]]                      # a table of your own
+    [[databases]]                      # your own table of pairs
     name = "mine"
     pairs = "pairs.csv"
     opinion = "dmos"
     higher_is = "worse"
 
-    [[databases]]                      # made here, scored by severity
+    [[databases]]                      # built-in images, with severities instead of ratings
     name = "ladder"
 
     [[backbones]]
     name = "vgg16"
-    layers = ["relu3_3", "pool5"]      # or none: the plan's
+    layers = ["relu3_3", "pool5"]      # by default the plan's layers
 
     [[backbones]]
     where = { goal = "classification", family = "ResNet" }
@@ -80,21 +80,23 @@ _MISSING = ("refuse", "skip")
 
 
 def read_plan(path: str | Path, ladder: str | Path, *, missing: str | None = None) -> Plan:
-    """Read a plan from a TOML file, and all that it names.
+    """Read a plan from a TOML file, with the databases and backbones that it names.
 
     Parameters
     ----------
     path
-        The file; the head of :mod:`iqa_metrics.study.plan_files` shows its form.
+        The file; the docstring of :mod:`iqa_metrics.study.plan_files` shows its form.
     ladder, missing
         As for :func:`plan_of`.
 
     Raises
     ------
     PlanError
-        If the file can't be read, or something in it is unknown or does not fit.
-    DatasetError, PairsError, UnknownNameError, WeightsError
-        If a database or a network can't be used.
+        If the file can't be read, or something in it is wrong.
+    UnknownNameError
+        If a key, a database, a backbone or another name is unknown.
+    DatasetError, PairsError, WeightsError
+        If a database or a backbone can't be used.
     """
     file = Path(path)
     try:
@@ -113,25 +115,26 @@ def plan_of(
     where: str = "plan",
     missing: str | None = None,
 ) -> Plan:
-    """Make a plan of what a TOML file, or the command line, says, and read all that it names.
+    """Make a plan from the contents of a TOML file, or from options of the command line.
 
     Parameters
     ----------
     facts
-        As TOML is read: tables are dicts.
+        The contents, as tomllib reads them: tables are dicts.
     folder
-        What paths are relative to.
+        The folder that paths are relative to.
     ladder
-        Folder for the images of the built-in ladder, where no other is said.
+        The folder for the images of the built-in ladder, unless the plan names another.
     where
-        What messages call the plan.
+        How error messages refer to the plan.
     missing
-        ``refuse`` or ``skip`` networks whose weights are not here, before what the plan says.
+        ``refuse`` or ``skip`` backbones whose weights are not on this machine. It overrides what
+        the plan says.
 
     Raises
     ------
     PlanError, DatasetError, PairsError, UnknownNameError, WeightsError
-        As of :func:`read_plan`.
+        As for :func:`read_plan`.
     """
     base = Path(folder)
     _check(facts, _KNOWN, where)
@@ -141,7 +144,9 @@ def plan_of(
         _check(given, _OF_DATABASE, place)
         name, found = _database(given, base, Path(ladder), place)
         if name in databases:
-            raise PlanError(f"{place}: another one is called {name} already; give it a name")
+            raise PlanError(
+                f"{place}: another database is named {name} already; give this one another name"
+            )
         databases[name] = found
     settings = facts.get("statistics", {})
     _check(settings, {f.name: (int, float) for f in fields(Statistics)}, f"{where}, statistics")
@@ -172,7 +177,7 @@ def _networks(
         _check(given, _OF_BACKBONE, place)
         of_this = _layers(given["layers"], place) if "layers" in given else layers
         for record in _records(given, base, place):
-            # A network that a query finds again keeps the layers it was named with.
+            # A backbone that is found again, for example by a query, keeps its first layers.
             found.setdefault(record.name, network(record, of_this))
     chosen = here(found.values(), skip=choice == "skip")
     return with_controls(chosen) if facts.get("untrained", False) else chosen
@@ -207,7 +212,7 @@ def _database(
 ) -> tuple[str, OpinionDatabase]:
     if "pairs" in given:
         if "folder" in given:
-            raise PlanError(f"{where}: expected pairs or a folder, and both came")
+            raise PlanError(f"{where}: expected either pairs or a folder, got both")
         direction = next((d for d in HIGHER_IS if d == given.get("higher_is")), None)
         if direction is None:
             raise PlanError(f'{where}: expected higher_is = "better" or "worse"')
@@ -216,14 +221,14 @@ def _database(
         facts = replace(found.facts, name=name, title=given.get("name", found.facts.title))
         return name, replace(found, facts=facts)
     if "opinion" in given or "higher_is" in given:
-        raise PlanError(f"{where}: opinion and higher_is go with pairs")
+        raise PlanError(f"{where}: opinion and higher_is only go with pairs")
     if "name" not in given:
         raise PlanError(f"{where}: expected name and folder, or pairs")
     name = given["name"]
     if name == LADDER:
         return name, make_ladder(folder / given["folder"] if "folder" in given else ladder)
     if "folder" not in given:
-        raise PlanError(f"{where}: {name} needs the folder that it lies in")
+        raise PlanError(f"{where}: {name} needs the folder that it is in")
     return name, read_database(name, folder / given["folder"])
 
 

@@ -1,4 +1,4 @@
-"""The rows of a study's tables, and the CSV files that they stand in."""
+"""The rows of a study's tables, and the CSV files that hold them."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 from iqa_metrics.io.atomic import written_at_once
 
 POOLED = "pooled"
-"""What stands for the database where several are taken together."""
+"""The name of the database in rows that are about all databases together."""
 SAME, FIRST, SECOND, UNDECIDED = "same", "first", "second", "undecided"
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 
@@ -19,28 +19,31 @@ Row = TypeVar("Row")
 
 
 class TableError(ValueError):
-    """A study's table that can't be read; the message says where, and what was expected."""
+    """A table of a study that can't be read. The message says where, and what was expected."""
 
     code = "bad_study"
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """A row of the table.
+    """A row of ``correlations.csv``.
 
     Attributes
     ----------
     database, distortion
-        What it was computed on; no distortion means all pairs.
+        The pairs it was computed on; an empty distortion means all pairs.
     backbone, layer, depth, readout
         The series; see :class:`iqa_metrics.study.distances.Series`.
     n
-        How many pairs have a value.
+        The number of pairs that have a value.
     srocc, srocc_low, srocc_high
-        Spearman's correlation and its interval over references; no interval of a single reference.
-    plcc, plcc_logistic, krocc, rmse
-        Pearson's, the same after the monotone logistic, Kendall's, and the error after the logistic
-        in opinion's units; the error of several databases is none.
+        Spearman's correlation with its sign, and its interval over references, which is NaN if
+        there is only one reference.
+    plcc, krocc
+        Pearson's and Kendall's correlations, with their signs.
+    plcc_logistic, rmse
+        Pearson's correlation and the root mean squared error, in the opinions' units, after the
+        monotone logistic. The error is NaN for several databases together.
     """
 
     database: str
@@ -61,22 +64,22 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the table: a network by a readout, or a metric to compare with.
+    """A row of ``models.csv``: a backbone with a readout, or a baseline metric.
 
     Attributes
     ----------
     database, backbone, readout
-        Which; a metric to compare with has no readout.
+        What the row is about; the readout of a baseline metric is empty.
     layers
-        How many layers were measured; none of a metric to compare with.
+        The number of layers that were measured; 0 for a baseline metric.
     last_layer, last, last_low, last_high
-        The last layer and its agreement, with its interval.
+        The last layer, its agreement and its interval.
     best_layer, best_depth, best
-        The layer that agrees best on this data, and how well there.
+        The layer that agrees best on this data, its depth and its agreement.
     optimism
-        What of that comes from choosing.
+        How much of that agreement is due to having selected the layer.
     corrected, corrected_low, corrected_high
-        The best layer's agreement without it.
+        The best layer's agreement minus the optimism, and its interval.
     """
 
     database: str
@@ -98,26 +101,26 @@ class Model:
 
 @dataclass(frozen=True)
 class Compared:
-    """A row of the table.
+    """A row of ``comparisons.csv``.
 
     Attributes
     ----------
     question
-        ``baseline`` (a network and a metric to compare with), one of the factors in which networks
-        differ, or of the readout: ``layer`` (the best and the last), ``descriptors``, ``readout``
-        (other readouts), ``concatenation``, ``channel_weights``.
+        ``baseline`` (a backbone and a baseline metric), a factor in which backbones differ, or what
+        differs in the readout: ``layer`` (the best and the last), ``descriptors``, ``readout``
+        (other readouts), ``concatenation`` or ``channel_weights``.
     database
-        Or ``pooled``.
+        The database, or ``pooled``.
     backbone
-        The network, or what the compared networks agree in.
+        The backbone, or the factors that the compared backbones have in common.
     first, second
         What is compared.
     n
-        How many pairs.
+        The number of pairs.
     difference, low, high
-        Agreement of the first less that of the second, and its interval.
+        The agreement of the first minus that of the second, and its interval.
     p, p_corrected
-        Of no difference; the latter by Holm.
+        The p-value of no difference, and the same corrected by Holm's method.
     verdict
         ``same`` (the interval lies within the margin), ``first`` or ``second`` (that one agrees
         better with people, after correction), or ``undecided``.
@@ -139,26 +142,26 @@ class Compared:
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of the table.
+    """A row of ``claims.csv``.
 
     Attributes
     ----------
     claim
-        A stable name.
+        A stable name for the claim.
     statement
         The paper's conclusion.
     test
-        What was tested for it.
+        How it was tested.
     database
-        Or ``pooled``.
+        The database, or ``pooled``.
     effect, low, high
-        What was found, and its interval; NaN where nothing could be tested.
+        The tested quantity and its interval; NaN if nothing could be tested.
     evidence
-        What the effect is of.
+        The backbones and metrics that the effect comes from.
     verdict
         ``supported``, ``contradicted`` or ``undecided``.
     why
-        Why it is undecided.
+        The reason if it is undecided, else empty.
     """
 
     claim: str
@@ -175,18 +178,18 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A row of the table of databases with 2AFC or JND judgements.
+    """A row of ``judgements.csv``, the table for databases with 2AFC or JND judgements.
 
     Attributes
     ----------
     database, distortion, backbone, layer, depth, readout
-        As of :class:`Correlation`; the distortion is a part of the database.
+        As in :class:`Correlation`; the distortion is a part of the database.
     measure
         ``2afc`` or ``jnd``.
     n
-        How many judgements.
+        The number of judgements.
     agreement, low, high
-        The share of people agreed with, or the average precision, and its interval.
+        The share of observers agreed with (2AFC) or the average precision (JND), and its interval.
     """
 
     database: str
@@ -209,7 +212,7 @@ FILES: Mapping[type, str] = {
     Claim: "claims.csv",
     Judgement: "judgements.csv",
 }
-"""Rows to the files that they stand in."""
+"""The file that holds each kind of row."""
 
 _WORDS: Mapping[tuple[type, str], tuple[str, ...]] = {
     (Compared, "verdict"): (FIRST, SECOND, SAME, UNDECIDED),
@@ -217,7 +220,7 @@ _WORDS: Mapping[tuple[type, str], tuple[str, ...]] = {
 }
 """Columns that hold one of a few words."""
 
-# An empty number is none. A correlation of no pairs may have an empty count.
+# An empty cell means NaN, or a count of 0.
 _FROM_TEXT: Mapping[Any, Callable[[str], Any]] = {
     str: str,
     int: lambda text: int(text) if text else 0,
@@ -226,7 +229,7 @@ _FROM_TEXT: Mapping[Any, Callable[[str], Any]] = {
 
 
 def write_rows(folder: Path, kind: type[Row], rows: Iterable[Row]) -> None:
-    """Write rows as CSV into their file, in one step; what is not a number stays empty."""
+    """Write rows to their CSV file, atomically; NaN becomes an empty cell."""
     names = [one.name for one in fields(kind)]  # type: ignore[arg-type]  # all are dataclasses
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -237,12 +240,12 @@ def write_rows(folder: Path, kind: type[Row], rows: Iterable[Row]) -> None:
 
 
 def read_rows(folder: Path, kind: type[Row]) -> tuple[Row, ...]:
-    """Read the rows that a study's folder has of a kind.
+    """Read the rows of one kind from a study's folder.
 
     Raises
     ------
     TableError
-        If the file can't be read, lacks a column, or a cell is not what it should be.
+        If the file can't be read, lacks a column, or has a cell with a wrong content.
     """
     path, hints = folder / FILES[kind], get_type_hints(kind)
     found = []
@@ -266,7 +269,7 @@ def read_rows(folder: Path, kind: type[Row]) -> tuple[Row, ...]:
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read a CSV file's rows with the lines they end at, having checked that it has the columns.
+    """Read the rows of a CSV file, each with the number of its last line.
 
     Raises
     ------
@@ -281,14 +284,14 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, st
             missing = [name for name in wanted if name not in header]
             if missing:
                 raise TableError(
-                    f"{path}: expected columns {', '.join(wanted)}; "
-                    f"no {', no '.join(missing)} in {', '.join(header) or 'an empty file'}"
+                    f"{path}: missing columns {', '.join(missing)}; expected at least "
+                    f"{', '.join(wanted)}, got {', '.join(header) or 'an empty file'}"
                 )
             return [(reader.line_num, row) for row in reader]
     except FileNotFoundError as error:
-        raise TableError(f"{path}: no such file; expected a table of {len(wanted)} columns") from (
-            error
-        )
+        raise TableError(
+            f"{path}: no such file; expected a CSV table with the columns {', '.join(wanted)}"
+        ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path}: can't be read as CSV: {error}") from error
 

@@ -1,4 +1,4 @@
-"""A study from its plan to its tables: measured, resumed, put together, analysed."""
+"""Run a study: measure or resume, write the table of distances, and analyse it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ from iqa_metrics.study.measuring import (
     Keys,
     Measuring,
     Progress,
-    gauge_of,
-    gauge_of_baselines,
+    backbone_reader,
+    baseline_reader,
     pairs_of,
 )
 from iqa_metrics.study.plan import WEIGHTED, Network, Plan
@@ -56,13 +56,13 @@ class Finished:
     Attributes
     ----------
     folder
-        Where its tables are.
+        The folder with its tables.
     rows, failed
-        How many distances it has, and how many of them failed.
+        The number of distances, and how many of them failed.
     reasons
-        Some reasons why, each once.
+        For failed pairs, the reason of the first failure in each, every reason once.
     analysis
-        What it found.
+        The results.
     """
 
     folder: Path
@@ -81,30 +81,31 @@ def run_study(
     progress: Progress | None = None,
     analysing: Callable[[int, int], None] | None = None,
 ) -> Finished:
-    """Measure what a plan asks for, as far as the folder does not hold it, and analyse it.
+    """Measure what a plan asks for and is not in the folder yet, and analyse it.
 
     Parameters
     ----------
     plan
-        What is measured.
+        The plan.
     folder
-        Where it goes: ``distances.parquet``, ``study.json`` and the tables of
-        :func:`iqa_metrics.study.analyse`. ``parts/`` has what was measured by the content of what
-        made it, so that a run that was stopped, at any moment, goes on where it was, and another
-        plan measures only what is new.
+        The folder to write: ``distances.parquet``, ``study.json`` and the tables of
+        :func:`iqa_metrics.study.analyse`. Measurements are kept in ``parts/`` under a hash of
+        everything that determines them. A run that was stopped at any moment is therefore resumed,
+        and a changed plan only measures what is new.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     workers
-        Threads that decode images; by default one a core.
+        Number of threads that decode images; by default one for each CPU core.
     progress, analysing
-        Are told how far measuring is, and then the statistics.
+        Show the progress of measuring, and of the statistics; see
+        :class:`iqa_metrics.study.measuring.Progress` and :func:`iqa_metrics.study.analyse`.
 
     Raises
     ------
     PlanError
-        If another run writes into the folder, or it can't be written to.
+        If another run is writing to the folder, or the folder can't be written to.
     WeightsError
-        If a network's weights are missing or damaged.
+        If the weights of a backbone or baseline are missing or damaged.
     """
     root = Path(folder)
     try:
@@ -112,7 +113,9 @@ def run_study(
         lock = FileLock(root / _LOCK)
         lock.acquire(timeout=0)
     except Timeout:
-        raise PlanError(f"{root}: another run is writing there; wait for it, or stop it") from None
+        raise PlanError(
+            f"{root}: another run is writing to this folder; wait for it, or stop it"
+        ) from None
     except OSError as error:
         raise PlanError(f"{root}: can't be written to: {error.strerror}") from error
     with lock:
@@ -122,7 +125,7 @@ def run_study(
             study.measure()
             rows, failed = study.write()
             return Finished(root, rows, failed, study.reasons, analyse(root, analysing))
-        except OSError as error:  # a full disk; images that can't be read are rows
+        except OSError as error:  # such as a full disk; an unreadable image is a row instead
             raise PlanError(
                 f"{error.filename or root}: can't be written to: {error.strerror or error}; what "
                 "was measured is kept"
@@ -130,7 +133,7 @@ def run_study(
 
 
 def _sweep(root: Path) -> None:
-    """Take away files that a run was killed over while it wrote them."""
+    """Remove the unfinished files of a run that was killed while writing them."""
     for folder in (root, root / PARTS):
         for file in folder.glob("**/.*" if folder.name == PARTS else ".*"):
             if is_unfinished(file) and file.is_file():
@@ -138,7 +141,7 @@ def _sweep(root: Path) -> None:
 
 
 class _Study:
-    """A study on its way."""
+    """A study while it runs."""
 
     def __init__(
         self,
@@ -166,22 +169,22 @@ class _Study:
         return tuple(self._reasons)
 
     def measure(self) -> None:
-        """Measure all that is not there, one network at a time."""
+        """Measure what is not stored yet: the baselines, then one backbone at a time."""
         if self._plan.baselines:
-            gauge = gauge_of_baselines(self._plan, self._device)
-            self._keys[""] = self._measuring.measure(gauge)
+            reader = baseline_reader(self._plan, self._device)
+            self._keys[""] = self._measuring.measure(reader)
             self._baselines = [
                 described_baseline(spec, metric)
-                for spec, metric in gauge.modules.items()
+                for spec, metric in reader.modules.items()
                 if isinstance(metric, Metric)
             ]
         for network in self._plan.networks:
-            gauge = gauge_of(network, self._plan, self._device)
-            self._keys[network.record.name] = self._measuring.measure(gauge)
-            self._networks.append(described_network(network, gauge.content))
+            reader = backbone_reader(network, self._plan, self._device)
+            self._keys[network.record.name] = self._measuring.measure(reader)
+            self._networks.append(described_network(network, reader.content))
 
     def write(self) -> tuple[int, int]:
-        """Put the table of distances together; return its rows, and how many failed."""
+        """Write the table of distances; return its number of rows, and how many failed."""
         with written_distances(self._root / DISTANCES) as writer:
             for name, pairs in self._pairs.items():
                 for spec in self._plan.baselines:
@@ -194,14 +197,14 @@ class _Study:
             for name, one in self._pairs.items()
         )
         Description(
-            self._plan.title,
-            databases,
-            tuple(self._networks),
-            tuple(self._baselines),
-            tuple(self._plan.readouts),
-            tuple(self._plan.concatenations),
-            self._plan.statistics,
-            made_with(self._device.type),
+            title=self._plan.title,
+            databases=databases,
+            backbones=tuple(self._networks),
+            baselines=tuple(self._baselines),
+            readouts=tuple(self._plan.readouts),
+            concatenations=tuple(self._plan.concatenations),
+            statistics=self._plan.statistics,
+            made_with=made_with(self._plan, self._device.type),
         ).write(self._root / DESCRIPTION)
         return writer.rows, writer.failed
 

@@ -1,7 +1,8 @@
-"""What is compared: agreement with people, of each series, on pairs that all of them have.
+"""The agreement of each series with people, on the pairs for which all series have a value.
 
-Agreement is SROCC turned so that positive is agreement: a distance should rise as opinion gets
-worse, a similarity should fall. A metric that goes the wrong way has a negative one.
+Agreement is SROCC with its sign turned so that positive values mean agreement: as images get worse,
+a distance should rise and a similarity should fall. A metric that does the opposite has a negative
+agreement.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,18 +29,19 @@ class Scope:
     name
         The database, or ``pooled``.
     n
-        How many pairs all have in common.
+        The number of pairs for which all series have a value.
     references
-        How many references they have; of several databases, by degrees of freedom.
+        The number of references of these pairs. For several databases it is 1 plus the sum of their
+        degrees of freedom.
     series
-        Series to places in ``agreement``.
+        The index of each series in ``agreement``.
     agreement
-        Of each series, with draws.
+        The agreement of each series, with bootstrap replicates.
     left_out
-        Series that failed on so many pairs that the others would have had few in common, or on
-        whole databases.
+        Series that are not compared: those that failed on so many pairs that few would be left for
+        the others, that have no correlation, or that some of the databases lack.
     description
-        The study.
+        The description of the study.
     """
 
     name: str
@@ -55,27 +57,27 @@ class Scope:
         return self.agreement[np.array([self.series[one] for one in series], dtype=np.intp)]
 
     def baseline(self, name: str) -> Bootstrap | None:
-        """Return the agreement of a metric to compare with, if it was measured."""
+        """Return the agreement of a baseline metric, or None if it was not measured."""
         place = next((at for s, at in self.series.items() if s.backbone == name), None)
         known = {one.name for one in self.description.baselines}
         return None if place is None or name not in known else self.agreement[place]
 
     def layers(self, backbone: str, readout: str) -> list[Series]:
-        """Return the series of a network by a readout, from input to output."""
+        """Return the series of a backbone with a readout, from input to output."""
         found = [s for s in self.series if s.backbone == backbone and s.readout == readout]
         return sorted(found, key=lambda one: one.depth)
 
     @property
     def networks(self) -> list[DescribedNetwork]:
-        """The networks that have a layer here."""
+        """The backbones that have a layer in this scope."""
         there = {one.backbone for one in self.series if one.layer}
         return [one for one in self.description.backbones if one.name in there]
 
 
 def scopes(judged: Mapping[str, Judged], description: Description) -> list[Scope]:
-    """Return what can be compared in each database and, of several, in all together.
+    """Return a scope for each database and, if there are several, one for all together.
 
-    Databases with too few pairs or a single reference are left out.
+    Databases with too few pairs, or with only one reference, are left out.
     """
     higher_is = {one.name: one.higher_is for one in description.databases}
     similar = {one.name for one in description.baselines if one.higher_is_better}
@@ -95,7 +97,7 @@ def _scope(
     rows = [row for row, share in enumerate(shares) if share > _LEAST_SHARE]
     pairs: Mask = np.asarray(judged.there[rows].all(axis=0))
     while rows and pairs.mean() <= _LEAST_SHARE:
-        # Series that fail here and there leave no pair in common: the worst of them goes.
+        # Too few pairs have a value in all series: leave out the series with the most failures.
         rows.remove(min(rows, key=lambda row: shares[row]))
         pairs = np.asarray(judged.there[rows].all(axis=0))
     if not rows:
@@ -110,13 +112,13 @@ def _scope(
     known = [at for at, value in enumerate(drawn.value) if np.isfinite(value)]
     places = {measured.series[rows[at]]: place for place, at in enumerate(known)}
     return Scope(
-        name,
-        int(pairs.sum()),
-        judged.references(pairs),
-        places,
-        (drawn * np.array(signs))[np.array(known, dtype=np.intp)],
-        tuple(one for one in measured.series if one not in places),
-        description,
+        name=name,
+        n=int(pairs.sum()),
+        references=judged.references(pairs),
+        series=places,
+        agreement=(drawn * np.array(signs))[np.array(known, dtype=np.intp)],
+        left_out=tuple(one for one in measured.series if one not in places),
+        description=description,
     )
 
 
@@ -126,14 +128,14 @@ def _pooled(found: Sequence[Scope]) -> Scope:
     counts = [scope.n for scope in found]
     everything = dict.fromkeys(one for scope in found for one in scope.series)
     return Scope(
-        POOLED,
-        sum(counts),
-        sum(scope.references - 1 for scope in found) + 1,
-        {one: place for place, one in enumerate(common)},
-        Bootstrap(
+        name=POOLED,
+        n=sum(counts),
+        references=sum(scope.references - 1 for scope in found) + 1,
+        series={one: place for place, one in enumerate(common)},
+        agreement=Bootstrap(
             statistics.pooled(np.stack([part.value for part in parts]), counts),
             statistics.pooled(np.stack([part.samples for part in parts]), counts),
         ),
-        tuple(one for one in everything if one not in common),
-        found[0].description,
+        left_out=tuple(one for one in everything if one not in common),
+        description=found[0].description,
     )

@@ -1,24 +1,33 @@
-"""How sure a study is asked to be."""
+"""The settings of a study's statistics."""
 
 from dataclasses import dataclass
 
 
 class PlanError(ValueError):
-    """A plan that can't be carried out; the message says what was expected and what came."""
+    """A plan that can't be carried out. The message says what was expected and what was found."""
 
     code = "bad_plan"
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """How sure the study is asked to be.
+    """The settings of a study's statistics.
 
     Attributes
     ----------
-    draws, seed, confidence
-        Of the bootstrap over reference images.
+    draws
+        The number of bootstrap replicates over reference images, at least 1.
+    seed
+        The seed of the bootstrap, at least 0.
+    confidence
+        The confidence level of intervals, between 0 and 1.
     margin
-        The difference of correlations that counts as none, in [0, 1].
+        The largest difference between correlations that counts as none, in [0, 1].
+
+    Raises
+    ------
+    PlanError
+        If a setting is out of range.
     """
 
     draws: int = 1000
@@ -28,10 +37,10 @@ class Statistics:
 
     def __post_init__(self) -> None:
         checks = {
-            "draws": (isinstance(self.draws, int) and self.draws >= 1, "a number from 1 on"),
-            "seed": (isinstance(self.seed, int) and self.seed >= 0, "a number from 0 on"),
-            "confidence": (0 < self.confidence < 1, "a share between 0 and 1"),
-            "margin": (0 <= self.margin <= 1, "a difference between 0 and 1"),
+            "draws": (isinstance(self.draws, int) and self.draws >= 1, "an integer of at least 1"),
+            "seed": (isinstance(self.seed, int) and self.seed >= 0, "an integer of at least 0"),
+            "confidence": (0 < self.confidence < 1, "a number between 0 and 1"),
+            "margin": (0 <= self.margin <= 1, "a number from 0 to 1"),
         }
         for name, (fine, expected) in checks.items():
             if not fine:

@@ -1,8 +1,8 @@
-"""What was measured, kept on disk under the content of what made it.
+"""Keep measurements on disk, each under a hash of everything that determines it.
 
-A block holds one reading of all layers for a window of pairs. Its name is the SHA-256 of everything
-that decides its values: the network's, the images', the code's and the settings'. So a block is
-found again by whoever would compute the same, and by nobody else; nothing has to be told stale.
+A block holds one reading for a window of pairs. Its key is the SHA-256 of everything that
+determines its values: the network, the images, the code and the settings. A run therefore finds a
+block exactly if it would compute the same values, and outdated blocks need not be detected.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ from iqa_metrics.io.atomic import written_at_once
 
 @dataclass(frozen=True)
 class Block:
-    """One reading of some pairs.
+    """One reading for some pairs.
 
     Attributes
     ----------
     values
-        Float64 ``[pairs, K]``; NaN where a pair failed.
+        Float64 ``[pairs, K]``; NaN where a value failed.
     errors
-        Why it failed, ``[pairs, K]``, or ``[pairs, 1]`` where all columns are of one layer; empty
-        texts where it did not.
+        The reasons of failures, ``[pairs, K]``, or ``[pairs, 1]`` if all columns are of one layer;
+        an empty text where there was no failure.
     """
 
     values: NDArray[np.float64]
@@ -42,7 +42,7 @@ class Block:
 
 
 def joined(blocks: Iterable[Block]) -> Block:
-    """Lay blocks of the same reading one below the other."""
+    """Concatenate blocks of the same reading along their pairs."""
     parts = list(blocks)
     return Block(
         np.concatenate([part.values for part in parts]),
@@ -56,17 +56,17 @@ class Store:
     Parameters
     ----------
     folder
-        Where they lie; it is made when the first one comes.
+        The folder. It is created when the first block is written.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def has(self, key: str) -> bool:
-        """Return whether the block is there and whole.
+        """Return whether a complete block is stored under a key.
 
-        One with a pair that failed for want of memory, say, and not by what its images are, does
-        not count: the next run tries again.
+        A block does not count if one of its pairs failed for a reason other than its images, such
+        as a lack of memory. The next run then tries again.
         """
         try:
             errors = _table_in(pq.read_table(self._path(key), columns=["errors"])["errors"])
@@ -75,7 +75,7 @@ class Store:
         return not np.char.startswith(errors.astype(str), "failed:").any()
 
     def write(self, key: str, block: Block) -> None:
-        """Keep a block: at once, so that a file that is there is whole."""
+        """Store a block, atomically: a file that exists is complete."""
         table = pa.table({"values": _column_of(block.values), "errors": _column_of(block.errors)})
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class Store:
             pq.write_table(table, file, compression="zstd")
 
     def read(self, key: str) -> Block:
-        """Return a block that is there."""
+        """Return the block that is stored under a key."""
         table = pq.read_table(self._path(key), memory_map=False)
         return Block(_table_in(table["values"]), _table_in(table["errors"]).astype(str))
 
@@ -106,6 +106,6 @@ def _table_in(column: pa.ChunkedArray) -> NDArray[Any]:
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
-    """Return the name of a block: the SHA-256 of the facts that decide it."""
+    """Return the key of a block: the SHA-256 of the facts that determine it."""
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""The weighted Euclidean distance in a study: channel weights learned from the study's opinions.
+"""The weighted Euclidean distance in a study: channel weights learned from its opinion scores.
 
-Each pair is measured by weights that were learned without its reference image, so that what is
-reported is what the weights are worth on images they have not seen.
+Each pair is measured with weights that were learned without its reference image, so the results
+show how good the weights are on unseen images.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,22 +31,23 @@ def weighted_distances(
     seed: int,
     learning: Callable[[int], None] | None = None,
 ) -> Block:
-    """Return held-out weighted distances of each layer, ``[pairs, layers]``.
+    """Return the held-out weighted distances of each layer, ``[pairs, layers]``.
 
-    They are kept like what is measured: learned again only if squares or opinions have changed.
+    They are stored like measurements: weights are only learned again if the channel squares, the
+    opinion scores or the code have changed.
 
     Parameters
     ----------
     store, keys
-        Where the channels' squares are.
+        The stored channel squares.
     pairs, higher_is
-        The opinions, and their direction.
+        The pairs with their opinion scores, and what a higher score means.
     layers
         Names of the layers.
     seed
-        Of the folds.
+        The seed that splits the folds.
     learning
-        Called with the number of the layer that comes next.
+        Called with the index of each layer before its weights are learned.
     """
     key = key_of(
         {
@@ -76,8 +77,8 @@ def weighted_distances(
         references = [r for r, there in zip(pairs.references, good, strict=True) if there]
         if len(set(references)) < _FEWEST:
             too_few = (
-                f"too_few_references: weights are learned on some, chosen on others and judged on "
-                f"others again; expected at least {_FEWEST}, got {len(set(references))}"
+                "too_few_references: learning, selecting and testing channel weights takes "
+                f"different references; expected at least {_FEWEST}, got {len(set(references))}"
             )
             reasons = np.where(reasons == "", too_few, reasons)
         else:
