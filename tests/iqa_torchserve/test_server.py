@@ -212,7 +212,7 @@ def test_a_taken_port_is_named(server, archive, tmp_path):
         port = free_port(PORTS)
         other.bind(("127.0.0.1", port + 2))
         other.listen()
-        with pytest.raises(ServerError, match=f"port {port + 2} of 127.0.0.1 is taken"):
+        with pytest.raises(ServerError, match=f"can't listen on port {port + 2} of 127.0.0.1"):
             start(ServerConfig(archive, state=tmp_path, port=port))
     assert RunningServer.find(tmp_path) is None
 
