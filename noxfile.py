@@ -19,7 +19,7 @@ INTERPRETERS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 LIBRARY = "packages/iqa-metrics"
 COMPANION = "packages/iqa-torchserve"
 TEST_TOOLS = [
-    *("pytest>=8", "hypothesis>=6.100"),
+    *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100"),
     # Independent implementations, and readers of file formats.
     *("scikit-image>=0.22", "scipy>=1.11", "tifffile>=2023.12.9"),
     *("lpips==0.1.4", "DISTS-pytorch==0.1", "pytorch-msssim==1.0.0", "torchmetrics>=1.4"),
@@ -28,6 +28,9 @@ TEST_TOOLS = [
     *("timm>=1.0.9", "openpyxl>=3.1", "pyarrow>=16", "matplotlib>=3.8", "jinja2>=3.1"),
     "playwright>=1.60",
 ]
+# Two workers suit small machines; `nox -s tests -- -n 8` takes more, and `-- -n 0` a debugger.
+# Each starts with one half in order, so that only one of them needs the server that tests share.
+PARALLEL = ["-n", "2", "--dist", "worksteal"]
 # Other implementations that the benchmark compares ours with.
 PEERS = [
     *("lpips==0.1.4", "DISTS-pytorch==0.1", "torchmetrics", "piq", "pyiqa"),
@@ -75,14 +78,14 @@ def study(session):
 def tests(session):
     """Test both packages, including the real server, on every installed interpreter."""
     install_both(session, *TEST_TOOLS, *END_TO_END)
-    session.run("pytest", "-m", "not slow", *session.posargs)
+    session.run("pytest", *PARALLEL, "-m", "not slow", *session.posargs)
 
 
 @nox.session
 def slow_tests(session):
     """Run the slow tests."""
     install_both(session, *TEST_TOOLS, *END_TO_END)
-    session.run("pytest", "-m", "slow", *session.posargs)
+    session.run("pytest", *PARALLEL, "-m", "slow", *session.posargs)
 
 
 @nox.session(python=["3.10", "3.11"])
@@ -96,7 +99,7 @@ def minimums(session):
         *TEST_TOOLS,
         constrained=False,
     )
-    session.run("pytest", "-m", "not slow", "tests/iqa_metrics", *session.posargs)
+    session.run("pytest", *PARALLEL, "-m", "not slow", "tests/iqa_metrics", *session.posargs)
 
 
 @nox.session

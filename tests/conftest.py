@@ -15,6 +15,17 @@ settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
 
 
+def pytest_configure(config):
+    """Leave each of several workers, and the processes that its tests start, one core."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with real servers: they leave cores idle, and other workers are glad of the rest."""
+    items.sort(key=lambda item: item.get_closest_marker("server") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def isolated(tmp_path_factory):
     """Keep tests from seeing or changing the user's weights and servers."""

@@ -224,7 +224,7 @@ def test_an_archive_names_the_package(installed, lab, tmp_path):
     said = json.loads(run(*serve, "check", mar, site=installed))
     assert [one["metric"] for one in said["metrics"]] == list(SPECS)
     refused = run(*serve, "check", mar, status=2)
-    assert "its metrics need iqa-example==0.1.0, not installed here: pip install iqa-e" in refused
+    assert "need iqa-example==0.1.0, which is not installed: pip install iqa-example" in refused
     code = (
         "import sys; from pathlib import Path\n"
         "from iqa_torchserve.archive import unpack_archive\n"

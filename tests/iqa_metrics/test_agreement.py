@@ -128,8 +128,8 @@ def test_the_command_line(scores, tmp_path):
     assert result.exit_code == 0, result.output
     for words in ("good", "blur", "p by Holm", "after VQEG's monotone logistic"):
         assert words in result.stdout
-    assert "12 scores failed or are infinite" in result.stderr
-    assert "6 reference images" in result.stderr
+    assert "12 scores are left out" in result.stderr
+    assert "only 6 reference images" in result.stderr
     found = json.loads(run("--compare", "--json").stdout)
     assert len(found["agreements"]) == 9
     assert len(found["differences"]) == 3
@@ -150,6 +150,7 @@ def test_real_opinions(live, tmp_path):
     out = tmp_path / "scores.csv"
     command = ["score", "--pairs", live / "pairs.csv", "-m", "psnr", "-m", "ssim", "--out", out]
     assert CliRunner().invoke(app, [str(c) for c in command]).exit_code == 0
-    found = {r.metric: r for r in agreements(read_scored(out, "dmos")) if not r.distortion}
+    read = read_scored(out, "dmos")
+    found = {r.metric: r for r in agreements(read, draws=50) if not r.distortion}
     assert found["psnr"].srocc == pytest.approx(-0.899, abs=5e-4)
     assert found["ssim"].srocc == pytest.approx(-0.848, abs=5e-4)

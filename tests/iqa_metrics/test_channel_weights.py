@@ -119,7 +119,7 @@ def test_weights_of_another_network_are_refused(opinions, tmp_path):
     path = tmp_path / "weights.safetensors"
     save_channel_weights(learned, path)
     assert read_channel_weights(path, trunk=network).metric.layers == ("fire3",)
-    with pytest.raises(WeightsError, match="learned in a squeezenet1_1 of other values"):
+    with pytest.raises(WeightsError, match="learned in a squeezenet1_1 with other values"):
         read_channel_weights(path, trunk=backbone("squeezenet1_1").build())
     path.write_bytes(b"something else")
     with pytest.raises(WeightsError, match="can't be read as channel weights"):
@@ -127,7 +127,7 @@ def test_weights_of_another_network_are_refused(opinions, tmp_path):
     from safetensors.torch import save_file
 
     save_file({"x": torch.ones(1)}, path)
-    with pytest.raises(WeightsError, match="holds no channel weights"):
+    with pytest.raises(WeightsError, match="has no channel weights"):
         read_channel_weights(path)
 
 
@@ -197,17 +197,17 @@ def test_the_command_line(folder, tmp_path):
     assert json.loads(result.stdout) == dict(read_channel_weights(out).provenance)
     shown = run("channel-weights", "show", out)
     assert shown.stdout.splitlines()[0] == f"efficientnet_lite0:block2:weighted_euclidean\t{out}"
-    assert "24 pairs of 4 references" in shown.stderr
-    assert "of 24 channels count" in shown.stdout
+    assert "24 pairs with 4 references" in shown.stderr
+    assert "of 24 weights above 0" in shown.stdout
     shown = run("channel-weights", "show", folder / "pairs.csv")
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert "can't be read as channel weights" in shown.stderr
     for arguments, words in (
-        ([], "give either --pairs"),
+        ([], "expected either --pairs FILE or --database NAME --folder DIR, got neither"),
         (["--pairs", folder / "pairs.csv"], "needs --higher-is"),
         (["--database", "csiq"], "--database needs --folder"),
-        ([*table, "--database", "csiq"], "give either --pairs"),
-        ([*table, "--out", tmp_path / "gone" / "w.safetensors"], "there is no folder"),
+        ([*table, "--database", "csiq"], "got both"),
+        ([*table, "--out", tmp_path / "gone" / "w.safetensors"], "does not exist"),
     ):
         result = run(*command, *arguments)
         assert (result.exit_code, words in result.stderr) == (2, True)

@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_refused():
         fit_weights(squares, opinion, 0)
     with pytest.raises(ValueError, match="at least 3 references, got 2"):
         learn_weights(squares, opinion, np.where(np.arange(len(opinion)) < 9, "a", "b"))
-    with pytest.raises(ValueError, match="expected one a pair"):
+    with pytest.raises(ValueError, match="expected one per pair"):
         learn_weights(squares, opinion, references[1:])
     with pytest.raises(ValueError, match="folds"):
         learn_weights(squares, opinion, references, folds=1)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from own_networks import OWN_NETWORKS, StandardisedConv2d
 from torch import nn
 
 from iqa_metrics import DeepDistance, backbone
-from iqa_metrics.compute.folding import WinogradConv2d, folded, with_fewer_multiplications
+from iqa_metrics.compute.folding import folded
+from iqa_metrics.compute.winograd import WinogradConv2d, with_fewer_multiplications
 
 
 def convolution(channels=192, filters=200, **options):
@@ -123,11 +125,11 @@ def test_norms_fold_where_nothing_else_reads_the_convolution():
     network = normed(nn.Sequential(Block(), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5)))
     x = images(2, 3, 9, 9)
     expected = network(x)
-    found = folded(copy.deepcopy(network))
+    found = folded(copy.deepcopy(network), ["1"], (1, 3, 9, 9))
     assert torch.allclose(found(x), expected, rtol=1e-5, atol=1e-5)
     left = [name for name, m in found.named_modules() if isinstance(m, nn.BatchNorm2d)]
     assert left == ["0.bn3", "0.bn4"]
-    kept = folded(copy.deepcopy(network), keep=["0.conv2"])
+    kept = folded(copy.deepcopy(network), ["0.conv2", "1"], (1, 3, 9, 9))
     assert isinstance(kept[0].bn2, nn.BatchNorm2d)
     assert isinstance(kept[0].bn1, nn.Identity)
 
@@ -138,7 +140,10 @@ def test_networks_that_can_not_be_traced_are_left_alone():
             return super().forward(x if x.sum() > 0 else -x)
 
     network = normed(nn.Sequential(Odd()))
-    assert sum(isinstance(m, nn.BatchNorm2d) for m in folded(network).modules()) == 4
+    assert (
+        sum(isinstance(m, nn.BatchNorm2d) for m in folded(network, ["0"], (1, 3, 9, 9)).modules())
+        == 4
+    )
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "resnet50"])
@@ -149,7 +154,7 @@ def test_catalogued_networks_fold(name):
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         expected = network(x)
-        quick = folded(network)
+        quick = folded(network, [record.layers[-1].module], (1, 3, 64, 64))
         found = quick(x)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in quick.modules())
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
@@ -167,3 +172,29 @@ def test_the_feature_map_of_a_convolution_before_its_norm_is_unchanged():
     expected = sum(float((a - b).square().sum()) for a, b in (first, second)) ** 0.5
     assert float(metric(x, y)) == pytest.approx(expected, rel=1e-5)
     assert isinstance(network.bn1, nn.BatchNorm2d)  # the caller's own is untouched
+
+
+@pytest.mark.parametrize("kind", OWN_NETWORKS)
+def test_only_untouched_modules_are_replaced(kind):
+    network = normed(OWN_NETWORKS[kind]())
+    last = [path for path, _ in network.named_modules()][-1]
+    before = dict(network.named_modules())
+    folded(network, ["last" if "last" in before else last], (1, 3, 64, 64))
+    replaced = {path for path, module in network.named_modules() if module is not before[path]}
+    if kind == "plain":
+        expected = {"0", "1", "3", "4"}
+    elif kind == "hook on sequence":
+        expected = {"0.0", "0.1", "0.3", "0.4"}
+    else:  # the first pair of a chain stands before what must stay as it is
+        expected = {"0", "1"} if "0" in before else set()
+    assert replaced == expected
+
+
+@pytest.mark.parametrize("make", [StandardisedConv2d, nn.Conv2d])
+def test_winograd_takes_torchs_own_convolution_alone(make):
+    layer = make(192, 192, 3).eval()
+    network = nn.Sequential(layer)
+    assert (with_fewer_multiplications(network)[0] is layer) == (make is not nn.Conv2d)
+    hooked = nn.Sequential(nn.Conv2d(192, 192, 3))
+    hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+    assert type(with_fewer_multiplications(hooked)[0]) is nn.Conv2d

@@ -158,6 +158,7 @@ class TestWhatIsRefused:
         ([Column("stem", "rmse", [1.0] * 32)], ValueError, "readout 'rmse' takes none"),
         ([Column("stem", "weighted_lpips", [1.0])], ValueError, r"expected \[32\], got \[1\]"),
         ([Column("stem", "weighted_lpips", 1.0)], ValueError, r"expected \[32\], got \[\]"),
+        ([Column("stem", "weighted_lpips", torch.ones(1, 32))], ValueError, r"got \[1, 32\]"),
         ([Column("stem", "weighted_lpips", [-1.0] * 32)], ValueError, "at least 0"),
     ]
 

@@ -69,10 +69,12 @@ class TestAgainstScikitImage:
 def plain_terms(x, y, weights, covariance_factor):
     """SSIM's luminance term and its contrast-structure term, as written in the paper."""
     kernel = torch.tensor(weights, dtype=torch.float64)
-    window = torch.outer(kernel, kernel).expand(3, 1, -1, -1)
+    column, row = (kernel.view(shape).expand(3, 1, -1, -1) for shape in ((-1, 1), (1, -1)))
 
     def mean(images):
-        return torch.nn.functional.conv2d(images, window, groups=3)
+        for window in (column, row):  # together the square window, in a fraction of its time
+            images = torch.nn.functional.conv2d(images, window, groups=3)
+        return images
 
     mx, my = mean(x), mean(y)
     var_x, var_y, covariance = (

@@ -225,7 +225,9 @@ def test_a_record_file_may_build_on_a_registered_backbone(tmp_path, monkeypatch)
     assert backbone("tiny.tuned").layers[0].name == "relu"
     assert [record.name for record in all_backbones()][-2:] == ["tiny", "tiny.tuned"]
     register_backbone(network("tiny.tuned"))
-    with pytest.raises(ValueError, match=f"'tiny.tuned' takes .* module {__name__} has registered"):
+    with pytest.raises(
+        ValueError, match=f"'tiny.tuned' is taken .* registered by module {__name__}"
+    ):
         all_backbones()
 
 
@@ -266,7 +268,7 @@ class TestNames:
         register(record)
         assert register(record) is record
         other = self.named(record, record.name)
-        with pytest.raises(PluginError, match=f"is taken: module {__name__} has registered it"):
+        with pytest.raises(PluginError, match=f"is taken: it was registered by module {__name__}"):
             register(other)
         register(other, replace=True)
         known = {
@@ -519,7 +521,11 @@ def test_plugins_are_loaded_by_the_first_look_up_of_what_is_not_built_in(tmp_pat
         ("register = 3", "register", "PluginError: expected the entry point to name a function"),
         ("def register(): raise KeyError('gone')", "register", "KeyError: 'gone'"),
         (METRIC.format(name="psnr"), "register", "metric name 'psnr' is taken: it is built in"),
-        (METRIC.format(name="mean"), "register", "is taken: plug-in 'iqa-alright' of iqa-alright"),
+        (
+            METRIC.format(name="mean"),
+            "register",
+            "is taken: it was registered by plug-in 'iqa-alright' of iqa-alright",
+        ),
     ],
     ids=["import", "syntax", "nothing", "no function", "raises", "built in", "other"],
 )

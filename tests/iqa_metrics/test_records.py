@@ -179,7 +179,7 @@ def test_files_that_are_not_there_or_clash_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"b\.toml: another record is called 'vgg16\.hed'"):
         select(goal="edge detection")
     (tmp_path / "b.toml").write_text(HED.replace("vgg16.hed", "vgg16"))
-    with pytest.raises(ValueError, match="takes the name of a built-in"):
+    with pytest.raises(ValueError, match="is taken by a backbone that is built in"):
         select(goal="edge detection")
 
 

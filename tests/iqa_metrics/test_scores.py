@@ -58,7 +58,7 @@ def test_score_keeps_the_network_it_built(photographs, monkeypatch):
 
 
 def test_score_refuses_a_batch_and_names_the_culprit(photographs):
-    with pytest.raises(ImageError, match="reference: 2 images"):
+    with pytest.raises(ImageError, match="reference: expected one image, got 2"):
         score(torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64))
     with pytest.raises(ImageError, match="distorted no/such"):
         score(photographs["cat"], "no/such.png")

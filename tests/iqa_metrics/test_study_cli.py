@@ -75,6 +75,12 @@ def test_a_failed_pair_is_reported_and_sets_the_exit_status(tmp_path):
     assert "68 of 72 distances" in done.output
 
 
+@pytest.fixture(scope="module")
+def with_ladder(tmp_path_factory):
+    """A folder in which the first command makes the ladder's images, for all."""
+    return tmp_path_factory.mktemp("usage")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -86,11 +92,14 @@ def test_a_failed_pair_is_reported_and_sets_the_exit_status(tmp_path):
         (("--out", "x", "--database", "ladder", "--metric", "ssmi"), "did you mean 'ssim'"),
         (("--out", "x", "--database", "ladder", "--published", "no.csv"), "no.csv: no such file"),
         (("none.toml", "--out", "x"), "can't be read"),
-        (("none.toml", "--out", "x", "--seed", "3"), "the plan says that"),
+        (
+            ("none.toml", "--out", "x", "--seed", "3"),
+            "expected a plan or options that make one, got both",
+        ),
     ],
 )
-def test_wrong_usage(arguments, reason, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_wrong_usage(arguments, reason, with_ladder, monkeypatch):
+    monkeypatch.chdir(with_ladder)
     done = iqa("study", "run", *arguments)
     assert done.exit_code == 2
     assert reason in " ".join(done.output.split())

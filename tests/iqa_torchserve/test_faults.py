@@ -68,6 +68,19 @@ def started(tmp_path):
         servers.stop(state, 0)
 
 
+@pytest.fixture(scope="module")
+def lasting(archive, tmp_path_factory):
+    """Return a function that gives a server apart, and starts it where a test has stopped it."""
+    state = tmp_path_factory.mktemp("lasting")
+
+    def running():
+        found = RunningServer.find(state)
+        return found or start(ServerConfig(archive, state=state, port=free_port(PORTS)))
+
+    yield running
+    servers.stop(state, 0)
+
+
 def slow_request():
     return pack([SLOW, *[encoded(data.astronaut(), "JPEG", quality=q) for q in range(60, 68)]])
 
@@ -100,8 +113,8 @@ def wait_until(condition, seconds=60):
         time.sleep(0.01)
 
 
-def test_a_killed_worker_comes_back(archive, started, answers_right):
-    server = started(archive)
+def test_a_killed_worker_comes_back(lasting, answers_right):
+    server = lasting()
     answers_right(server)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(posted, server, slow_request())
@@ -301,8 +314,8 @@ def test_an_expired_token_is_refused_and_a_new_one_is_not(archive, started, answ
     answers_right(server)
 
 
-def test_clients_that_retry_do_not_notice_a_restart(archive, started, answers_right, expected):
-    server = started(archive)
+def test_clients_that_retry_do_not_notice_a_restart(lasting, answers_right, expected):
+    server = lasting()
     stop, values, failures = threading.Event(), [], []
 
     def ask():
@@ -329,8 +342,8 @@ def test_clients_that_retry_do_not_notice_a_restart(archive, started, answers_ri
     answers_right(again)
 
 
-def test_a_stop_finishes_requests_in_progress_and_refuses_others(archive, started):
-    server = started(archive)
+def test_a_stop_finishes_requests_in_progress_and_refuses_others(lasting):
+    server = lasting()
     state, family = server.state, [server.process(), *server.process().children(recursive=True)]
     with ThreadPoolExecutor(2) as pool:
         asked = pool.submit(posted, server, slow_request())

@@ -358,27 +358,23 @@ def test_tls_with_a_self_signed_certificate(archive, tmp_path, photographs):
         server.stop()
 
 
-def test_renewed_tokens_replace_the_old_ones(archive, tmp_path, photographs):
+def test_renewed_tokens_replace_the_old_ones(server, photographs):
     image = encoded(photographs["cat"])
-    server = start(ServerConfig(archive, state=tmp_path / "state", port=free_port(PORTS)))
-    try:
-        old = server.token()
-        with (
-            Client(server.inference_url, old) as stale,
-            Client(server.inference_url, server.token) as asking,
-        ):
-            assert stale.score(image, image).value == 0
-            result = CliRunner().invoke(app, ["renew", "--state", str(server.state)])
-            assert result.stdout.strip() == str(server.state / "key_file.json")
-            assert server.token() != old
-            assert stat.S_IMODE((server.state / "key_file.json").stat().st_mode) == 0o600
-            with pytest.raises(ServeError) as caught:
-                stale.score(image, image)
-            assert caught.value.code == "unauthorised"
-            assert asking.score(image, image).value == 0
-            assert server.worker_states() == ["READY"]
-    finally:
-        server.stop()
+    old = server.token()
+    with (
+        Client(server.inference_url, old) as stale,
+        Client(server.inference_url, server.token) as asking,
+    ):
+        assert stale.score(image, image).value == 0
+        result = CliRunner().invoke(app, ["renew", "--state", str(server.state)])
+        assert result.stdout.strip() == str(server.state / "key_file.json")
+        assert server.token() != old
+        assert stat.S_IMODE((server.state / "key_file.json").stat().st_mode) == 0o600
+        with pytest.raises(ServeError) as caught:
+            stale.score(image, image)
+        assert caught.value.code == "unauthorised"
+        assert asking.score(image, image).value == 0
+        assert server.worker_states() == ["READY"]
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
-"""Other packages' plug-ins: found by their entry points and loaded when a look-up needs them.
+"""Plug-ins of other packages, found by their entry points and loaded when a look-up needs them.
 
-A plug-in is an entry point of the group ``iqa_metrics.plugins`` that names a function without
-arguments; the function registers what the package has. One that fails is taken back whole, with a
-:class:`PluginWarning`, and the others stay.
+A plug-in is an entry point of the group ``iqa_metrics.plugins``. It names a function without
+arguments that registers what the package provides. If a plug-in fails, everything that it had
+registered is removed again, and a :class:`PluginWarning` says why; other plug-ins are not affected.
 """
 
 import hashlib
@@ -21,27 +21,27 @@ GROUP = "iqa_metrics.plugins"
 
 
 class PluginWarning(UserWarning):
-    """A plug-in that can't be loaded; the message names it, its distribution and the cause."""
+    """A plug-in that can't be loaded. The message names it, its package and the cause."""
 
 
 class PluginError(ValueError):
-    """Something that can't be registered; the message says what was expected and what came."""
+    """A record that can't be registered. The message says what was expected and what came."""
 
     code = "bad_plugin"
 
 
 @dataclass(frozen=True)
 class Provider:
-    """Who registered something.
+    """Who registered a record.
 
     Attributes
     ----------
     module
         The module whose code registered it.
     plugin
-        Name of the entry point, or empty where it was registered without one.
+        Name of the entry point; empty if the record was registered without one.
     distribution, version
-        The installed package that has the entry point, or empty.
+        The installed package with the entry point, and its version; empty if there is none.
     """
 
     module: str
@@ -57,10 +57,9 @@ class Provider:
         return f"plug-in {self.plugin!r} of {self.distribution} {self.version}"
 
     def code_digest(self) -> str:
-        """Return a SHA-256 of the Python files that it consists of, or an empty text.
+        """Return a SHA-256 of the Python files of the module's whole top-level package.
 
-        They are those of the module's whole top-level package. What was typed into an interpreter
-        has no file.
+        It is empty for code without a file, such as what was typed into an interpreter.
         """
         top = _top(self.module)
         loaded = sys.modules.get(top)
@@ -97,7 +96,7 @@ class Failure:
 
 @dataclass
 class Loading:
-    """A plug-in that is being loaded, and what takes back what it has registered so far."""
+    """A plug-in that is being loaded, and functions that undo what it has registered so far."""
 
     provider: Provider
     undo: list[Callable[[], None]] = field(default_factory=list)
@@ -108,12 +107,12 @@ _BUSY: ContextVar[bool] = ContextVar("_BUSY", default=False)
 
 
 def current() -> Loading | None:
-    """Return the plug-in whose code runs because it is being loaded, or None."""
+    """Return the plug-in that is being loaded in this context, or None."""
     return _CURRENT.get()
 
 
 class Plugins:
-    """The plug-ins of this environment, each loaded once."""
+    """The plug-ins of this environment. Each is loaded once."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -127,7 +126,10 @@ class Plugins:
         return tuple(self._failures)
 
     def load(self) -> None:
-        """Load what is not loaded yet. What plug-ins look up on the way sees what is there."""
+        """Load the plug-ins that are not loaded yet.
+
+        Names that plug-ins look up while they are loaded are those registered until then.
+        """
         if self._finished or _BUSY.get():
             return
         token = _BUSY.set(True)
@@ -142,14 +144,15 @@ class Plugins:
         with self._lock:
             if self._pending is None:
                 self._pending = found()
-            # A look-up in a plug-in's own module, while a user imports that: it comes next time.
+            # If a user imports a plug-in's module and that looks a name up, the module is not
+            # complete yet: the plug-in is loaded by a later look-up.
             pending = [entry for entry in self._pending if not _imported_here(entry)]
-        # Imports wait for one another by Python's own locks, which must not meet ours.
+        # Not while holding our lock: imports wait for Python's own locks, which could deadlock.
         loaded = [(entry, Loading(provider(entry)), *_function(entry)) for entry in pending]
         failed: list[Failure] = []
         with self._lock:
             for entry, loading, function, error in loaded:
-                if entry not in self._pending:  # another thread was quicker
+                if entry not in self._pending:  # another thread was faster
                     continue
                 self._pending.remove(entry)
                 if function is not None:
@@ -170,7 +173,7 @@ def found() -> list[EntryPoint]:
 
 
 def provider(entry: EntryPoint) -> Provider:
-    """Return who an entry point stands for."""
+    """Return the provider of what an entry point registers."""
     distribution = entry.dist
     return Provider(
         module=entry.module,
@@ -181,7 +184,7 @@ def provider(entry: EntryPoint) -> Provider:
 
 
 def attributed(one: Provider) -> Provider:
-    """Return the plug-in whose package holds a module that registered something by itself."""
+    """Return the plug-in whose package contains a module that registered a record when imported."""
     if one.plugin:
         return one
     for entry in found():
@@ -231,7 +234,7 @@ def _take_back(loading: Loading) -> None:
 
 
 def _imported_here(entry: EntryPoint) -> bool:
-    """Say whether this thread is in the middle of importing an entry point's package."""
+    """Return whether this thread is importing the package of an entry point right now."""
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back

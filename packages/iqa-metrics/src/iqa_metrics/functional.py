@@ -1,11 +1,12 @@
 """Metrics as functions: ``(reference, distorted, **options) -> [N]``.
 
-Each is the metric class of the same name, called once: the same values, checks and gradients. What
-has a network is built at the first call and kept, on the device of the images; the last eight are,
-until :func:`clear_cache`. For networks, weights or precision of your own, and to share a reference
-among many images, make the metric itself: :func:`iqa_metrics.create_metric` and the classes.
+Each function calls the metric class of the same name: values, checks and gradients are the same.
+The metric is built at the first call, on the device of the images, and kept for later calls. The
+eight most recently used metrics are kept, until :func:`clear_cache`. To choose weights or
+precision, or to share a reference among many images, use :func:`iqa_metrics.create_metric` or the
+classes.
 
-Images are RGB in [0, 1], ``[N, 3, H, W]``; one reference may stand before N distorted images.
+Images are RGB in [0, 1], ``[N, 3, H, W]``. One reference may be compared with N distorted images.
 
 >>> import torch
 >>> from iqa_metrics.functional import psnr, ssim
@@ -60,7 +61,7 @@ def mse(
     Parameters
     ----------
     reference, distorted
-        RGB in [0, 1], ``[N, 3, H, W]``.
+        RGB in [0, 1], ``[N, 3, H, W]``. The reference may be one image.
     map
         Return the error at each position instead, ``[N, 1, H, W]``.
     check
@@ -192,16 +193,16 @@ def lpips(
 ) -> Tensor:
     """Return LPIPS v0.1 of each pair; lower is better.
 
-    Its network and calibration have to be on this machine: ``iqa weights fetch lpips_alex``.
+    The network and the calibration must be on this machine: ``iqa weights fetch lpips_alex``.
 
     Parameters
     ----------
     reference, distorted, check
-        As for :func:`mse`. In [0, 1], unlike in the authors' own code.
+        As for :func:`mse`. In [0, 1], where the authors' own code takes [-1, 1].
     net
         ``"alex"``, ``"vgg"`` or ``"squeeze"``.
     calibrated
-        Weigh channels as calibrated on human judgements; False is the paper's baseline.
+        Weight the channels as calibrated on human judgements. False gives the paper's baseline.
     map
         Return the distance at each position instead, ``[N, 1, H, W]``.
 
@@ -234,7 +235,7 @@ def dists(
 ) -> Tensor:
     """Return DISTS of each pair; lower is better.
 
-    Its network and calibration have to be on this machine: ``iqa weights fetch dists``.
+    The network and the calibration must be on this machine: ``iqa weights fetch dists``.
 
     Parameters
     ----------
@@ -269,8 +270,8 @@ def perceptnet(
 ) -> Tensor:
     """Return PerceptNet's distance of each pair; lower is better.
 
-    Its weights have to be on this machine; they are published without a licence, and so not
-    fetched: ``iqa weights where perceptnet`` says how they come here.
+    The weights must be on this machine. They are published without a licence and can't be fetched:
+    ``iqa weights where perceptnet`` says how to get them.
 
     Parameters
     ----------
@@ -314,7 +315,7 @@ def deep_distance(
 ) -> Tensor:
     """Return the distance of each pair inside a pretrained network; lower is better.
 
-    With the images alone, the metric that is called ``default``.
+    Called with the images alone, it computes the ``default`` metric.
 
     Parameters
     ----------
@@ -346,7 +347,7 @@ def deep_distance(
     UnknownNameError
         If the backbone, a layer, the readout or the concatenation is unknown.
     ValueError
-        If layers can't be joined, weights do not fit, or the readout has no map.
+        If the layers can't be concatenated, weights do not fit, or the readout has no map.
     WeightsError
         If the network's weights are missing or damaged.
 
@@ -375,7 +376,7 @@ def deep_distance(
 
 
 def clear_cache() -> None:
-    """Forget the metrics that were built, and with them their networks' memory."""
+    """Drop the metrics that were built, and free the memory of their networks."""
     _kept.cache_clear()
 
 
@@ -387,7 +388,7 @@ def _value(
     **options: Hashable,
 ) -> Tensor:
     """Call the metric of that class and those options, on the images' device."""
-    # What is no tensor the metric itself refuses.
+    # The metric itself refuses what is not a tensor.
     device = str(distorted.device) if isinstance(distorted, Tensor) else "cpu"
     metric = _kept(kind, tuple(options.items()), device, replaced())
     values: Tensor = metric(reference, distorted, map=map)
@@ -401,6 +402,6 @@ def _kept(
     device: str,
     replaced: int,
 ) -> Metric:
-    # A later call may ask for gradients, which nothing made in inference mode takes part in.
+    # A later call may need gradients, which tensors made in inference mode do not support.
     with torch.inference_mode(False):
         return kind(**dict(options)).to(device)

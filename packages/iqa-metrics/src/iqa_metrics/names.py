@@ -11,21 +11,21 @@ _SHOWN = 12
 
 
 class UnknownNameError(ValueError):
-    """A name that no catalogue holds, or a metric spec that does not parse.
+    """A name that is not in the catalogue, or a metric spec that can't be parsed.
 
     Parameters
     ----------
     message
         What was expected, what came, and the nearest names.
     code
-        Which kind it is.
+        The kind of the error.
 
     Attributes
     ----------
     code
         ``unknown_metric``, ``unknown_backbone``, ``unknown_layer``, ``unknown_readout``,
-        ``unknown_concatenation``, ``unknown_database``, ``unknown_factor``..., ``bad_spec`` for a
-        spec that does not parse, or ``unknown_name``.
+        ``unknown_concatenation``, ``unknown_database``, ``unknown_factor`` and the like;
+        ``bad_spec`` for a spec that can't be parsed; ``unknown_name`` for anything else.
     """
 
     def __init__(self, message: str, code: str = "unknown_name") -> None:
@@ -39,13 +39,13 @@ def lookup(kind: str, name: str, catalogue: Mapping[str, T], *, code: str | None
     Parameters
     ----------
     kind
-        What the catalogue holds, as the message should call it, such as ``"backbone"``.
+        What the message should call an entry, such as ``"backbone"``.
     name
         The name that was asked for.
     catalogue
         Names to entries.
     code
-        Code of the error; by default ``unknown_`` and the kind, where that is one word.
+        Code of the error; by default ``unknown_`` and the kind, if that is one word.
 
     Raises
     ------

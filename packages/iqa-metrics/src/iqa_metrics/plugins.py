@@ -1,17 +1,18 @@
-"""Metrics, readouts, databases and backbones of your own, used like those that are built in.
+"""Register your own metrics, readouts, databases and backbones, and use them like built-in ones.
 
-What is registered here is named by its spec or name in Python, on the command line, in studies and
-in model archives. It lasts as long as the process. A package registers what it has in each process
-by an entry point of the group ``iqa_metrics.plugins``, which names a function without arguments:
+A registered record can be named in Python, on the command line, in studies and in model archives.
+It lasts as long as the process. A package registers its records in every process by an entry point
+of the group ``iqa_metrics.plugins``, which names a function without arguments:
 
 .. code-block:: toml
 
     [project.entry-points."iqa_metrics.plugins"]
     my-metrics = "my_metrics:register"
 
-Importing this package loads no plug-in. They are loaded once, by the first look-up of a name that
-is not built in, or the first listing. One that fails registers nothing: a :class:`PluginWarning`
-says why, :func:`failures` keeps it, and the error for an unknown name repeats it.
+Importing ``iqa_metrics`` loads no plug-in. Plug-ins are loaded once, by the first look-up of a name
+that is not built in, or by the first listing. A plug-in that fails registers nothing: a
+:class:`PluginWarning` says why, :func:`failures` returns the exception, and the error for an
+unknown name repeats the cause.
 """
 
 from importlib import import_module
@@ -61,14 +62,14 @@ def register_metric(record: "MetricRecord", *, replace: bool = False) -> "Metric
     record
         The metric. Its name becomes its spec: letters, digits, ``_``, ``-`` and ``.``.
     replace
-        Put it in the place of another that was registered by that name, as when a notebook's cell
-        runs again. What is built in can't be replaced.
+        Replace a metric that was registered under the same name, for example when a notebook cell
+        runs again. Built-in metrics can't be replaced.
 
     Raises
     ------
     PluginError
-        If it is no MetricRecord, something in it can't be used, or the name is taken; the message
-        says by whom. Registering the same object again is fine.
+        If it is not a MetricRecord, if something in it can't be used, or if the name is taken; the
+        message says by whom. Registering the same object again is fine.
 
     Examples
     --------
@@ -97,7 +98,7 @@ def register_metric(record: "MetricRecord", *, replace: bool = False) -> "Metric
 
 
 def register_readout(record: "Readout", *, replace: bool = False) -> "Readout":
-    """Add a readout, and return its record: specs name it behind any backbone and layer.
+    """Add a readout, and return its record. Specs can use it with any backbone and layer.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def register_readout(record: "Readout", *, replace: bool = False) -> "Readout":
 
 
 def register_database(record: "DatabaseReader", *, replace: bool = False) -> "DatabaseReader":
-    """Add a database of opinions, and return its record.
+    """Add a database of opinion scores, and return its record.
 
     Parameters
     ----------
@@ -142,7 +143,7 @@ def register_backbone(record: "Backbone", *, replace: bool = False) -> "Backbone
     Parameters
     ----------
     record
-        The network with its factors; :meth:`Backbone.from_module` makes one of any module.
+        The network with its factors. :meth:`Backbone.from_module` makes a record of any module.
     replace
         As for :func:`register_metric`.
 
@@ -169,7 +170,7 @@ def provider_of(kind: Kind, name: str) -> Provider | None:
     Returns
     -------
     Provider or None
-        None for what is built in, and for names that nothing has.
+        None for built-in and for unknown names.
     """
     if kind not in _CATALOGUES:
         raise ValueError(f"kind: expected one of {', '.join(_CATALOGUES)}, got {kind!r}")
@@ -178,9 +179,7 @@ def provider_of(kind: Kind, name: str) -> Provider | None:
 
 
 def providers_of(spec: "MetricSpec | str") -> tuple[Provider, ...]:
-    """Return who registered what a metric is made of: itself, its backbone, its readout.
-
-    Empty where all of it is built in.
+    """Return who registered a metric, its backbone and its readout; empty if all are built in.
 
     Raises
     ------
@@ -203,6 +202,6 @@ def providers_of(spec: "MetricSpec | str") -> tuple[Provider, ...]:
 
 
 def failures() -> tuple[Failure, ...]:
-    """Return the plug-ins of this environment that can't be loaded, with their errors."""
+    """Return the plug-ins of this environment that can't be loaded, and their exceptions."""
     PLUGINS.load()
     return PLUGINS.failures

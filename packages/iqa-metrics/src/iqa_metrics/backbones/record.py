@@ -4,21 +4,27 @@
 they are first asked for, on torch's meta device, which computes nothing.
 """
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from iqa_metrics.backbones.factors import UNTRAINED, Factors
-from iqa_metrics.backbones.layers import Layer, Names, blocks, every_module, measured, unknown_layer
+from iqa_metrics.backbones.finding import Names, Stated, blocks, every_module
+from iqa_metrics.backbones.layers import Layer, Measured, measured
+from iqa_metrics.backbones.probing import copied, without_values
 from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
-from iqa_metrics.names import lookup
+from iqa_metrics.names import UnknownNameError, nearest, unknown
 from iqa_metrics.weights.checkpoints import State, Unfilled, load
 from iqa_metrics.weights.files import WeightsFile
+
+
+def itself(network: nn.Module) -> nn.Module:
+    """Return a network that is a trunk as it stands."""
+    return network
 
 
 def check_name(name: str) -> None:
@@ -64,7 +70,7 @@ class Backbone(Factors):
     def from_module(
         cls,
         module: nn.Module,
-        layers: Mapping[str, str] | None = None,
+        layers: Mapping[str, str] | Sequence[str] | None = None,
         scaling: InputScaling = AS_IT_IS,
         *,
         name: str = "mine",
@@ -74,13 +80,17 @@ class Backbone(Factors):
     ) -> "Backbone":
         """Describe a network of the caller's own.
 
+        Its modules may have hooks and parametrizations, and be classes of the caller's own: they
+        are run as they are.
+
         Parameters
         ----------
         module
             Takes ``[N, C, H, W]``. It is copied: what it learns later does not reach the record.
         layers
-            Names to paths of modules, from input to output. By default the same blocks as of a
-            catalogued network: see :mod:`iqa_metrics.backbones.layers`.
+            Names to paths of modules, from input to output, or paths alone, which are names then.
+            By default the blocks of the network are found: see
+            :mod:`iqa_metrics.backbones.finding`.
         scaling
             The input it expects; by default RGB in [0, 1].
         name, goal, data, factors
@@ -88,70 +98,97 @@ class Backbone(Factors):
 
         Raises
         ------
+        UnknownNameError
+            If a path is no module of the network.
         ValueError
-            If a path is no module of the network, or the name can't stand in a spec.
+            If a layer can't be read out, since the network does not call it or it returns anything
+            but one tensor; if no layers are found; if the network takes images of no size that was
+            tried; or if the name can't stand in a spec. The message says what can be named.
 
         Examples
         --------
         >>> from torch import nn
-        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2))
-        >>> mine = Backbone.from_module(network, {"relu": "1", "pool": "2"}, goal="none yet")
+        >>> network = nn.Sequential(
+        ...     nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        ... )
+        >>> mine = Backbone.from_module(network, {"relu": "1", "embedding": "3"}, goal="none yet")
         >>> [(layer.name, layer.channels, layer.stride) for layer in mine.layers]
-        [('relu', 8, 2), ('pool', 8, 4)]
+        [('relu', 8, 2), ('embedding', 8, None)]
         """
         check_name(name)
-        kept = copy.deepcopy(module).eval().requires_grad_(False)
-        known = dict(kept.named_modules())
-        for path in (layers or {}).values():
-            lookup("module", path, known)
-        return cls(
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"module: expected a torch.nn.Module, got {module!r}")
+        # What torch.compile returns is a wrapper of the network itself.
+        kept = copied(getattr(module, "_orig_mod", module)).eval().requires_grad_(False)
+        record = cls(
             name=name,
-            architecture=type(module).__name__,
+            architecture=type(kept).__name__,
             goal=goal,
             data=data,
             scaling=scaling,
             weights=None,
-            build=lambda: kept,
-            trunk=lambda network: network,
-            names=(lambda _: dict(layers)) if layers is not None else blocks,
+            build=partial(itself, kept),
+            trunk=itself,
+            names=blocks if layers is None else Stated(_paths(layers, kept)),
             own=True,
             **factors,  # type: ignore[arg-type]
         )
+        _ = record.layers  # measured now: what is wrong with them is said here
+        return record
 
-    @cached_property
+    @property
     def layers(self) -> tuple[Layer, ...]:
-        """Its layers, input to output."""
-        return self._measured[1]
+        """Its layers, input to output.
+
+        Raises
+        ------
+        ValueError
+            If none are found in the network.
+        """
+        found = self._measured.layers
+        if not found:
+            raise ValueError(
+                f"{self.name}: no layers were found in {self.architecture}; name some by their "
+                f"paths ({nearest('', [layer.name for layer in self.modules])})"
+            )
+        return found
 
     @property
     def input_size(self) -> int | None:
-        """The one height and width that the network takes, or None where it takes any."""
-        return self._measured[0]
+        """The one height and width that its layers take, or None where some take any."""
+        return self._measured.input_size
 
     @cached_property
-    def _measured(self) -> tuple[int | None, tuple[Layer, ...]]:
-        network = self.shape
-        return measured(network, self.names(network), self.scaling.channels)
+    def _measured(self) -> Measured:
+        return self._measure(self.names)
+
+    @cached_property
+    def _every_module(self) -> Measured:
+        return self._measure(every_module)
+
+    def _measure(self, names: Names) -> Measured:
+        real = self.build() if self.own else None
+        return measured(self.shape, names, self.scaling.channels, real)
 
     @cached_property
     def shape(self) -> nn.Module:
         """The trunk on the meta device: all of it but the values."""
         with Unfilled():
             trunk = self.trunk(self.build())
-        return copy.deepcopy(trunk).to("meta").eval().requires_grad_(False)
+        return without_values(trunk)
 
     @property
     def smallest_input(self) -> int:
         """Least height and width, in pixels, that reach every layer."""
         return max(layer.smallest_input for layer in self.layers)
 
-    @cached_property
+    @property
     def modules(self) -> tuple[Layer, ...]:
-        """Every module of the trunk that has a response of its own, named by its path.
+        """Every module of the trunk that can be read out, named by its path.
 
         This is what ``all`` means where layers are asked for; any of them can stand in a spec.
         """
-        return measured(self.shape, every_module(self.shape), self.scaling.channels)[1]
+        return self._every_module.layers
 
     def network(self, weights: Path | None = None) -> nn.Module:
         """Build the trunk: on the CPU, float32, in eval mode, frozen.
@@ -170,7 +207,7 @@ class Backbone(Factors):
         if weights is None and self.weights is None:
             return self._from_scratch().eval().requires_grad_(False)
         with Unfilled():
-            whole = copy.deepcopy(self.build()) if self.own else self.build()
+            whole = copied(self.build()) if self.own else self.build()
             trunk = self.trunk(whole)
         if weights is not None:
             load(trunk, weights)
@@ -191,7 +228,7 @@ class Backbone(Factors):
 
     def _from_scratch(self) -> nn.Module:
         if self.seed is None:
-            return copy.deepcopy(self.trunk(self.build()))
+            return copied(self.trunk(self.build()))
         # Not torch.manual_seed, which would reseed GPUs as well.
         before = torch.default_generator.get_state()
         try:
@@ -213,8 +250,8 @@ class Backbone(Factors):
         """
         if self.own:
             raise ValueError(
-                f"{self.name} is a module of your own, which can't be built anew; give "
-                "from_module another one"
+                f"{self.name} is a module of your own, which can't be initialised again; "
+                "give from_module another one"
             )
         suffix = UNTRAINED if seed == 0 else f"{UNTRAINED}{seed}"
         return replace(
@@ -242,19 +279,50 @@ class Backbone(Factors):
         UnknownNameError
             If there is none; the message gives the nearest names.
         """
-        known = {layer.name: layer for layer in self.layers}
+        known = {layer.name: layer for layer in self._measured.layers}
         if name in known:
             return known[name]
         others = {layer.name: layer for layer in self.modules}
         if name in others:
             return others[name]
-        raise unknown_layer(self.name, name, known, others)
+        reason = self._every_module.refused.get(name)
+        if reason is not None:
+            raise UnknownNameError(
+                f"module {name!r} of {self.name} {reason}; {nearest(name, others)}",
+                "unknown_layer",
+            )
+        # Modules too, where the name looks like a path.
+        near = [*known, *others] if "." in name else list(known or others)
+        raise unknown(f"layer of {self.name}", name, near, code="unknown_layer")
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return known layer names from input to output, each once."""
         wanted = {layer.name: layer for layer in map(self.layer, names)}
-        running = self.layers
+        running = self._measured.layers
         if not set(wanted) <= {layer.name for layer in running}:
             running = self.modules  # where the named ones are too, by their paths
         ranks = {layer.module: rank for rank, layer in enumerate(running)}
         return tuple(sorted(wanted, key=lambda name: ranks[wanted[name].module]))
+
+
+def _paths(layers: Mapping[str, str] | Sequence[str], network: nn.Module) -> dict[str, str]:
+    """Return names to paths of modules, checked."""
+    if isinstance(layers, Mapping):
+        paths = dict(layers)
+    elif isinstance(layers, list | tuple):
+        paths = {path: path for path in layers}
+    else:
+        paths = {}
+    if not paths or not all(isinstance(text, str) for text in (*paths, *paths.values())):
+        raise ValueError(
+            f"layers: expected {{name: path of a module}} or a list of such paths, got {layers!r}"
+        )
+    known = dict(network.named_modules())
+    for path in paths.values():
+        if path not in known:
+            raise UnknownNameError(
+                f"{type(network).__name__} has no module {path!r}; "
+                f"{nearest(path, every_module(network))}",
+                "unknown_layer",
+            )
+    return paths

@@ -33,7 +33,7 @@ from typing import Any
 
 from torch import nn
 
-from iqa_metrics.backbones.layers import Names
+from iqa_metrics.backbones.finding import Names
 from iqa_metrics.backbones.record import Backbone, check_name
 from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.weights.checkpoints import State

@@ -8,11 +8,10 @@ import re
 from functools import lru_cache, partial
 from typing import Any
 
-import torch
 from torch import nn
 
-from iqa_metrics.backbones.layers import Tokens, blocks
-from iqa_metrics.backbones.record import Backbone
+from iqa_metrics.backbones.finding import blocks
+from iqa_metrics.backbones.record import Backbone, itself
 from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.names import UnknownNameError, nearest
 from iqa_metrics.weights.files import WeightsFile
@@ -86,7 +85,7 @@ def timm_backbone(name: str) -> Backbone:
         scaling=InputScaling(1.0, tuple(published.mean), tuple(published.std)),
         weights=_file(network, published),
         build=partial(_build, network),
-        trunk=_with_tokens,
+        trunk=itself,
         names=blocks,
         note="goal and data as far as timm's tag says them",
     )
@@ -137,12 +136,3 @@ def _build(network: str) -> nn.Module:
             if not options:
                 raise
     raise AssertionError  # the loop ends above
-
-
-def _with_tokens(network: nn.Module) -> nn.Module:
-    patches = getattr(network, "patch_embed", None)
-    side = getattr(patches, "patch_size", None)
-    prefix = getattr(network, "num_prefix_tokens", None)
-    if prefix is not None and side and torch.Size(side)[0] == torch.Size(side)[1]:
-        network.tokens = Tokens(int(prefix), int(side[0]))  # type: ignore[assignment]
-    return network

@@ -19,7 +19,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models import detection, segmentation
 
-from iqa_metrics.backbones.layers import Names, blocks, counted, residual, staged
+from iqa_metrics.backbones.finding import Names, blocks, counted, residual, staged
 from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.backbones.scaling import HALVES, IMAGENET, InputScaling
 from iqa_metrics.backbones.vision_transformers import AnySizeTransformer

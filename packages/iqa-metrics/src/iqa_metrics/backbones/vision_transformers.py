@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iqa_metrics.backbones.layers import Tokens
 from iqa_metrics.weights.checkpoints import State
 
 
@@ -34,7 +33,6 @@ class AnySizeTransformer(nn.Module):
         super().__init__()
         encoder = network.get_submodule("encoder")
         self.patch = int(network.patch_size)  # type: ignore[arg-type]
-        self.tokens = Tokens(prefix=1, patch=self.patch)
         self.class_token = network.class_token
         self.pos_embedding = encoder.pos_embedding
         self.patches = network.get_submodule("conv_proj")

@@ -18,7 +18,7 @@ from torch import nn
 from torchvision import models
 
 from iqa_metrics.backbones.alexnets import alexnet, from_blocks
-from iqa_metrics.backbones.layers import Names, blocks, counted, residual
+from iqa_metrics.backbones.finding import Names, blocks, counted, residual
 from iqa_metrics.backbones.record import Backbone
 from iqa_metrics.backbones.scaling import IMAGENET, InputScaling
 from iqa_metrics.backbones.torchvision_models import features_of, older_densenet_keys

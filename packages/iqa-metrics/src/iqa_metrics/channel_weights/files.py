@@ -1,4 +1,4 @@
-"""Channel weights in files, with what they were learned from."""
+"""Save and read channel weights, with a description of what they were learned from."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from iqa_metrics.weights.files import WeightsError
 
 
 def save_channel_weights(learned: ChannelWeights, path: Path) -> None:
-    """Write weights and provenance into a ``.safetensors`` file, in one step.
+    """Write weights and their provenance to a ``.safetensors`` file, atomically.
 
     Raises
     ------
@@ -36,17 +36,17 @@ def save_channel_weights(learned: ChannelWeights, path: Path) -> None:
 
 
 def stored(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return what a file of channel weights holds.
+    """Return the contents of a file of channel weights.
 
     Returns
     -------
     tuple
-        Names of layers to weights ``[C]``; and what they were learned from.
+        The weights ``[C]`` of each layer, by the layer's name; and their provenance.
 
     Raises
     ------
     WeightsError
-        If the file can't be read, or holds no channel weights.
+        If the file can't be read, or has no channel weights.
     """
     try:
         from safetensors import SafetensorError, safe_open
@@ -59,7 +59,7 @@ def stored(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(f"{path} can't be read as channel weights: {error}") from error
     if not isinstance(provenance, dict) or provenance.get("format") != FORMAT:
-        raise WeightsError(f"{path} holds no channel weights: expected the format {FORMAT!r}")
+        raise WeightsError(f"{path} has no channel weights: expected the format {FORMAT!r}")
     return weights, provenance
 
 
@@ -71,17 +71,18 @@ def read_channel_weights(
     Parameters
     ----------
     path
-        What :func:`save_channel_weights` wrote.
+        A file that :func:`save_channel_weights` wrote.
     backbone
-        The record, if it is one of the caller's own; by default the one of the stored name.
+        The backbone, if it is your own; by default the one whose name is in the file.
     trunk
-        The network, if it is the caller's own; by default the backbone's published weights.
+        Your own network that the weights were learned in; by default the backbone with its
+        published weights.
 
     Raises
     ------
     WeightsError
-        If the file can't be read or holds no channel weights, or these were learned in a network
-        of other values.
+        If the file can't be read or has no channel weights, or if these were learned in a network
+        with other values.
     """
     weights, provenance = stored(path)
     try:
@@ -96,6 +97,7 @@ def read_channel_weights(
         raise WeightsError(f"{path} does not fit: {error}") from error
     if digest_of(metric.extractor.network) != provenance.get("network"):
         raise WeightsError(
-            f"{path}: its weights were learned in a {provenance['backbone']} of other values"
+            f"{path}: its channel weights were learned in a {provenance['backbone']} with other "
+            "values; expected the same network, given as trunk if it is your own"
         )
     return ChannelWeights(metric, None, provenance)

@@ -1,17 +1,18 @@
-"""Channel weights fitted to opinion: least squares with weights of at least 0.
+"""Fit channel weights to opinion scores: least squares with non-negative weights.
 
 The weighted Euclidean distance of a pair is ``sqrt(sum over channels(w d²))``, where ``d²`` is the
 sum over positions of a channel's squared difference. The ``d²`` are computed once, one row per
 pair; everything after that is a small problem on a table.
 
-Weights are fitted so that the squared distance, times a factor and plus a constant, is opinion, in
-least squares. A penalty draws them towards equal weights: strong where opinions are few, weak where
-they decide. The problem is convex and has one solution.
+Weights are fitted so that the squared distance, times a factor plus a constant, approximates the
+opinion scores in least squares. A penalty pulls them towards equal weights; its strength is chosen
+elsewhere, in :mod:`iqa_metrics.channel_weights.held_out`. The problem is convex and has one
+solution.
 
 References
 ----------
 P. Hernández-Cámara, J. Vila-Tomás, V. Laparra and J. Malo, "Analysis of Deep Image Quality Models",
-arXiv:2302.13345, which tunes the relevance of channels; C. L. Lawson and R. J. Hanson, "Solving
+arXiv:2302.13345, which learns the relevance of channels; C. L. Lawson and R. J. Hanson, "Solving
 Least Squares Problems", 1974; J. Kim and H. Park, SIAM Journal on Scientific Computing 33(6), 2011,
 for the block principal pivoting.
 """
@@ -27,26 +28,28 @@ _PATIENCE = 5
 
 
 def fit_weights(squares: ArrayLike, opinion: ArrayLike, strength: float) -> Floats:
-    """Fit non-negative weights to opinion.
+    """Fit non-negative weights to opinion scores.
 
     Parameters
     ----------
     squares
-        Squared differences of each channel, ``[n, C]``.
+        The squared difference of each channel, ``[n, C]``.
     opinion
-        ``[n]``, higher for worse looking images.
+        The opinion scores, ``[n]``, higher for worse-looking images.
     strength
-        Penalty for being unequal, relative to the scale of the problem; positive.
+        The strength of the penalty on unequal weights, relative to the scale of the problem;
+        positive.
 
     Returns
     -------
     ndarray
-        ``[C]``, at least 0, their mean 1.
+        The weights, ``[C]``, at least 0 and with mean 1.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, or a value is not finite or a square negative.
+        If the shapes do not fit, if a value is not finite, if a square is negative, or if the
+        strength is not positive.
     """
     x, y = checked(squares, opinion)
     if not strength > 0:
@@ -55,29 +58,30 @@ def fit_weights(squares: ArrayLike, opinion: ArrayLike, strength: float) -> Floa
 
 
 def checked(squares: ArrayLike, opinion: ArrayLike) -> tuple[Floats, Floats]:
-    """Return squares and opinion as float64, or raise ValueError unless they are usable."""
+    """Return squares and opinion scores as float64, or raise ValueError if they can't be used."""
     x, y = (np.asarray(values, dtype=np.float64) for values in (squares, opinion))
     if x.ndim != 2 or y.shape != x.shape[:1] or not x.size:
         raise ValueError(
-            f"expected squares [n, C] and opinion [n], got {list(x.shape)} and {list(y.shape)}"
+            f"expected squares [n, C] and opinion scores [n], got {list(x.shape)} and "
+            f"{list(y.shape)}"
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all() and (x >= 0).all()):
-        raise ValueError("expected finite opinion and finite squares of at least 0")
+        raise ValueError("expected finite opinion scores, and finite squares of at least 0")
     return x, y
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Least squares with free scale and constant, as its normal equations.
+    """Least squares with a free scale and constant, as normal equations.
 
     Attributes
     ----------
     gram, moment
-        ``X'X / n`` and ``X'y / n`` of centred channels, in units of the distance by equal weights.
+        ``X'X / n`` and ``X'y / n`` of centred channels, divided by ``unit``.
     uniform
-        The factor of equal weights in least squares, at least 0.
+        The factor that equal weights get in least squares, at least 0.
     unit
-        By which channels were divided.
+        The standard deviation of the squared distance with equal weights.
     """
 
     gram: Floats
@@ -87,18 +91,18 @@ class Problem:
 
     @classmethod
     def of(cls, x: Floats, y: Floats) -> "Problem":
-        """Make the problem of squares ``[n, C]`` and opinion ``[n]``."""
+        """Make the problem from squares ``[n, C]`` and opinion scores ``[n]``."""
         total = x.sum(1)
         unit = float(total.std()) or 1.0
         centred = (x - x.mean(0)) / unit
         moment = centred.T @ (y - y.mean()) / len(y)
-        # The total has variance 1 in that unit, so its factor is its covariance.
+        # In this unit the total has variance 1, so its least-squares factor is its covariance.
         return cls(centred.T @ centred / len(y), moment, max(0.0, float(moment.sum())), unit)
 
     def weights(self, strength: float) -> Floats:
-        """Return weights of mean 1 that minimise the penalised error."""
+        """Return the weights that minimise the penalised error, scaled to mean 1."""
         count = len(self.moment)
-        # The penalty is on (w - uniform)², in units of the mean curvature.
+        # The penalty applies to (w - uniform)², in units of the mean curvature.
         penalty = strength * float(np.trace(self.gram)) / count or 1.0
         gram = self.gram + penalty * np.eye(count)
         weights = _non_negative(gram, self.moment + penalty * self.uniform)
@@ -107,14 +111,14 @@ class Problem:
 
 
 def _non_negative(gram: Floats, target: Floats) -> Floats:
-    """Return w of at least 0 that minimises ``w'Gw / 2 - t'w``, by block principal pivoting.
+    """Return the non-negative w that minimises ``w'Gw / 2 - t'w``, by block principal pivoting.
 
-    Which weights are 0 is guessed; the others then follow from linear equations, and all that
-    contradicts the guess changes sides. Mostly a few guesses do. Where they do not come nearer any
-    more, weights are freed one by one instead.
+    The algorithm guesses which weights are 0 and gets the others from linear equations. All weights
+    that contradict the guess then change sides. A few iterations are usually enough. If they stop
+    making progress, weights are freed one by one instead.
     """
     count = len(target)
-    # What rounding leaves is no contradiction.
+    # Contradictions below this size are rounding errors.
     least = 1e-10 * max(float(np.abs(target).max()), 1e-300)
     diagonal = np.diag(gram)
     free = np.ones(count, bool)
@@ -133,7 +137,7 @@ def _non_negative(gram: Floats, target: Floats) -> Floats:
 
 
 def _one_by_one(gram: Floats, target: Floats, least: float) -> Floats:
-    """Return the same by Lawson and Hanson's way, which is sure to end."""
+    """Return the same by Lawson and Hanson's method, which is guaranteed to end."""
     weights = np.zeros(len(target))
     free = np.zeros(len(target), bool)
     for _ in range(3 * len(target)):
@@ -148,7 +152,7 @@ def _one_by_one(gram: Floats, target: Floats, least: float) -> Floats:
             if not low.any():
                 weights = wanted
                 break
-            # As far as the first of them that would fall below 0.
+            # Go as far as the first weight that would become negative.
             reach = (weights[low] / (weights[low] - wanted[low])).min()
             weights = np.where(free, weights + reach * (wanted - weights), 0.0)
             free &= weights > 1e-15 * weights.max(initial=0.0)

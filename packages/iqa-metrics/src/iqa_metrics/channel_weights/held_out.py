@@ -1,7 +1,7 @@
-"""Channel weights learned from opinion and judged on reference images that they have not seen.
+"""Learn channel weights from opinion scores, and test them on unseen reference images.
 
-Folds are of reference images, the strength of the penalty is chosen inside each training part, and
-the gain over equal weights is a paired comparison with its interval.
+Reference images are split into folds. The strength of the penalty is selected within each training
+set, and the gain over equal weights is a paired comparison with an interval.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,25 +14,27 @@ from iqa_metrics import statistics
 from iqa_metrics.channel_weights.fitting import Floats, Problem, checked
 
 STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.geomspace(1e-4, 1e4, 9))
-"""Penalties that are tried, relative to the scale of the problem."""
+"""The strengths of the penalty to select from, relative to the scale of the problem."""
 
 
 @dataclass(frozen=True)
 class LearnedWeights:
-    """Weights for channels, and how they did on references that they had not seen.
+    """Learned channel weights, and their results on unseen references.
 
     Attributes
     ----------
     weights
-        ``[C]``, at least 0, their mean 1; all 1 where opinion decides nothing.
+        The weights learned from all pairs, ``[C]``, at least 0 and with mean 1; all 1 if the
+        opinion scores say nothing about them.
     strength
-        The penalty that was chosen for them.
+        The strength of the penalty that was selected for them.
     held_out, uniform
-        Distances of each pair, ``[n]``: by weights fitted without its reference, by equal ones.
+        The distance of each pair, ``[n]``: with weights that were fitted without the pair's
+        reference, and with equal weights.
     gain
-        SROCC of the former less that of the latter, without signs, with its interval.
+        The absolute SROCC of the former minus that of the latter, with its interval.
     strengths
-        The penalty that was chosen in each fold.
+        The strength of the penalty that was selected in each fold.
     """
 
     weights: Floats
@@ -53,32 +55,36 @@ def learn_weights(
     draws: int = 1000,
     seed: int = 0,
 ) -> LearnedWeights:
-    """Learn channel weights, and measure on unseen references what they gain.
+    """Learn channel weights, and measure their gain over equal weights on unseen references.
 
     Parameters
     ----------
     squares
-        Squared differences of each channel, ``[n, C]``.
+        The squared difference of each channel, ``[n, C]``.
     opinion
-        ``[n]``, higher for worse looking images: turn MOS around first.
+        The opinion scores, ``[n]``, higher for worse-looking images; negate MOS first.
     references
-        The reference image of each pair, ``[n]``. No reference is on both sides of a fold.
+        The name of each pair's reference image, ``[n]``. All pairs of a reference are in the same
+        fold.
     folds
-        How many parts the references are split into; at most as many as there are.
+        The number of folds. There are never more than references.
     strengths
-        The penalties to choose from.
+        The strengths of the penalty to select from.
     draws, seed
-        As for :class:`iqa_metrics.statistics.Resampling`; the seed splits the folds as well.
+        As for :class:`iqa_metrics.statistics.Resampling`; the seed also splits the folds.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a value is not finite, or there are fewer than 3 references.
+        If the shapes do not fit, if a value is not finite, if there are fewer than 3 references, or
+        if ``folds`` or ``draws`` is too small.
     """
     x, y = checked(squares, opinion)
     names = np.asarray(references, dtype=str)
     if names.shape != y.shape:
-        raise ValueError(f"references: expected one a pair, {len(y)}, got {len(names)}")
+        raise ValueError(
+            f"references: expected one per pair, so {len(y)} of them, got {len(names)}"
+        )
     check_references(list(references), folds, draws)
     tried = sorted(strengths)
     parts = _folds(names, folds, seed)
@@ -88,7 +94,7 @@ def learn_weights(
         strength = _chosen(x[training], y[training], names[training], folds, tried, seed + number)
         chosen.append(strength)
         weights = Problem.of(x[training], y[training]).weights(strength)
-        # Folds with unlike weights have unlike scales: each is brought to that of equal weights.
+        # Weights of different folds have different scales; bring each to that of equal weights.
         level = x[training].sum() / max((x[training] @ weights).sum(), 1e-300)
         held_out[part] = np.sqrt(x[part] @ weights * level)
     uniform = np.sqrt(x.sum(1))
@@ -104,12 +110,12 @@ def learn_weights(
 
 
 def check_references(references: Sequence[str], folds: int, draws: int) -> None:
-    """Raise ValueError unless weights can be fitted, chosen and judged with those references."""
+    """Raise ValueError if weights can't be learned and tested with these references."""
     unique = len(set(references))
     if unique < 3:
         raise ValueError(
-            f"expected pairs of at least 3 references, got {unique}: weights are fitted on some, "
-            "chosen on others, and judged on others again"
+            f"expected pairs with at least 3 references, got {unique}: fitting weights, selecting "
+            "the penalty and testing take different references"
         )
     if folds < 2:
         raise ValueError(f"folds: expected at least 2, got {folds}")
@@ -118,7 +124,7 @@ def check_references(references: Sequence[str], folds: int, draws: int) -> None:
 
 
 def by_layer(weights: Floats, channels: Mapping[str, int]) -> dict[str, list[float]]:
-    """Split weights ``[C]`` by layers' channels, in order: what metrics take as channel weights."""
+    """Split weights ``[C]`` into those of each layer, as metrics take them."""
     if sum(channels.values()) != len(weights):
         raise ValueError(f"expected {sum(channels.values())} weights, got {len(weights)}")
     ends = np.cumsum(list(channels.values()))
@@ -127,7 +133,7 @@ def by_layer(weights: Floats, channels: Mapping[str, int]) -> dict[str, list[flo
 
 
 def _folds(names: NDArray[np.str_], count: int, seed: int) -> list[NDArray[np.bool_]]:
-    """Return for each fold which pairs are held out, references dealt out at random."""
+    """Return a mask of the held-out pairs for each fold; references are assigned at random."""
     unique = np.unique(names)
     dealt = np.random.default_rng(seed).permutation(unique)
     return [np.isin(names, dealt[first::count]) for first in range(min(count, len(unique)))]
@@ -141,7 +147,7 @@ def _chosen(
     strengths: Sequence[float],
     seed: int,
 ) -> float:
-    """Return the penalty whose weights order unseen references' pairs best, by mean SROCC."""
+    """Return the strength whose weights have the highest mean SROCC on unseen references."""
     if len(strengths) == 1:
         return strengths[0]
     scores = np.zeros((len(strengths), 0))
@@ -152,7 +158,7 @@ def _chosen(
         distances = np.stack([np.sqrt(x[part] @ problem.weights(s)) for s in strengths])
         found = np.nan_to_num(statistics.srocc(distances, y[part]))
         scores = np.concatenate([scores, found[:, None] * part.sum()], axis=1)
-    # Of equals, the one that trusts opinion least.
+    # Of several that are equally good, take the strongest penalty.
     totals = np.round(scores.sum(1), 12)
     return (
         strengths[int(np.flatnonzero(totals == totals.max())[-1])] if totals.size else strengths[-1]

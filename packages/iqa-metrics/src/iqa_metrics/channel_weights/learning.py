@@ -1,4 +1,4 @@
-"""Channel weights of a backbone, learned from images and opinion."""
+"""Learn the channel weights of a backbone from a database of human ratings."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,16 +36,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ChannelWeights:
-    """A metric with channel weights learned from opinion, and where they come from.
+    """A metric with learned channel weights, and their provenance.
 
     Attributes
     ----------
     metric
         The weighted Euclidean distance.
     learned
-        The weights and what they gained; None if they were read from a file.
+        The weights and their results on unseen references; None if they were read from a file.
     provenance
-        What was measured on what, for the file and its readers.
+        What the weights were learned from, and how much they gain; it is saved with them.
     """
 
     metric: DeepDistance
@@ -66,31 +66,31 @@ def learn_channel_weights(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> ChannelWeights:
-    """Learn how much each channel of a backbone counts, from a database of opinions.
+    """Learn a weight for each channel of a backbone from a database of human ratings.
 
     Parameters
     ----------
     backbone, layers, trunk
         As for :class:`iqa_metrics.DeepDistance`.
     database
-        The opinions. Where higher is better, their sign is turned.
+        The database. Opinion scores of which higher is better are negated.
     device
-        Where the network runs.
+        The device to compute on.
     folds, draws, seed
         As for :func:`iqa_metrics.channel_weights.learn_weights`.
     workers
-        Threads that decode images; by default one per core.
+        Number of threads that decode images; by default one for each CPU core.
     progress
-        Called with how many pairs were measured, and of how many.
+        Called with the number of pairs that have been measured, and the total.
 
     Raises
     ------
     DatasetError
-        If an image can't be used; ``problems`` names each.
+        If images can't be used; ``problems`` names each of them.
     WeightsError
         If the backbone's weights are missing or damaged.
     ValueError
-        If a layer is unknown or there are fewer than 3 references.
+        If a layer is unknown, or if there are fewer than 3 references.
     """
     from iqa_metrics import __version__
     from iqa_metrics.backbones import backbone as find
@@ -98,7 +98,7 @@ def learn_channel_weights(
     record = find(backbone) if isinstance(backbone, str) else backbone
     names = record.in_order([layers] if isinstance(layers, str) else layers)
     references = _contents([pair.reference for pair in database.pairs])
-    # Refused before hours of work, and not after.
+    # Fail before hours of work, not after.
     check_references(references, folds, draws)
     table = LayerTable(record, [Column(name, CHANNEL_SQUARES) for name in names], trunk=trunk)
     squares = channel_squares(table.to(device), database, workers=workers, progress=progress)
@@ -136,21 +136,21 @@ def channel_squares(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float64]:
-    """Return the squared differences of each channel, summed over positions, ``[pairs, C]``.
+    """Return the squared difference of each channel, summed over positions, ``[pairs, C]``.
 
     Parameters
     ----------
     table
-        A column of :data:`iqa_metrics.readouts.CHANNEL_SQUARES` for each layer; layers stand one
-        after another. A reference passes through the network once for all of its pairs that follow
-        each other.
+        A table with a column of :data:`iqa_metrics.readouts.CHANNEL_SQUARES` for each layer. The
+        channels of its layers follow one another in the result.
     database, workers, progress
-        As for :func:`learn_channel_weights`.
+        As for :func:`learn_channel_weights`. Consecutive pairs with the same reference share its
+        pass through the network.
 
     Raises
     ------
     DatasetError
-        If an image can't be used; ``problems`` names each.
+        If images can't be used; ``problems`` names each of them.
     """
     pairs = [Pair(str(pair.reference), str(pair.distorted)) for pair in database.pairs]
     found: list[list[float]] = []
@@ -161,7 +161,7 @@ def channel_squares(
         for part in parts:
             for row, [(values, error)] in zip(part.rows, scorer.outcomes(part), strict=True):
                 if row.images is None:
-                    problems[Problem("unreadable", error)] = None  # which names the file
+                    problems[Problem("unreadable", error)] = None  # the error names the file
                 elif error:
                     problems[Problem("unreadable", row.pair.distorted, error)] = None
                 else:
@@ -174,19 +174,19 @@ def channel_squares(
 
 
 def _contents(files: Sequence[Path]) -> list[str]:
-    """Name images by their content: one photograph under two names is one reference."""
+    """Return the SHA-256 of each image, so that identical references count as one."""
     known: dict[Path, str] = {}
     for file in files:
         if file not in known:
             try:
                 known[file] = sha256_of(file)
-            except OSError:  # it will be named among the unreadable ones
+            except OSError:  # it will be reported as unreadable when it is decoded
                 known[file] = str(file)
     return [known[file] for file in files]
 
 
 def _digest_of_opinions(database: OpinionDatabase) -> str:
-    """Return a SHA-256 of which images were judged how, wherever they lie."""
+    """Return a SHA-256 of the images' names and opinion scores, whatever folder they are in."""
     rows: Iterable[str] = (
         f"{pair.reference.name}\t{pair.distorted.name}\t{pair.opinion!r}\n"
         for pair in database.pairs

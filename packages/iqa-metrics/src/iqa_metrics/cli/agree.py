@@ -56,8 +56,17 @@ def agree(
         return
     if csv_ is not None and str(csv_) == "-":
         return
-    titles = ("metric", "distortion", "pairs", "SROCC", "95 % interval", "PLCC*", "KROCC", "RMSE*")
-    listing = table(*titles, folded=("metric",))
+    listing = table(
+        "metric",
+        "distortion",
+        "pairs",
+        "SROCC",
+        "95 % interval",
+        "PLCC*",
+        "KROCC",
+        "RMSE*",
+        folded=("metric",),
+    )
     for row in found:
         numbers = (row.srocc, row.plcc_logistic, row.krocc, row.rmse)
         shown = ["" if math.isnan(value) else f"{value:.3f}" for value in numbers]
@@ -84,17 +93,24 @@ def agree(
             )
         out.print()
         out.print(listing)
-        out.print("Difference: between the absolute values of SROCC.", markup=False)
+        out.print("The difference is that of the absolute values of SROCC.", markup=False)
     failed = sum(row.failed for row in found if not row.distortion)
     if failed:
-        err.print(f"[yellow]note[/yellow] {failed} scores failed or are infinite and were left out")
-    few = max((row.references for row in found), default=0)
-    if few < 10:
-        err.print(f"[yellow]note[/yellow] with {few} reference images the intervals are rough")
+        scores_are = "1 score is" if failed == 1 else f"{failed} scores are"
+        err.print(
+            f"[yellow]note[/yellow] {scores_are} left out because of a failure or an infinite value"
+        )
+    most = max((row.references for row in found), default=0)
+    if most < 10:
+        images = "image" if most == 1 else "images"
+        err.print(
+            f"[yellow]note[/yellow] the intervals are rough: there are only {most} reference "
+            f"{images}"
+        )
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row for JSON, which has no NaN."""
+    """Return a row with None instead of NaN, which JSON does not have."""
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in row.items()

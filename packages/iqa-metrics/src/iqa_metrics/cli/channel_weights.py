@@ -1,4 +1,4 @@
-"""``iqa channel-weights``: learn channel weights from opinion, and show what a file holds."""
+"""``iqa channel-weights``: learn channel weights from human ratings, and describe their files."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -10,38 +10,42 @@ import typer
 from iqa_metrics.cli.console import JsonOption, counter, err, print_json, refusals
 
 channel_weights_app = typer.Typer(
-    help="Weights of a backbone's channels, learned from opinion.", no_args_is_help=True
+    help="Channel weights of a backbone, learned from human ratings.", no_args_is_help=True
 )
 
 
 @channel_weights_app.command("learn")
 def learn(
-    backbone: Annotated[str, typer.Option(help="A backbone; see 'iqa list backbones'.")],
+    backbone: Annotated[str, typer.Option(help="A backbone, from 'iqa list backbones'.")],
     layer: Annotated[list[str], typer.Option(help="A layer; may be given several times.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     pairs: Annotated[
-        Optional[Path], typer.Option(help="CSV with columns reference, distorted and opinion.")
+        Optional[Path],
+        typer.Option(help="A CSV table with columns reference, distorted and opinion."),
     ] = None,
-    opinion: Annotated[str, typer.Option(help="Name of the opinion's column.")] = "opinion",
+    opinion: Annotated[str, typer.Option(help="Name of the column of opinions.")] = "opinion",
     higher_is: Annotated[
         Optional[str], typer.Option(help="What a higher opinion means: better or worse.")
     ] = None,
     database: Annotated[
-        Optional[str], typer.Option(help="Or a database; see 'iqa datasets list'.")
+        Optional[str],
+        typer.Option(help="A database from 'iqa datasets list', instead of --pairs."),
     ] = None,
-    folder: Annotated[Optional[Path], typer.Option(help="The database's folder.")] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Parts that references are split into.")] = 5,
+    folder: Annotated[Optional[Path], typer.Option(help="The folder of the database.")] = None,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Number of folds that the references are split into.")
+    ] = 5,
     draws: Annotated[
-        int, typer.Option(min=1, help="Bootstrap replicates for the interval.")
+        int, typer.Option(min=1, help="Number of bootstrap replicates, for the interval.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of folds and replicates.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the folds and bootstrap replicates.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Learn how much each channel of a backbone counts, and what that gains on unseen images.
+    """Learn a weight for each channel, and measure the gain on unseen reference images.
 
-    The gain is the SROCC on reference images that the weights were not fitted to, less the SROCC of
-    equal weights, with its 95 % interval.
+    The gain is the SROCC on reference images that the weights were not fitted to, minus the SROCC
+    with equal weights. It is shown with its 95 % interval.
     """
     from iqa_metrics.channel_weights import learn_channel_weights, save_channel_weights
     from iqa_metrics.compute.devices import pick_device
@@ -51,7 +55,10 @@ def learn(
     bar = counter()
     with refusals():
         if (pairs is None) == (database is None):
-            raise ValueError("give either --pairs FILE or --database NAME --folder DIR")
+            raise ValueError(
+                "expected either --pairs FILE or --database NAME --folder DIR, got "
+                f"{'neither' if pairs is None else 'both'}"
+            )
         if pairs is not None:
             direction = next((known for known in HIGHER_IS if known == higher_is), None)
             if direction is None:
@@ -60,11 +67,11 @@ def learn(
         elif database is not None and folder is not None:
             opinions = read_database(database, folder)
         else:
-            raise ValueError("--database needs --folder")
+            raise ValueError("--database needs --folder DIR")
         if importlib.util.find_spec("safetensors") is None:
             raise ValueError("--out needs safetensors: pip install safetensors")
         if not out.absolute().parent.is_dir():
-            raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
+            raise ValueError(f"--out {out}: the folder {out.absolute().parent} does not exist")
         with bar as progress:
             task = progress.add_task("pairs", total=len(opinions.pairs))
             found = learn_channel_weights(
@@ -83,10 +90,10 @@ def learn(
 
 @channel_weights_app.command("show")
 def show(
-    file: Annotated[Path, typer.Argument(help="What 'iqa channel-weights learn' wrote.")],
+    file: Annotated[Path, typer.Argument(help="A file that 'iqa channel-weights learn' wrote.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a file of channel weights was learned from, and what the weights gain."""
+    """Show what channel weights were learned from, and how much they gain."""
     from iqa_metrics.channel_weights import stored
 
     with refusals():
@@ -95,7 +102,10 @@ def show(
     if not as_json:
         for name, values in weights.items():
             used = int((values > 0).sum())
-            print(f"{name}\t{used} of {len(values)} channels count\tlargest {values.max():.4g}")
+            print(
+                f"{name}\t{used} of {len(values)} weights above 0\tlargest weight "
+                f"{values.max():.4g}"
+            )
 
 
 def _print(facts: Mapping[str, Any], spec: str, file: str, as_json: bool) -> None:
@@ -105,8 +115,8 @@ def _print(facts: Mapping[str, Any], spec: str, file: str, as_json: bool) -> Non
     low, high = facts["held_out_gain_interval"]
     print(f"{spec}\t{file}")
     err.print(
-        f"learned from {facts['database']}: {facts['pairs']} pairs of {facts['references']} "
-        f"references\nheld-out SROCC over equal weights: {facts['held_out_gain']:+.4f} "
+        f"learned from {facts['database']}: {facts['pairs']} pairs with {facts['references']} "
+        f"references\ngain in held-out SROCC over equal weights: {facts['held_out_gain']:+.4f} "
         f"(95 % interval {low:+.4f} to {high:+.4f})",
         markup=False,
         soft_wrap=True,

@@ -198,7 +198,7 @@ def list_layers(
     listing = table("layer", "channels", "stride", "depth", "smallest input")
     for layer in layers:
         listing.add_row(
-            *(layer.name, str(layer.channels), str(layer.stride)),
+            *(layer.name, str(layer.channels), "-" if layer.stride is None else str(layer.stride)),
             *(f"{layer.depth:.2f}", f"{layer.smallest_input} px"),
         )
     out.print(listing)

@@ -22,80 +22,86 @@ from iqa_metrics.cli.console import (
 
 MetricOption = Annotated[
     Optional[list[str]],
-    typer.Option("--metric", "-m", help="A metric's spec; may be given several times."),
+    typer.Option("--metric", "-m", help="The spec of a metric; may be given several times."),
 ]
 
 
 def score(
-    reference: Annotated[Optional[Path], typer.Argument(help="The undistorted image.")] = None,
-    distorted: Annotated[Optional[Path], typer.Argument(help="The image to judge.")] = None,
+    reference: Annotated[Optional[Path], typer.Argument(help="The reference image.")] = None,
+    distorted: Annotated[Optional[Path], typer.Argument(help="The image to score.")] = None,
     metric: MetricOption = None,
     pairs: Annotated[
         Optional[Path],
-        typer.Option(help="CSV with columns reference and distorted; others are carried through."),
+        typer.Option(help="A CSV table with columns reference and distorted; others are copied."),
     ] = None,
     out: Annotated[
-        Optional[Path], typer.Option(help="Where --pairs writes its CSV; - is standard output.")
+        Optional[Path], typer.Option(help="CSV file to write with --pairs; - is standard output.")
     ] = None,
     as_json: JsonOption = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     background: Annotated[
         Optional[str],
-        typer.Option(help="Colour under transparent images, such as white or #808080."),
+        typer.Option(help="Colour behind transparent images, such as white or #808080."),
     ] = None,
     workers: Annotated[
         Optional[int],
-        typer.Option(min=1, help="Threads that decode images.", show_default="one a CPU core"),
+        typer.Option(
+            min=1, help="Number of threads that decode images.", show_default="one per CPU core"
+        ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the table that a stopped run left in --out. Give all other options "
-            "as in that run. Rows are kept, failed ones too; a changed table of pairs is refused.",
+            help="Resume the table that a stopped run left in --out. Give all other options as in "
+            "that run. Its rows are kept, including failed ones. If the table of pairs has "
+            "changed, resuming is refused.",
         ),
     ] = False,
     precision: Annotated[
         Optional[str],
         typer.Option(
-            help="What networks compute in: float32, bfloat16 or float16.", show_default="float32"
+            help="Precision of networks: float32, bfloat16 or float16.", show_default="float32"
         ),
     ] = None,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the networks first, for long tables.")
+        bool,
+        typer.Option("--compile", help="Compile the networks first; worthwhile for long tables."),
     ] = False,
     memory: Annotated[
         Optional[str],
-        typer.Option(help="Most memory for one pass: 2GiB, or 0.5 for half of what is free."),
+        typer.Option(
+            help="Memory limit of one pass, such as 2GiB, or 0.5 for half of what is free."
+        ),
     ] = None,
 ) -> None:
     """Score one pair of images, or a CSV table of pairs.
 
-    Exit status: 0 if every score is there, 1 if some could not be computed, 2 for wrong usage, 130
-    if it was stopped by Ctrl-C.
+    Exit status: 0 if all scores were computed, 1 if some could not be computed, 2 for wrong usage,
+    130 if stopped by Ctrl-C.
     """
-    # What is left out stays the metric's own choice.
+    # Options that are not given keep the metric's defaults.
     options = {"precision": precision, "compile": compiled or None, "memory": memory}
     computing = {"device": device, **{k: v for k, v in options.items() if v is not None}}
     specs = list(dict.fromkeys(metric or ["default"]))
-    # What Pillow warns of in a damaged file is in the row's error already.
+    # Pillow's warnings about a damaged file repeat what the row's error says.
     warnings.filterwarnings("ignore", module="PIL")
     if pairs is not None:
         if reference is not None or distorted is not None:
-            stop("give either REFERENCE and DISTORTED, or --pairs, not both")
+            stop("expected either REFERENCE and DISTORTED or --pairs, got both")
         if out is None:
             stop("--pairs needs --out FILE (- is standard output)")
         if as_json:
-            stop("--json goes with one pair; --pairs writes CSV")
+            stop("--json is only for a single pair; --pairs writes CSV")
         if resume and str(out) == "-":
-            stop("--resume needs the rows of the stopped run: --out FILE, not standard output")
+            stop("--resume needs the file that the stopped run wrote: expected --out FILE, got -")
         _score_table(pairs, out, specs, computing, background, workers, resume)
     elif reference is None or distorted is None:
         stop("expected REFERENCE and DISTORTED, or --pairs FILE")
     elif out is not None:
-        stop("--out goes with --pairs; redirect the output instead")
+        stop("--out is only for --pairs; for a single pair, redirect the output instead")
     elif resume:
-        stop("--resume goes with --pairs")
+        stop("--resume is only for --pairs")
     else:
         _score_pair(reference, distorted, specs, computing, background, workers, as_json)
 

@@ -1,4 +1,4 @@
-"""``iqa study``: measure networks against people's opinion, and report what was found."""
+"""``iqa study``: compare backbones, layers and readouts with human ratings."""
 
 import time
 from pathlib import Path
@@ -22,58 +22,75 @@ if TYPE_CHECKING:
     from iqa_metrics.study import Analysis, Finished, Plan
 
 study_app = typer.Typer(
-    help="Networks, layers and readouts against people's opinion.", no_args_is_help=True
+    help="Compare backbones, layers and readouts with human ratings.", no_args_is_help=True
 )
 
 _SHOWN = 5
 _EVERY = 60.0
-"""Seconds between lines of progress, where no bar can be drawn."""
+"""Seconds between lines of progress where no progress bar can be drawn."""
 
-FolderArgument = Annotated[Path, typer.Argument(help="What 'iqa study run --out' wrote.")]
+FolderArgument = Annotated[Path, typer.Argument(help="The folder of 'iqa study run --out'.")]
 MetricOption = Annotated[
     Optional[str],
-    typer.Option(help="What the scatter plot shows: BACKBONE:LAYER:READOUT or a baseline."),
+    typer.Option(help="The scatter plot's metric: BACKBONE:LAYER:READOUT or a baseline."),
 ]
 PublishedOption = Annotated[
-    Optional[Path], typer.Option(help="CSV with published figures, to stand beside ours.")
+    Optional[Path],
+    typer.Option(help="A CSV table of published figures to show beside the study's own."),
 ]
 
 
 @study_app.command("run")
 def run(
-    folder: Annotated[Path, typer.Option("--out", help="Where tables and report go.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the tables and the report.")],
     plan: Annotated[
-        Optional[Path], typer.Argument(help="A plan in TOML, in the place of the options below.")
+        Optional[Path], typer.Argument(help="A plan in TOML, instead of the options that make one.")
     ] = None,
     pairs: Annotated[
-        Optional[Path], typer.Option(help="CSV with columns reference, distorted and opinion.")
+        Optional[Path],
+        typer.Option(help="A CSV table with columns reference, distorted and opinion."),
     ] = None,
-    opinion: Annotated[Optional[str], typer.Option(help="Name of the opinion's column.")] = None,
+    opinion: Annotated[
+        Optional[str],
+        typer.Option(help="Name of the column of opinions.", show_default="opinion"),
+    ] = None,
     higher_is: Annotated[
         Optional[str], typer.Option(help="What a higher opinion means: better or worse.")
     ] = None,
     database: Annotated[
-        Optional[str], typer.Option(help="Or a database; see 'iqa datasets list'; or ladder.")
+        Optional[str],
+        typer.Option(help="A database from 'iqa datasets list', or ladder, instead of --pairs."),
     ] = None,
     database_folder: Annotated[
-        Optional[Path], typer.Option("--folder", help="The database's folder.")
+        Optional[Path], typer.Option("--folder", help="The folder of the database.")
     ] = None,
     backbone: Annotated[
         Optional[list[str]],
-        typer.Option(help="Networks, with commas; may be given several times."),
+        typer.Option(help="Backbones, separated by commas; may be given several times."),
     ] = None,
     where: Annotated[
         Optional[list[str]],
-        typer.Option(help="Networks by FACTOR=VALUE, such as goal=jigsaw; several must all hold."),
+        typer.Option(
+            help="Backbones by FACTOR=VALUE, such as goal=jigsaw; if given several times, all "
+            "must hold."
+        ),
     ] = None,
     record: Annotated[
-        Optional[list[Path]], typer.Option(help="A network of your own, described in TOML.")
+        Optional[list[Path]], typer.Option(help="A backbone of your own, described in TOML.")
     ] = None,
     layers: Annotated[
-        Optional[str], typer.Option(help="named, all (every module), or names with commas.")
+        Optional[str],
+        typer.Option(
+            help="named, all (every module), or names separated by commas.", show_default="named"
+        ),
     ] = None,
     readout: Annotated[
-        Optional[list[str]], typer.Option(help="Such as euclidean; the first is the plain one.")
+        Optional[list[str]],
+        typer.Option(
+            help="Readouts, separated by commas; the first is the plain one that the others are "
+            "compared with.",
+            show_default="euclidean",
+        ),
     ] = None,
     concatenation: Annotated[
         Optional[list[str]],
@@ -81,30 +98,44 @@ def run(
     ] = None,
     baseline: Annotated[
         Optional[list[str]],
-        typer.Option(help="A metric to compare with; psnr, ssim and ms_ssim if none is named."),
+        typer.Option(
+            help="Baseline metrics, separated by commas.", show_default="psnr,ssim,ms_ssim"
+        ),
     ] = None,
     untrained: Annotated[
-        bool, typer.Option("--untrained", help="The control of each architecture, too.")
+        bool, typer.Option("--untrained", help="Add an untrained control for each architecture.")
     ] = False,
     missing: Annotated[
         Optional[str],
-        typer.Option(help="Networks whose weights are not here: refuse (the default) or skip."),
+        typer.Option(
+            help="What to do with backbones whose weights are not on this machine: refuse or skip.",
+            show_default="refuse",
+        ),
     ] = None,
-    title: Annotated[Optional[str], typer.Option(help="What the report is called.")] = None,
-    draws: Annotated[Optional[int], typer.Option(help="Draws of references: 1000.")] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Of the draws: 0.")] = None,
+    title: Annotated[Optional[str], typer.Option(help="Title of the report.")] = None,
+    draws: Annotated[
+        Optional[int],
+        typer.Option(help="Number of bootstrap replicates.", show_default="1000"),
+    ] = None,
+    seed: Annotated[
+        Optional[int], typer.Option(help="Seed of the bootstrap replicates.", show_default="0")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[
-        Optional[int], typer.Option(min=1, help="Threads that decode; one a core.")
+        Optional[int],
+        typer.Option(
+            min=1, help="Number of threads that decode images.", show_default="one per CPU core"
+        ),
     ] = None,
     metric: MetricOption = None,
     published: PublishedOption = None,
-    report: Annotated[bool, typer.Option(help="Write the report, too.")] = True,
+    report: Annotated[bool, typer.Option(help="Write the report as well.")] = True,
 ) -> None:
-    """Measure networks x layers x readouts against opinion, and report what was found.
+    """Measure backbones, layers and readouts, compare them with human ratings, and report.
 
-    A run that was stopped, at any moment, goes on where it was: give the same command again. Exit
-    status: 0 if all was measured, 1 if some pairs failed, 2 if the plan can't be carried out.
+    A run that was stopped at any moment is resumed by giving the same command again. Exit status: 0
+    if everything was measured, 1 if some pairs failed, 2 if the plan can't be carried out, 130 if
+    stopped by Ctrl-C.
     """
     given = {
         "databases": _database(pairs, opinion, higher_is, database, database_folder),
@@ -126,8 +157,8 @@ def run(
             finished = _run(chosen, folder, device, workers)
         except KeyboardInterrupt:
             err.print(
-                f"[red]stopped[/red] {escape(str(folder))} keeps what was measured: give the same "
-                "command again",
+                f"[red]stopped[/red] {escape(str(folder))} keeps what was measured; to resume, "
+                "give the same command again",
                 soft_wrap=True,
             )
             raise typer.Exit(EXIT_STOPPED) from None
@@ -135,7 +166,7 @@ def run(
         if report:
             _report(folder, metric, published)
     err.print(
-        f"{finished.rows - finished.failed} of {finished.rows} distances in "
+        f"{finished.rows - finished.failed} of {finished.rows} distances written to "
         f"{escape(str(folder))}/distances.parquet",
         soft_wrap=True,
     )
@@ -143,7 +174,10 @@ def run(
         for reason in finished.reasons[:_SHOWN]:
             err.print(f"[red]failed[/red] {escape(reason)}", soft_wrap=True)
         if len(finished.reasons) > _SHOWN:
-            err.print(f"and {len(finished.reasons) - _SHOWN} more; column 'error' has all")
+            err.print(
+                f"and {len(finished.reasons) - _SHOWN} more reasons, in the column 'error' of "
+                "distances.parquet"
+            )
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -152,10 +186,12 @@ def analyse(
     folder: FolderArgument,
     higher_is: Annotated[
         Optional[str],
-        typer.Option(help="Without study.json: what a higher opinion means, better or worse."),
+        typer.Option(
+            help="What a higher opinion means, better or worse; needed if there is no study.json."
+        ),
     ] = None,
 ) -> None:
-    """Compute the statistics anew, from distances.parquet and study.json."""
+    """Compute the statistics again from distances.parquet and study.json."""
     from iqa_metrics.study import analyse as analysed
 
     with refusals(), counter() as progress:
@@ -172,7 +208,7 @@ def analyse(
 def report(
     folder: FolderArgument, metric: MetricOption = None, published: PublishedOption = None
 ) -> None:
-    """Write the report anew: one HTML page, and its figures as SVG and PNG."""
+    """Write the report again: one HTML page, and its figures as SVG and PNG."""
     with refusals():
         _report(folder, metric, published)
 
@@ -183,7 +219,10 @@ def _plan(file: Path | None, said: dict[str, Any], ladder: Path, missing: str | 
     if file is None:
         return plan_of(said, Path(), ladder, where="the command line", missing=missing)
     if said:
-        raise ValueError(f"{', '.join(said)}: the plan says that; change {file} instead")
+        raise ValueError(
+            f"expected a plan or options that make one, got both: {file} and {', '.join(said)}; "
+            "change the plan instead"
+        )
     return read_plan(file, ladder, missing=missing)
 
 
@@ -218,7 +257,7 @@ def _backbones(
 
 
 def _listed(texts: list[str] | None) -> list[str]:
-    """Return names that were given one by one, or with commas."""
+    """Return names that were given in several options, or separated by commas."""
     return [name for text in texts or () for name in text.split(",") if name]
 
 
@@ -229,7 +268,7 @@ def _layers(text: str | None) -> str | list[str] | None:
 def _run(plan: "Plan", folder: Path, device: str, workers: int | None) -> "Finished":
     from iqa_metrics.study import run_study
 
-    # Windows of pairs take their time: so the speed is that of many of them.
+    # Pairs come in windows, which may take minutes, so the speed is averaged over many of them.
     bar = counter(TimeRemainingColumn(), speed_estimate_period=600)
     began = time.monotonic()
     with bar as progress:
@@ -242,11 +281,11 @@ def _run(plan: "Plan", folder: Path, device: str, workers: int | None) -> "Finis
             nonlocal said
             progress.update(task, description=escape(what), completed=done, total=total)
             now = time.monotonic()
-            # A bar is nothing to a log file: there a line now and then stands for it.
+            # Without a terminal, such as in a log file, print a line now and then instead of a bar.
             if not err.is_terminal and now - said >= _EVERY:
                 said = now
                 left = (now - began) * (total - done) / done / 60
-                # Once all is measured, how long weights take to learn is not known.
+                # After measuring, channel weights are learned, which takes an unknown time.
                 far = f": {done} of {total} pairs, about {left:.0f} min left" if left else ""
                 err.print(f"{escape(what)}{far}", highlight=False, soft_wrap=True)
 
@@ -264,7 +303,7 @@ def _run(plan: "Plan", folder: Path, device: str, workers: int | None) -> "Finis
 
 
 def _show(found: "Analysis") -> None:
-    """Print the models, best first, and what the claims came to."""
+    """Print the models, best first, and the verdicts on the claims."""
     databases = list(dict.fromkeys(row.database for row in found.models))
     for database in databases[-1:]:
         rows = [row for row in found.models if row.database == database]
@@ -273,20 +312,23 @@ def _show(found: "Analysis") -> None:
         listing = table("model", "best layer", "SROCC", "95 % interval", "last layer", "SROCC")
         for row in sorted(rows, key=lambda row: -row.corrected):
             listing.add_row(
-                *(escape(row.backbone), escape(row.best_layer), f"{row.corrected:.3f}"),
+                escape(row.backbone),
+                escape(row.best_layer),
+                f"{row.corrected:.3f}",
                 f"{row.corrected_low:.3f} to {row.corrected_high:.3f}",
-                *(escape(row.last_layer), f"{row.last:.3f}"),
+                escape(row.last_layer),
+                f"{row.last:.3f}",
             )
         out.print(f"[bold]{escape(database)}[/bold], {plain}")
         out.print(listing)
         out.print(
-            "SROCC with opinion, positive for agreement; the best layer's without the optimism of "
-            "choosing it.",
+            "SROCC with human ratings, positive for agreement. That of the best layer is corrected "
+            "for the optimism of having selected it.",
             soft_wrap=True,
         )
         for name in found.left_out.get(database, ()):
             err.print(
-                f"[yellow]note[/yellow] {escape(name)} failed too often to be compared",
+                f"[yellow]note[/yellow] {escape(name)} has too few values to be compared",
                 soft_wrap=True,
             )
         verdicts = [row.verdict for row in found.claims if row.database == database]
@@ -295,7 +337,7 @@ def _show(found: "Analysis") -> None:
 
 
 def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> None:
-    """Refuse before hours of work, and not after."""
+    """Raise ValueError before hours of work, not after, if the report can't be written."""
     import importlib.util
 
     missing = [
@@ -303,7 +345,7 @@ def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> N
     ]
     if missing:
         raise ValueError(
-            f"the report needs {', '.join(missing)}: pip install 'iqa-metrics[study]', or "
+            f"the report needs {', '.join(missing)}; run pip install 'iqa-metrics[study]', or give "
             "--no-report"
         )
     if published is not None:
@@ -316,11 +358,13 @@ def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> N
         for layer in one.layers
         for readout in plan.readouts
     } | set(plan.baselines)
-    # Of concatenations the plan does not know the names yet.
+    # The names of concatenations are not known before they are computed.
     if metric is not None and metric not in names and "+" not in metric:
         from iqa_metrics.names import nearest
 
-        raise ValueError(f"--metric {metric}: the plan measures no such; {nearest(metric, names)}")
+        raise ValueError(
+            f"--metric {metric}: expected a metric that the plan measures; {nearest(metric, names)}"
+        )
 
 
 def _report(folder: Path, metric: str | None, published: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""``--version`` of both commands, and how they print warnings of plug-ins."""
+"""``--version`` of both commands, and how they print warnings about plug-ins."""
 
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -14,9 +14,9 @@ _DISTRIBUTIONS = ("iqa-metrics", "iqa-torchserve", "torch", "torchvision")
 
 
 def versions() -> dict[str, str]:
-    """Return names and versions of both packages, torch and plug-ins, as far as installed.
+    """Return the installed versions of both packages, torch and plug-ins, by name.
 
-    Nothing is imported for it: the installer has written them down.
+    They come from the packages' metadata. Nothing is imported.
     """
     said = {}
     for name in _DISTRIBUTIONS:
@@ -47,7 +47,7 @@ VersionOption = Annotated[
 
 
 def print_warnings_plainly() -> None:
-    """Print warnings of plug-ins as a line, and not as a piece of code; others as ever."""
+    """Print warnings about plug-ins as one line, without the code that they come from."""
     warnings.showwarning = _show
 
 

@@ -1,1 +1,1 @@
-"""The core: one pass through a network, within a memory budget, and compiled if asked."""
+"""The core: one pass through a network, within a memory budget, compiled if asked for."""

@@ -1,8 +1,8 @@
-"""Compile the comparison of pairs for each size of image and batch that comes.
+"""Compile the comparison of pairs, once for each size of images and batch.
 
-Compiled code is made by torch.compile with the network's weights frozen into it: convolutions take
-their activation along, and a readout becomes a few loops without anything of a response's size in
-between. A first call of a size takes seconds to minutes.
+It is compiled by torch.compile, with the network's weights frozen into the code. Convolutions are
+fused with their activations, and readouts become a few loops without intermediate results of a
+feature map's size. The first call with a new size takes seconds to minutes.
 """
 
 import logging
@@ -16,7 +16,7 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 MOST_SHAPES = 16
-"""How many sizes are compiled; pairs of further sizes are compared uncompiled."""
+"""Most sizes that are compiled; pairs of further sizes are compared uncompiled."""
 
 
 class Compiled:
@@ -25,7 +25,7 @@ class Compiled:
     Attributes
     ----------
     warm_ups
-        Sizes that were compiled to the seconds that it took: ``{((2, 3, 384, 512), ...): 31.5}``.
+        How many seconds the compilation of each size took: ``{((2, 3, 384, 512), ...): 31.5}``.
     """
 
     def __init__(self) -> None:
@@ -34,12 +34,12 @@ class Compiled:
         self._refused = False
 
     def __call__(self, compare: Callable[..., Tensor], reference: Any, distorted: Tensor) -> Tensor:
-        """Return ``compare(reference, distorted)``, compiled where it can be.
+        """Return ``compare(reference, distorted)``, compiled unless there are too many sizes.
 
         Raises
         ------
         RuntimeError
-            If there is no compiler, or it fails: a subclass of torch's own.
+            If there is no compiler, or if it fails; torch raises subclasses of it.
         """
         images = getattr(reference, "image", reference)
         kept = "remembered" if images is not reference else ""
@@ -49,13 +49,13 @@ class Compiled:
         if len(self._functions) >= MOST_SHAPES:
             if not self._refused:
                 logger.warning(
-                    "%d sizes are compiled, and no more will be; others run uncompiled. Crop or "
-                    "group images to fewer sizes, or leave out compile.",
+                    "%d sizes are compiled, which is the limit; other sizes run uncompiled. Crop "
+                    "or group images to fewer sizes, or do without compile.",
                     MOST_SHAPES,
                 )
                 self._refused = True
             return compare(reference, distorted)
-        # One function a size: torch gives up on one that it has to compile again and again.
+        # One function per size, because torch gives up on a function that it recompiles too often.
         function = torch.compile(
             lambda x, y: compare(x, y), dynamic=False, options={"freezing": True}
         )
@@ -74,8 +74,8 @@ class Compiled:
 
     @staticmethod
     def _run(function: Callable[..., Tensor], reference: Any, distorted: Tensor) -> Tensor:
-        # Frozen weights are weights without a gradient; and tensors made in inference mode would
-        # be another type, to be compiled anew.
+        # Weights can only be frozen without gradients. Tensors made in inference mode are of
+        # another type, which would be compiled again.
         with torch.inference_mode(False), torch.no_grad():
             values = function(reference, distorted)
         return values.clone()

@@ -1,4 +1,4 @@
-"""Numbers that a module needs in full precision, whatever precision its network computes in."""
+"""Tensors that stay in full precision, whatever precision their module's network computes in."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Constant(nn.Module):
-    """A float32 tensor that follows its module to another device, but not to another precision.
+    """A float32 tensor that moves with its module to another device, but keeps its precision.
 
     Attributes
     ----------

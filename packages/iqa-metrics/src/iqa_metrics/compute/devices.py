@@ -1,15 +1,15 @@
-"""Which device to compute on."""
+"""Choose the device to compute on."""
 
 import torch
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return a device: ``"auto"`` is the first GPU where there is one, else the CPU.
+    """Return a device by name; ``"auto"`` is the first GPU if there is one, else the CPU.
 
     Raises
     ------
     ValueError
-        If the name is none of ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, or there is no such GPU.
+        If the name is not ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, or if there is no such GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -18,7 +18,7 @@ def pick_device(name: str = "auto") -> torch.device:
         raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device {name!r} is not here: torch sees {torch.cuda.device_count()} GPUs; use auto "
+            f"there is no device {name!r}: torch sees {torch.cuda.device_count()} GPUs; use auto "
             "or cpu"
         )
     return torch.device(name)

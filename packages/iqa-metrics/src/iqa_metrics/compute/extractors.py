@@ -1,15 +1,21 @@
-"""From a backbone to what visits its layers, in the catalogue's weights or the caller's own."""
+"""Make a backbone's feature extractor, with its published weights or the caller's own."""
 
-import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from iqa_metrics.backbones import Backbone, Layer
+from iqa_metrics.backbones.layers import SURELY_ENOUGH, only_size
+from iqa_metrics.backbones.probing import copied
 from iqa_metrics.compute.features import FeatureExtractor
-from iqa_metrics.compute.folding import folded, with_fewer_multiplications
+from iqa_metrics.compute.folding import folded
+from iqa_metrics.compute.winograd import with_fewer_multiplications
 from iqa_metrics.weights.checkpoints import Unfilled
+
+_OF_NORMALISATION = ("g", "v", "u", "orig", "mask")
+"""Suffixes of what ``torch.nn.utils``' older weight and spectral norms and pruning keep."""
 
 
 def extractor_of(
@@ -27,24 +33,24 @@ def extractor_of(
     record
         The backbone.
     layers
-        Names of the layers that will be visited; a trunk of the caller's need not have others.
+        Names of the layers that will be visited; ``trunk`` need not have any others.
     weights
-        A file with the trunk's state dict whose content the caller has checked; by default the
+        A file with the network's state dict, whose content the caller has checked; by default the
         backbone's published weights.
     trunk
         The caller's own network instead; see :func:`adopted`.
     network
-        What the record builds, where that is done already; it is changed.
+        The network that :meth:`Backbone.network` returned, if it was built already; it is changed.
 
     Raises
     ------
     ValueError
-        If both weights and a trunk are given, or the trunk is another architecture.
+        If both weights and a trunk are given, or if the trunk has another architecture.
     WeightsError
         If the weights are missing or damaged.
     """
     if trunk is not None and weights is not None:
-        raise ValueError("give either weights or a trunk, not both")
+        raise ValueError("expected either weights or trunk, got both")
     if trunk is not None and not isinstance(trunk, nn.Module):
         raise ValueError(f"trunk: expected a module, got {trunk!r}")
     chosen = [record.layer(name) for name in layers]
@@ -54,44 +60,46 @@ def extractor_of(
         network = record.network(None if weights is None else Path(weights))
     modules = {layer.name: layer.module for layer in chosen}
     forms = {layer.name: layer.form for layer in chosen}
-    fast = with_fewer_multiplications(folded(network, keep=modules.values()))
+    side = only_size(chosen) or SURELY_ENOUGH
+    images = (1, record.scaling.channels, side, side)
+    fast = with_fewer_multiplications(folded(network, list(modules.values()), images))
     return FeatureExtractor(fast, modules, record.scaling, forms)
 
 
 def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn.Module:
-    """Return a copy of the caller's network as the trunk of a backbone.
+    """Return a copy of the caller's network, to be used in place of a backbone's own.
 
     Parameters
     ----------
     network
-        The trunk as :meth:`Backbone.network` builds it (such as torchvision's
-        ``alexnet().features``) or the whole network (``alexnet()``). It stays as it is: what it
-        learns later does not reach the copy.
+        The whole network, such as torchvision's ``alexnet()``, or only the part that
+        :meth:`Backbone.network` returns, such as ``alexnet().features``. It is not changed, and
+        training it later does not change the copy.
     record
-        The backbone whose architecture it has.
+        The backbone whose architecture the network has.
     layers
-        The layers that it must have.
+        The layers that the network must have.
 
     Raises
     ------
     ValueError
-        If it is another architecture, lacks one of those layers, or has no values.
+        If the network has another architecture, lacks one of these layers, or has no values.
     """
     with Unfilled():
         pattern = record.trunk(record.build())
     try:
         trunk = record.trunk(network)
-    except AttributeError:  # no whole network
+    except AttributeError:  # not the whole network
         trunk = network
     if not _has(trunk, layers):
         raise ValueError(
-            f"trunk: expected {record.architecture}, whole or the part that holds its layers, got "
-            f"a {type(network).__name__} without them"
+            f"trunk: expected {record.architecture}, the whole network or the part that has its "
+            f"layers, got a {type(network).__name__} without them"
         )
     _check_architecture(trunk, pattern, record)
     if any(tensor.is_meta for tensor in trunk.state_dict().values()):
         raise ValueError("trunk: its parameters are on the meta device and have no values")
-    return copy.deepcopy(trunk).eval().requires_grad_(False)
+    return copied(trunk).eval().requires_grad_(False)
 
 
 def _has(network: nn.Module, layers: Iterable[Layer]) -> bool:
@@ -100,22 +108,45 @@ def _has(network: nn.Module, layers: Iterable[Layer]) -> bool:
 
 def _check_architecture(trunk: nn.Module, pattern: nn.Module, record: Backbone) -> None:
     """Refuse a trunk with a module that the pattern lacks, or has otherwise."""
-    expected = {path: _description(module) for path, module in pattern.named_modules()}
+    expected = dict(pattern.named_modules())
     for path, module in trunk.named_modules():
+        if not path or _is_of_a_parametrization(path):
+            continue
+        wanted = _description(expected[path]) if path in expected else "absent"
         found = _description(module)
-        if path and found != expected.get(path):
+        if found != wanted:
             raise ValueError(
-                f"trunk: expected {record.architecture}, where module {path} is "
-                f"{expected.get(path, 'absent')}; got {found}"
+                f"trunk: expected {record.architecture}, where module {path} is {wanted}; "
+                f"got {found}"
             )
 
 
+def _is_of_a_parametrization(path: str) -> bool:
+    return "parametrizations" in path.split(".")
+
+
 def _description(module: nn.Module) -> str:
-    """Say what decides a module's response, but for its values: for comparison and messages."""
+    """Say what decides a module's response, but for its values: for comparison and messages.
+
+    Of parameters that are computed from others, as by weight and spectral normalisation, it gives
+    the computed ones.
+    """
     # A class that only holds others may well be the caller's own.
-    kind = "a container" if any(True for _ in module.children()) else type(module).__name__
-    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-    facts = {name: list(tensor.shape) for name, tensor in own}
+    is_container = any(name != "parametrizations" for name, _ in module.named_children())
+    kind = "a container" if is_container else type_before_parametrizations(module).__name__
+    facts: dict[str, list[int]] = {}
+    for name, tensor in (
+        *module.named_parameters(recurse=False),
+        *module.named_buffers(recurse=False),
+    ):
+        computed, _, suffix = name.rpartition("_")
+        if suffix in _OF_NORMALISATION and isinstance(getattr(module, computed, None), Tensor):
+            name, tensor = computed, getattr(module, computed)
+        facts[name] = list(tensor.shape)
+    if is_parametrized(module):
+        for name in module.parametrizations:  # type: ignore[union-attr]
+            facts[name] = list(getattr(module, name).shape)
+    facts = dict(sorted(facts.items()))
     for name in ("kernel_size", "stride", "padding", "dilation", "groups", "ceil_mode"):
         if hasattr(module, name):
             value = getattr(module, name)

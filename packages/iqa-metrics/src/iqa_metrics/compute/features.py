@@ -5,18 +5,20 @@ response is freed, so memory follows the widest layer and not the sum of them. T
 the last layer that was asked for.
 """
 
-import copy
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Union
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from iqa_metrics.backbones.layers import CHANNELS_FIRST, Form, as_grid
+from iqa_metrics.backbones.forms import Form, as_grid
+from iqa_metrics.backbones.probing import Pass, passed, precision, without_values
 from iqa_metrics.backbones.scaling import InputScaling
+from iqa_metrics.compute.folding import runs_as_its_class
 from iqa_metrics.names import lookup
 
 Visitor = Callable[[str, Tensor], None]
@@ -27,8 +29,8 @@ class FeatureError(RuntimeError):
     """A layer that the pass did not reach, or whose output is not one tensor."""
 
 
-class _LastLayerSeen(Exception):  # noqa: N818 - no error
-    """Ends a pass early; raised in a hook and caught in :meth:`FeatureExtractor.visit`."""
+class _LastLayerSeen(BaseException):
+    """Ends a pass early, past a network's ``except Exception``; caught where it was begun."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class FeatureExtractor(nn.Module):
     scaling
         What the network expects; None passes RGB in [0, 1] as it is.
     forms
-        How layers lay out their responses, where that is not ``[N, C, h, w]``. Visitors get that
-        in any case, as a view.
+        How layers lay out their responses. Of these layers visitors get ``[N, C, h, w]``, as a
+        view; of others, what the module returns.
     """
 
     def __init__(
@@ -83,8 +85,7 @@ class FeatureExtractor(nn.Module):
         forms: Mapping[str, Form] | None = None,
     ) -> None:
         super().__init__()
-        # Channels last is the layout that convolutions run fastest in; values do not depend on it.
-        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.network = _channels_last(network.eval().requires_grad_(False))
         self.layers = dict(layers)
         self.scaling = scaling
         self.forms = dict(forms or {})
@@ -107,10 +108,10 @@ class FeatureExtractor(nn.Module):
             Names of the layers to visit. They are visited in the network's order. Of a module that
             the network calls several times, the first call counts.
         visitor
-            Gets a layer's name and its response, ``[N, ...]`` in the network's dtype; tokens of a
-            transformer come as the grid of their patches, ``[N, C, h, w]``. The response
-            is the visitor's for the length of the call only: a later in-place activation may write
-            into it.
+            Gets a layer's name and its response in the network's dtype: ``[N, C, h, w]`` where the
+            layer has a form, tokens of a transformer as the grid of their patches and vectors as
+            ``[N, C, 1, 1]``; else as the module returns it. The response is the visitor's for the
+            length of the call only: a later in-place activation may write into it.
         keep
             Hand out responses that stay as they are after the call, at the cost of a copy. Always
             so where a gradient is recorded.
@@ -120,7 +121,7 @@ class FeatureExtractor(nn.Module):
         UnknownNameError
             If a layer is unknown.
         FeatureError
-            If a layer is not reached or gives anything but a tensor.
+            If a layer is not reached, or gives anything but a tensor of its form.
         """
         self._visit([images], layers, visitor, keep=keep)
 
@@ -148,7 +149,11 @@ class FeatureExtractor(nn.Module):
                 raise FeatureError(
                     f"layer {name!r} gives {type(output).__name__}; expected one tensor"
                 )
-            output = as_grid(output, self.forms.get(name, CHANNELS_FIRST), *batches[0].shape[-2:])
+            if name in self.forms:
+                try:
+                    output = as_grid(output, self.forms[name], *batches[0].shape[-2:])
+                except ValueError as error:
+                    raise FeatureError(f"layer {name!r}: {error}") from error
             output = output[:1] if alone else output
             survives = keep or (torch.is_grad_enabled() and output.requires_grad)
             visitor(name, output.clone() if survives else output)
@@ -202,15 +207,9 @@ class FeatureExtractor(nn.Module):
         That is the largest sum of a module's input and output. It is found in a pass on torch's
         meta device, which computes nothing. 0 where the network can't do that.
         """
-        most = 0
-
-        def see(module: nn.Module, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-            nonlocal most
-            if any(True for _ in module.children()):
-                return
-            most = max(most, sum(t.numel() * t.element_size() for t in (*inputs, *outputs)))
-
-        return most if self._pretended(height, width, layers, see) else 0
+        seen = self._probed(height, width, layers)
+        elementary = (call.bytes for call in seen.calls if call.elementary)
+        return 0 if seen.error is not None else max(elementary, default=0)
 
     def _differs_alone(self, image: Tensor, layers: Iterable[str]) -> bool:
         """Say whether an image by itself gives other values than the same one in a batch.
@@ -223,61 +222,21 @@ class FeatureExtractor(nn.Module):
         height, width = image.shape[-2:]
         key: tuple[int | str, ...] = (height, width, *sorted(layers))
         if key not in self._differing:
-            found = False
-
-            def see(module: nn.Module, inputs: Sequence[Tensor], outputs: object) -> None:
-                nonlocal found
-                small = any(t.numel() <= _SMALL_CONVOLUTION for t in inputs)
-                found |= small and isinstance(module, nn.Conv2d) and module.groups == 1
-
-            passed = self._pretended(height, width, layers, see)
-            self._differing[key] = found or not passed
+            seen = self._probed(height, width, layers)
+            small = any(math.prod(shape) <= _SMALL_CONVOLUTION for shape in seen.convolutions)
+            self._differing[key] = small or seen.error is not None
         return self._differing[key]
 
-    def _pretended(
-        self,
-        height: int,
-        width: int,
-        layers: Iterable[str],
-        see: Callable[[nn.Module, Sequence[Tensor], Sequence[Tensor]], None],
-    ) -> bool:
-        """Let an image pass on torch's meta device, and say whether the network can do that.
-
-        ``see`` gets each module that was called, and its tensors.
-        """
-        remaining = set(layers)
-
-        def seen(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-            came, went = (
-                [t for t in tensors if isinstance(t, Tensor)] for tensors in (inputs, [output])
-            )
-            see(module, came, went)
-
-        def stop(name: str) -> Callable[..., None]:
-            def hook(*_: object) -> None:
-                remaining.discard(name)
-                if not remaining:
-                    raise _LastLayerSeen
-
-            return hook
-
+    def _probed(self, height: int, width: int, layers: Iterable[str]) -> Pass:
+        """Let an image of that size pass on torch's meta device."""
+        channels = 3 if self.scaling is None else self.scaling.channels
         try:
-            network = _without_values(self.network)
-            known = dict(network.named_modules())
-            for module in known.values():
-                module.register_forward_hook(seen)
-            for name in remaining:
-                known[self.layers[name]].register_forward_hook(stop(name))
-            parameter = next(network.parameters(), None)
-            dtype = torch.float32 if parameter is None else parameter.dtype
-            channels = 3 if self.scaling is None else self.scaling.channels
-            with torch.no_grad():
-                network(torch.empty(1, channels, height, width, dtype=dtype, device="meta"))
-        except _LastLayerSeen:
-            pass
-        except Exception:  # whatever a network of the caller's own has against the meta device
-            return False
-        return True
+            network = without_values(self.network)
+        except Exception as error:  # whatever a network of the caller's own has against a copy
+            return Pass(error=error)
+        return passed(
+            network, (1, channels, height, width), until=[self.layers[name] for name in layers]
+        )
 
     def _modules_of(self, layers: Iterable[str]) -> dict[str, nn.Module]:
         paths = {name: lookup("layer", name, self.layers) for name in layers}
@@ -320,8 +279,7 @@ class FeatureExtractor(nn.Module):
     def _prepare(self, batches: Sequence[Tensor]) -> Tensor:
         """Return batches as one, scaled, channels last, in the network's precision."""
         first = batches[0]
-        parameter = next(self.network.parameters(), None)
-        dtype = first.dtype if parameter is None else parameter.dtype
+        dtype = precision(self.network, first.dtype)
         scaling = self.scaling
         if torch.is_grad_enabled() and any(batch.requires_grad for batch in batches):
             whole = torch.cat(list(batches))
@@ -339,18 +297,6 @@ class FeatureExtractor(nn.Module):
         for batch, part in zip(batches, torch.split(whole, [len(b) for b in batches]), strict=True):
             part.copy_(batch if scaling is None else scaling.apply(batch))
         return whole
-
-
-def _without_values(network: nn.Module) -> nn.Module:
-    """Return a copy on torch's meta device. Not a number is copied, and the network not touched."""
-    copies: dict[int, Any] = {}
-    for parameter in network.parameters():
-        copies[id(parameter)] = nn.Parameter(
-            torch.empty_like(parameter, device="meta"), requires_grad=False
-        )
-    for buffer in network.buffers():
-        copies[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(network, copies)
 
 
 Step = tuple[nn.Module, Sequence[str]]
@@ -376,12 +322,35 @@ def _chain(network: nn.Module, modules: Mapping[str, nn.Module]) -> list[Step] |
 
 def _links(module: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
     """Yield the modules that a sequence calls in turn, and what each is the end of."""
-    plain = type(module).forward is nn.Sequential.forward and not module._forward_hooks
     # Not children(), which leaves out a module that is called a second time.
-    children = list(module._modules.values()) if plain and not module._forward_pre_hooks else []
-    if not children:
+    children = list(module._modules.values()) if _is_plain_sequence(module) else []
+    links = [link for child in children if child is not None for link in _links(child)]
+    if not links:
         yield module, [module]
         return
-    *others, (last, ends) = [link for child in children if child for link in _links(child)]
+    *others, (last, ends) = links
     yield from others
     yield last, [*ends, module]
+
+
+def _is_plain_sequence(module: nn.Module) -> bool:
+    """Say whether calling a module is calling its children in turn, and nothing else."""
+    kind = type(module)
+    return (
+        isinstance(module, nn.Sequential)
+        and kind.forward is nn.Sequential.forward
+        and getattr(kind, "__iter__", None) is nn.Sequential.__iter__
+        and runs_as_its_class(module)
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+    )
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """Lay parameters out channels last, which convolutions run fastest in; values stay."""
+
+    def laid_out(tensor: Tensor) -> Tensor:
+        return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    network._apply(laid_out)  # type: ignore[no-untyped-call]
+    return network

@@ -1,176 +1,158 @@
-"""Less work for the same convolutions: Winograd's way, and batch normalisation folded in.
+"""Batch normalisation folded into the convolution before it: less work for the same response.
 
-A 3x3 convolution of stride 1 computes 4x4 outputs from a 6x6 tile of its input with 36
-multiplications a pair of channels instead of 144. In float32 on a CPU that is the faster way where
-channels are many; the transforms before and after are products with small constant matrices.
-
-References
-----------
-A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016,
-arXiv:1509.09308; and for the points B. Barabasz, A. Anderson, K. M. Soodhalter and D. Gregg, "Error
-Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", ACM TOMS
-46(4), 2020, arXiv:1803.10986.
+A network is changed only where that surely changes no response. Both modules have to be torch's own
+as they come, ``nn.Conv2d`` and ``nn.BatchNorm2d``: no subclass, which may compute something else,
+no hook, no parametrization. The code that calls them has to call each once, one after the other,
+and to do nothing else with the convolution's response; that is read off a symbolic trace, which
+holds for images of any size. And nothing else in the network may call or read either, which is seen
+in a pass on torch's meta device. Everything else stays as it is.
 """
 
 import inspect
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 
-import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
+from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-_OUT, _IN = 4, 6
-_LEAST_CHANNELS = 192
-"""Below that the transforms cost more than the multiplications that they save."""
-_LEAST_TILES = 32
-_WEIGHTS_A_TILE = 2**11
-"""An image with fewer tiles, or fewer for the size of the weights, does not pay for the transformed
-weights: four times as large, they take memory and have to be read."""
+from iqa_metrics.backbones.probing import Call, Shape, passed, without_values
 
 
-def _transforms() -> tuple[Tensor, Tensor, Tensor]:
-    """Return the matrices of input, weights and output: ``out = A' ((G w) * (B' x))`` by axis.
+def is_untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Say whether a module is of that very class, without hooks, parametrizations or the like.
 
-    By Toom and Cook: polynomials are evaluated at points, multiplied there, and interpolated.
+    Weight and spectral normalisation show as hooks, or as a class of their own.
     """
-    points = torch.tensor([0.0, 1.0, -1.0, 0.5, -0.5], dtype=torch.float64)
-
-    def evaluated(terms: int) -> Tensor:
-        at_infinity = torch.zeros(1, terms, dtype=torch.float64)
-        at_infinity[0, -1] = 1
-        powers = points[:, None] ** torch.arange(terms, dtype=torch.float64)
-        return torch.cat([powers, at_infinity])
-
-    return torch.linalg.inv(evaluated(_IN)).T, evaluated(3), evaluated(_OUT).T
+    hooks = (
+        module._forward_pre_hooks,
+        module._forward_hooks,
+        module._backward_pre_hooks,
+        module._backward_hooks,
+    )
+    return type(module) is kind and not any(hooks) and runs_as_its_class(module)
 
 
-class WinogradConv2d(nn.Conv2d):
-    """A 3x3 convolution that multiplies less where that pays, with the parameters of another.
+def runs_as_its_class(module: nn.Module) -> bool:
+    """Say whether a call of a module runs its class's ``forward``, with nothing around but hooks.
 
-    Elsewhere (on a GPU, in other precisions, for small images, where a gradient is recorded) it is
-    torch's own. Against float64 its responses are off by 3e-6 of their root mean square, torch's by
-    4e-7.
-
-    Parameters
-    ----------
-    convolution
-        The convolution whose parameters it takes; :meth:`fits` says which can be.
+    It does not where the instance has a ``forward`` of its own, or was compiled in place.
     """
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__(
-            convolution.in_channels,
-            convolution.out_channels,
-            3,
-            padding=convolution.padding,  # type: ignore[arg-type]
-            bias=convolution.bias is not None,
-            device="meta",
-        )
-        self.weight, self.bias = convolution.weight, convolution.bias
-        self._made_from: tuple[int, int] | None = None
-        self._matrices: tuple[Tensor, Tensor, Tensor] | None = None
-
-    @staticmethod
-    def fits(module: nn.Module) -> bool:
-        """Say whether a module is a convolution that this one can stand in for with a gain."""
-        return (
-            type(module) is nn.Conv2d
-            and module.kernel_size == (3, 3)
-            and module.stride == (1, 1)
-            and module.dilation == (1, 1)
-            and module.padding in ((0, 0), (1, 1))
-            and module.groups == 1
-            and module.padding_mode == "zeros"
-            and min(module.in_channels, module.out_channels) >= _LEAST_CHANNELS
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Convolve ``[N, C, H, W]``."""
-        padding = int(self.padding[0])
-        height, width = (side + 2 * padding - 2 for side in images.shape[-2:])
-        rows, columns = -(-height // _OUT), -(-width // _OUT)
-        enough = max(_LEAST_TILES, self.in_channels * self.out_channels // _WEIGHTS_A_TILE)
-        if (
-            rows * columns < enough
-            or images.dtype != torch.float32
-            or images.device.type != "cpu"
-            or images.ndim != 4
-            or (torch.is_grad_enabled() and images.requires_grad)
-        ):
-            return super().forward(images)
-        to_tiles, weights, from_tiles = self._transformed()
-        count, channels = images.shape[:2]
-        padded = F.pad(
-            images.permute(0, 2, 3, 1),
-            (
-                *(0, 0),
-                *(padding, columns * _OUT + 2 - images.shape[3] - padding),
-                *(padding, rows * _OUT + 2 - images.shape[2] - padding),
-            ),
-        )
-        per_image, per_row, per_column, per_channel = padded.stride()
-        tiles = padded.as_strided(
-            (_IN, _IN, count, rows, columns, channels),
-            (per_row, per_column, per_image, _OUT * per_row, _OUT * per_column, per_channel),
-        )
-        transformed = to_tiles @ tiles.reshape(_IN * _IN, -1)
-        products = transformed.view(_IN * _IN, -1, channels) @ weights
-        parts = (from_tiles @ products.view(_IN * _IN, -1)).view(
-            _OUT, _OUT, count, rows, columns, -1
-        )
-        whole = parts.permute(2, 3, 0, 4, 1, 5).reshape(
-            count, rows * _OUT, columns * _OUT, self.out_channels
-        )[:, :height, :width]
-        out = whole.contiguous() if self.bias is None else whole + self.bias
-        return out.permute(0, 3, 1, 2)
-
-    def _transformed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the matrices that transform tiles, weights ``[36, C, K]``, and tiles back."""
-        weight = self.weight
-        made_from = (weight.data_ptr(), weight._version)
-        if self._matrices is None or self._made_from != made_from:
-            to_tiles, of_weights, from_tiles = _transforms()
-            by_axis = of_weights @ weight.detach().double() @ of_weights.T
-            self._matrices = (
-                torch.kron(to_tiles, to_tiles).float(),
-                by_axis.permute(2, 3, 1, 0).flatten(0, 1).contiguous().float(),
-                torch.kron(from_tiles, from_tiles).float().contiguous(),
-            )
-            self._made_from = made_from
-        return self._matrices
+    return (
+        "forward" not in vars(module)
+        and type(module).__call__ is nn.Module.__call__
+        and module._compiled_call_impl is None
+    )
 
 
-def with_fewer_multiplications(network: nn.Module) -> nn.Module:
-    """Put :class:`WinogradConv2d` in the place of a network's convolutions where it fits."""
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if WinogradConv2d.fits(child):
-                setattr(parent, name, WinogradConv2d(child))  # type: ignore[arg-type]
-    return network
-
-
-def folded(network: nn.Module, keep: Iterable[str] = ()) -> nn.Module:
+def folded(network: nn.Module, keep: Collection[str], shape: Shape) -> nn.Module:
     """Fold a network's batch normalisations into the convolutions before them, in place.
-
-    A pair is folded where each module is called once and the convolution's response goes nowhere
-    else. Which these are is found by tracing; what can't be traced stays as it is.
 
     Parameters
     ----------
     network
         A network in eval mode, the caller's to change.
     keep
-        Paths of modules whose own response is asked for: a convolution among them stays.
+        Paths of the modules whose responses are asked for. A convolution among them stays, and so
+        does what runs after the last of them.
+    shape
+        ``[N, C, H, W]`` of images that reach these modules. Where the network can't pass them on
+        the meta device, nothing is folded.
     """
-    kept = {network.get_submodule(path) for path in keep}
-    for parent in list(network.modules()):
-        for conv_name, bn_name in _foldable(parent):
-            conv, bn = parent.get_submodule(conv_name), parent.get_submodule(bn_name)
-            if conv not in kept and isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
-                setattr(parent, conv_name, fuse_conv_bn_eval(conv, bn))
-                setattr(parent, bn_name, nn.Identity())
+    candidates = [(path, parent) for path, parent in network.named_modules() if _holds_both(parent)]
+    if not candidates:
+        return network
+    seen = passed(without_values(network), shape, until=keep)
+    if seen.error is not None:
+        return network
+    calls: dict[str, list[Call]] = {}
+    for call in seen.calls:
+        calls.setdefault(call.path, []).append(call)
+    # A module that has two places in the network can't be replaced in one.
+    places = Counter(child for parent in network.modules() for child in parent._modules.values())
+    for path, parent in candidates:
+        if not _called_without_options(parent, seen.arguments.get(path, set())):
+            continue
+        pairs = []
+        for conv, bn in _pairs(parent):
+            paths = [f"{path}.{name}" if path else name for name in (conv, bn)]
+            if (
+                paths[0] not in keep
+                and places[parent._modules[conv]] == places[parent._modules[bn]] == 1
+                and seen.shared.isdisjoint(paths)
+                and _called_in_turn(calls.get(paths[0], []), calls.get(paths[1], []), path)
+            ):
+                pairs.append((conv, bn))
+        _fold(parent, pairs)
     return network
+
+
+def _holds_both(parent: nn.Module) -> bool:
+    """Say whether a module's own children may be a convolution and its norm."""
+    children = list(parent.children())
+    return runs_as_its_class(parent) and all(
+        any(is_untouched(child, kind) for child in children) for kind in (nn.Conv2d, nn.BatchNorm2d)
+    )
+
+
+def _called_without_options(
+    parent: nn.Module, arguments: Iterable[tuple[int, tuple[str, ...]]]
+) -> bool:
+    """Say whether a module is always called without options, as it is traced."""
+    options = _options(parent)
+    needed = len(inspect.signature(parent.forward).parameters) - len(options)
+    return all(
+        count + len(names) <= needed and options.keys().isdisjoint(names)
+        for count, names in arguments
+    )
+
+
+def _called_in_turn(convs: list[Call], bns: list[Call], caller: str) -> bool:
+    """Say whether one module alone calls both, and the norm on each of the other's responses."""
+    return (
+        len(convs) == len(bns) > 0
+        and {call.caller for call in (*convs, *bns)} == {caller}
+        and {call.source for call in bns} == {convs[0].path}
+    )
+
+
+def _pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
+    """Yield the names of children that a module's code calls in turn, convolution and norm."""
+    graph = _trace(parent)
+    if graph is None:
+        return
+    calls = [node for node in graph.nodes if node.op == "call_module"]
+    times = Counter(str(node.target) for node in calls)
+    for node in calls:
+        before = node.args[0] if node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        names = str(before.target), str(node.target)
+        conv, bn = (parent._modules.get(name) for name in names)
+        if times[names[0]] > 1 or times[names[1]] > 1 or conv is None or bn is None:
+            continue
+        if (
+            is_untouched(conv, nn.Conv2d)
+            and is_untouched(bn, nn.BatchNorm2d)
+            and bn.running_mean is not None
+            and bn.running_mean.dtype == conv.weight.dtype
+            and not bn.training
+        ):
+            yield names
+
+
+def _fold(parent: nn.Module, pairs: Collection[tuple[str, str]]) -> None:
+    """Replace convolutions and their norms, unless the module's code has them by other names."""
+    if not pairs:
+        return
+    before = _steps(parent)
+    originals = {name: parent.get_submodule(name) for pair in pairs for name in pair}
+    for conv, bn in pairs:
+        fused = fuse_conv_bn_eval(originals[conv], originals[bn])  # type: ignore[type-var, arg-type]
+        setattr(parent, conv, fused)
+        setattr(parent, bn, nn.Identity())
+    if _steps(parent) != before:
+        for name, module in originals.items():
+            setattr(parent, name, module)
 
 
 class _Shallow(fx.Tracer):
@@ -178,33 +160,23 @@ class _Shallow(fx.Tracer):
         return True
 
 
-def _foldable(parent: nn.Module) -> list[tuple[str, str]]:
-    """Return the names of a module's own children that can be folded, convolution and norm."""
-    children = dict(parent.named_children())
-    if not any(isinstance(child, nn.BatchNorm2d) for child in children.values()):
-        return []
+def _trace(parent: nn.Module) -> fx.Graph | None:
+    """Return what a module's code does, called without options; None if it can't be traced."""
     try:
-        options = {
-            name: parameter.default
-            for name, parameter in inspect.signature(parent.forward).parameters.items()
-            if parameter.default is not inspect.Parameter.empty
-        }
-        graph = _Shallow().trace(parent, concrete_args=options)
+        return _Shallow().trace(parent, concrete_args=_options(parent))
     except Exception:  # tracing runs the module's own code, which may refuse it in any way
-        return []
-    calls = [node for node in graph.nodes if node.op == "call_module"]
-    targets = [str(node.target) for node in calls]
-    once = {t: n for t, n in zip(targets, calls, strict=True) if targets.count(t) == 1}
-    pairs = []
-    for bn_name, node in once.items():
-        before = node.args[0] if node.args else None
-        if not isinstance(before, fx.Node) or len(before.users) > 1:
-            continue
-        conv_name = str(before.target)
-        if once.get(conv_name) is not before:
-            continue
-        conv, bn = children.get(conv_name), children.get(bn_name)
-        plain = isinstance(bn, nn.BatchNorm2d) and bn.track_running_stats and not bn.training
-        if plain and isinstance(conv, nn.Conv2d):
-            pairs.append((conv_name, bn_name))
-    return pairs
+        return None
+
+
+def _steps(parent: nn.Module) -> list[str] | None:
+    graph = _trace(parent)
+    return None if graph is None else [node.format_node() or "" for node in graph.nodes]
+
+
+def _options(module: nn.Module) -> dict[str, object]:
+    """Return the parameters of a module's code that may be left out, and their defaults."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(module.forward).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }

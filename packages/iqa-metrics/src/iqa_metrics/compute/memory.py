@@ -1,7 +1,8 @@
-"""How much memory a pass may take, and how a batch is cut so that it stays within that.
+"""How much memory a pass may take, and how a batch is split into chunks to stay within it.
 
-On a CPU small passes are also the fast ones: glibc takes each block above 32 MiB anew from the
-kernel and gives it back at once, so a pass whose responses stay below that spares the page faults.
+On a CPU, small passes are also faster. Whenever glibc allocates a block above 32 MiB, it maps new
+memory, and returns it to the kernel when the block is freed. A pass with smaller feature maps
+avoids these page faults.
 """
 
 import math
@@ -14,28 +15,28 @@ import torch
 from torch import Tensor
 
 CPU_BYTES = 2**26
-"""What a pass may take on a CPU where nothing else is said: 64 MiB, or one pair if that is more."""
+"""The default budget of a pass on a CPU: 64 MiB, or one pair if that takes more."""
 GPU_SHARE = 0.5
-"""The share of a GPU's free memory that a pass may take where nothing else is said."""
+"""The default budget of a pass on a GPU, as a share of its free memory."""
 
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", re.ASCII)
 
 Memory = int | float | str | None
-"""Bytes, as an int; a share of the device's free memory, as a float; either as text, such as
-``"2GiB"`` or ``"0.5"``; or None, which leaves it to the package."""
+"""Bytes, as an int; a share of the device's free memory, as a float; either of them as text, such
+as ``"2GiB"`` or ``"0.5"``; or None for the default."""
 
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """Most memory that a pass may take above weights and images.
+    """The most memory that a pass may take in addition to weights and images.
 
     Attributes
     ----------
     bytes
-        A fixed number, or None.
+        A fixed number of bytes, or None.
     share
-        A share of the free memory of the device that computes, or None.
+        A share of the free memory of the device, or None.
     """
 
     bytes: int | None = None
@@ -43,7 +44,7 @@ class MemoryBudget:
 
     @classmethod
     def parse(cls, memory: Memory) -> "MemoryBudget":
-        """Read what a user says.
+        """Make a budget from what a user gives.
 
         Parameters
         ----------
@@ -73,11 +74,11 @@ class MemoryBudget:
             return cls(share=memory)
         raise ValueError(
             "memory: expected bytes, such as 2147483648 or '2GiB', or a share of the device's free "
-            f"memory above 0 and up to 1, such as 0.5; got {memory!r}"
+            f"memory, above 0 and at most 1, such as 0.5; got {memory!r}"
         )
 
     def available(self, device: torch.device) -> int:
-        """Return how many bytes a pass may take on a device now."""
+        """Return how many bytes a pass may take on a device at the moment."""
         if self.bytes is not None:
             return self.bytes
         if device.type == "cuda":
@@ -90,15 +91,15 @@ class MemoryBudget:
 def _free_on_host() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not every system says
+    except (AttributeError, OSError, ValueError):  # not every system has these values
         return CPU_BYTES
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an exception means that memory ran out, on a CPU or a GPU."""
+    """Return whether an exception means that memory ran out, on a CPU or a GPU."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
-    # torch's allocator for the CPU, and oneDNN's, have no exception of their own.
+    # The CPU allocators of torch and oneDNN have no exception of their own.
     return isinstance(error, RuntimeError) and any(
         words in str(error)
         for words in ("can't allocate memory", "not enough memory", "out of memory")
@@ -108,10 +109,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 def in_chunks(
     count: int, most: int, run: Callable[[int, int], Tensor], device: torch.device
 ) -> Tensor:
-    """Compute a batch's values chunk by chunk.
+    """Compute the values of a batch chunk by chunk.
 
-    Where memory runs out the chunk is halved and tried again, and the chunks after it stay small;
-    that changes no value beyond rounding.
+    If memory runs out, the chunk is halved and tried again, and later chunks stay small. This
+    changes values by no more than rounding.
 
     Parameters
     ----------
@@ -120,18 +121,19 @@ def in_chunks(
     most
         Most pairs in a chunk.
     run
-        ``run(first, last)`` gives the values of those pairs, ``[last - first, ...]``.
+        ``run(first, last)`` returns the values of the pairs from ``first`` up to, but not
+        including, ``last``: ``[last - first, ...]``.
     device
-        Where it computes.
+        The device that computes.
 
     Returns
     -------
     Tensor
         ``[count, ...]``.
     """
-    # As alike as can be: a size more is one more to compile.
+    # Chunks are as equal as possible, because each further size would have to be compiled.
     size = math.ceil(count / math.ceil(count / max(1, most))) if count else 1
-    # One table for all: thousands of small results would break the heap into pieces.
+    # One table for all chunks, because thousands of small results would fragment the heap.
     table: Tensor | None = None
     first = 0
     while first < count:
@@ -144,7 +146,7 @@ def in_chunks(
             out_of_memory = True
         else:
             out_of_memory = False
-        if out_of_memory:  # outside the handler, whose traceback holds what the pass had allocated
+        if out_of_memory:  # outside the handler, whose traceback holds on to the pass's memory
             size = math.ceil(min(size, last - first) / 2)
             if device.type == "cuda":
                 torch.cuda.empty_cache()

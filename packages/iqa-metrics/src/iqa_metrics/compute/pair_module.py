@@ -1,4 +1,4 @@
-"""Modules that compare two batches of images: checked, within memory, compiled if asked."""
+"""Modules that compare two batches of images: checked, within memory, compiled if asked for."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -25,30 +25,30 @@ PRECISIONS: Mapping[str, torch.dtype] = {
     "float16": torch.float16,
 }
 _PIXEL_BYTES = 3 * 8 * 16
-"""Bytes a pixel of a pair takes in a metric without a network: sixteen float64 RGB planes."""
+"""Bytes per pixel of a pair in a metric without a network: sixteen RGB images in float64."""
 
 
 class PairModule(nn.Module):
-    """A module that compares two batches of images, and refuses what can't be compared.
+    """A module that compares two batches of images, and checks that they can be compared.
 
     Parameters
     ----------
     check
-        ``"error"`` refuses values outside [0, 1], at the cost of one look at each pixel. ``"off"``
-        trusts them, for training loops.
+        ``"error"`` refuses values outside [0, 1], which costs a pass over all pixels. ``"off"``
+        skips the check, for training loops.
 
     Attributes
     ----------
     name
-        What messages call it.
+        The name in messages.
     smallest_input
         Least height and width, in pixels.
     input_size
-        The only height and width, in pixels, where the network takes no other.
+        The height and width, in pixels, that the network needs; None if it takes any size.
     surely_enough
-        A height and width, in pixels, that is known to be enough.
+        A height and width, in pixels, that is known to be large enough.
     memory, compiled
-        What :meth:`configure` chose.
+        The memory budget and the compiled comparison, as set by :meth:`configure`.
     """
 
     name: str
@@ -65,25 +65,25 @@ class PairModule(nn.Module):
         self.compiled: Compiled | None = None
 
     def forward(self, reference: Tensor, distorted: Tensor) -> Any:
-        """Compare two batches of images. Raises ImageError as a metric does."""
+        """Compare two batches of images. Raises ImageError like a :class:`Metric`."""
         compare = self._compare(False)
         self.check_inputs(reference, distorted)
         return self.presented(self._streamed(reference, distorted, compare))
 
     def presented(self, values: Tensor) -> Any:
-        """Return what callers get of the computed values; by default the values themselves."""
+        """Return the computed values in the form that callers get; by default unchanged."""
         return values
 
     def check_inputs(self, reference: Tensor, distorted: Tensor) -> None:
-        """Raise ImageError unless these can be compared; see :class:`Metric` for what can."""
+        """Raise ImageError if the images can't be compared; see :class:`Metric`."""
         self._check_images("reference", reference)
         self._check_images("distorted", distorted)
         self._check_together(reference, distorted)
 
     def reference(self, image: Tensor) -> "SharedReference":
-        """Take a reference that many batches of distorted images will be compared with.
+        """Prepare a reference that several batches of distorted images will be compared with.
 
-        Use it as a context manager: what is kept of the reference is freed at the end.
+        Use the result as a context manager, which frees the memory of the reference at the end.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class PairModule(nn.Module):
         Raises
         ------
         ImageError
-            As when the metric is called, or if it is not one image.
+            As when the metric is called, or if there is not exactly one image.
 
         Examples
         --------
@@ -113,14 +113,14 @@ class PairModule(nn.Module):
         return SharedReference(self, image)
 
     def remember(self, reference: Tensor) -> Reference:
-        """Return what is worth keeping of one reference while its distorted images come.
+        """Return what to keep of a reference between batches of distorted images.
 
-        Of a network its responses; by default the image itself.
+        Metrics with a network keep the feature maps; by default it is the image itself.
         """
         return reference
 
     def pair_bytes(self, height: int, width: int) -> int:
-        """Return about how many bytes the work on one pair takes at its peak."""
+        """Return roughly the peak memory that one pair takes, in bytes."""
         return _PIXEL_BYTES * height * width
 
     def configure(
@@ -130,27 +130,27 @@ class PairModule(nn.Module):
         precision: Precision | None = None,
         compile: bool | None = None,
     ) -> "Self":
-        """Choose how it computes, and return it; what is left out stays as it is.
+        """Set how the module computes, and return it. Options that are left out do not change.
 
         Parameters
         ----------
         memory
-            Most memory that a pass may take above weights, images and a shared reference's
-            responses: bytes (``2**31``, ``"2GiB"``), or a share of the device's free memory
-            (``0.5``). A pass takes at least one pair, and a chunk that does not fit after all is
-            halved.
+            The most memory that a pass may take in addition to weights, images and the feature maps
+            of a shared reference: bytes (``2**31``, ``"2GiB"``), or a share of the device's free
+            memory (``0.5``). A pass always takes at least one pair. If a chunk runs out of memory,
+            it is halved.
         precision
-            What the network computes in: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Metrics
-            without a network have none to lower and stay exact.
+            The precision of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Metrics
+            without a network always compute in full precision.
         compile
-            Compile the comparison for each size of images and batch that comes, up to 16; the first
-            call of each takes seconds to minutes. It needs a C++ compiler. Where a gradient is
-            recorded nothing is compiled.
+            Compile the comparison for each size of images and batch, up to 16 of them; the first
+            call with each size takes seconds to minutes. This needs a C++ compiler. Calls that
+            record a gradient are not compiled.
 
         Raises
         ------
         ValueError
-            If an option is none of those.
+            If an option has another value.
         """
         if memory is not None:
             self.memory = MemoryBudget.parse(memory)
@@ -169,13 +169,13 @@ class PairModule(nn.Module):
         return self.name
 
     def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
-        """Return what compares images that were checked."""
+        """Return the function that compares images that were already checked."""
         raise NotImplementedError
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Self":
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.compiled is not None:
-            self.compiled = Compiled()  # the old weights are frozen into what was compiled
+            self.compiled = Compiled()  # the compiled code contains the old weights
         return self
 
     def _check_images(self, role: str, images: Tensor) -> None:
@@ -183,11 +183,11 @@ class PairModule(nn.Module):
         height, width = images.shape[-2:]
         if self.input_size not in (None, height) or self.input_size not in (None, width):
             raise ImageError(
-                f"{role}: {self.name} takes {self.input_size}x{self.input_size} pixels alone, got "
-                f"{width}x{height}; crop or resize both images alike",
+                f"{role}: {self.name} needs images of exactly {self.input_size}x{self.input_size} "
+                f"pixels, got {width}x{height}; crop or resize both images in the same way",
                 "wrong_size",
             )
-        # The smallest input of a network takes a moment to find, and is asked for when it matters.
+        # Finding a network's smallest input takes a moment, so it is only done for small images.
         least = min(height, width)
         if least < self.surely_enough and least < self.smallest_input:
             raise ImageError(
@@ -201,7 +201,7 @@ class PairModule(nn.Module):
         homes = {str(t.device) for t in (reference, distorted, *self.parameters())}
         if len(homes) > 1:
             raise ImageError(
-                f"metric and images lie on different devices ({', '.join(sorted(homes))}); "
+                f"metric and images are on different devices ({', '.join(sorted(homes))}); "
                 "move them with .to(device)"
             )
 
@@ -211,9 +211,9 @@ class PairModule(nn.Module):
         distorted: Tensor,
         compare: Callable[[Reference, Tensor], Tensor],
     ) -> Tensor:
-        """Compare batches that were checked, as many pairs at once as fit the memory budget.
+        """Compare batches that were already checked, in chunks that fit the memory budget.
 
-        Where a gradient is recorded everything is kept in any case, and all pairs go at once.
+        If a gradient is recorded, all pairs are computed at once: autograd keeps everything anyway.
         """
         alone = isinstance(reference, Tensor) and reference.shape[0] == len(distorted)
         recorded = torch.is_grad_enabled() and any(
@@ -228,7 +228,7 @@ class PairModule(nn.Module):
                 reference = self.remember(reference)
 
             def run(first: int, last: int) -> Tensor:
-                # Plain slices: a batch that is cut nowhere is not even sliced.
+                # A batch that fits into one chunk is not sliced.
                 whole = last - first == len(distorted)
                 one_each = isinstance(reference, Tensor) and alone and not whole
                 x = reference[first:last] if one_each else reference  # type: ignore[index]
@@ -238,7 +238,7 @@ class PairModule(nn.Module):
             return in_chunks(len(distorted), most, run, distorted.device)
 
     def most_pairs(self, distorted: Tensor) -> int:
-        """Return how many of these pairs are computed at once: as many as memory allows."""
+        """Return how many of these pairs the memory budget allows at once."""
         if len(distorted) == 1:
             return 1
         height, width = distorted.shape[-2:]
@@ -246,9 +246,9 @@ class PairModule(nn.Module):
 
 
 class SharedReference:
-    """A reference that batches of distorted images are compared with, looked at once.
+    """A reference that is processed once and compared with several batches of distorted images.
 
-    Made by :meth:`PairModule.reference`. What is kept of it is made with the first batch.
+    It is made by :meth:`PairModule.reference`, and processed together with the first batch.
 
     Parameters
     ----------
@@ -270,14 +270,15 @@ class SharedReference:
         self.close()
 
     def close(self) -> None:
-        """Free what is kept of the reference; scoring is over."""
+        """Free the memory of the reference. It can't be used afterwards."""
         self._image = self._remembered = None
 
     def score(self, distorted: Tensor, *, map: bool = False) -> Any:
         """Return what calling the metric returns: the value of each distorted image, ``[N]``.
 
-        With ``map`` it is the map of each, ``[N, 1, H, W]``. Values are those of calling the
-        metric, up to rounding. A reference that asks for its gradient is passed again each time.
+        With ``map`` it is the map of each, ``[N, 1, H, W]``. Values are equal to those of calling
+        the metric, up to rounding. A reference that requires a gradient is passed through the
+        network again each time.
 
         Raises
         ------
@@ -295,7 +296,7 @@ class SharedReference:
         if torch.is_grad_enabled() and image.requires_grad:
             return metric.presented(metric._streamed(image, distorted, compare))
         if self._remembered is None:
-            # Made outside inference mode: a later batch may ask for its gradient.
+            # Outside inference mode, because a later batch may require a gradient.
             with exact_arithmetic(image.device), torch.inference_mode(False), torch.no_grad():
                 self._remembered = metric.remember(image)
         return metric.presented(metric._streamed(self._remembered, distorted, compare))
@@ -303,10 +304,10 @@ class SharedReference:
 
 @contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Let nothing that surrounds a metric lower its precision without a word.
+    """Keep the caller's settings from silently lowering a metric's precision.
 
-    An enclosing autocast is switched off and, on a GPU, TF32 for convolutions, torch's default
-    there. The latter is a flag of the whole process, put back at the end.
+    It switches off an enclosing autocast and, on a GPU, TF32 for convolutions, which is torch's
+    default. The latter is a flag of the whole process; it is restored at the end.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, enabled=False))

@@ -110,7 +110,7 @@ METRICS: tuple[MetricRecord, ...] = (
         tuned=True,
     ),
 )
-"""The metrics that are built in; :func:`all_metrics` has those that are registered, too."""
+"""The built-in metrics; :func:`all_metrics` returns those that are registered, too."""
 
 REGISTRY: Registry[MetricRecord] = Registry(
     "metric", MetricRecord, METRICS, name=lambda record: record.name, check=check_record
@@ -118,7 +118,7 @@ REGISTRY: Registry[MetricRecord] = Registry(
 
 
 def all_metrics() -> tuple[MetricRecord, ...]:
-    """Return :data:`METRICS` and what other packages and the user have registered."""
+    """Return :data:`METRICS` and the metrics that are registered."""
     return REGISTRY.all()
 
 

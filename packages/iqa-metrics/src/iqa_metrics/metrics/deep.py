@@ -108,6 +108,10 @@ class DeepDistance(TableModule, Metric):
         self.layer_weights = spec.layer_weights or (1.0,) * len(spec.layers)
         self.concatenation = spec.concatenation
         self.readout = readouts.readout(readout)
+        if self.readout.per_channel:
+            raise ValueError(
+                f"readout {self.readout.name!r} gives a value per channel; use a LayerTable"
+            )
         self.has_map = self.readout.map is not None
         weighted = spec.layers if self.readout.weighted else ()
         if self.readout.weighted and channel_weights is None:

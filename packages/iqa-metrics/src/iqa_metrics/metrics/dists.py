@@ -100,8 +100,6 @@ class DISTS(TableModule, Metric):
         self.table = LayerTable(record, columns, weights=weights, trunk=trunk)
         _smooth_pooling(self.extractor.network)
         self.image_weights = Constant(of_image)
-        # The sum of all weights, in double precision, since the terms are divided by it.
-        self.total = float(torch.cat([of_image, *of_layers], dim=1).double().sum())
 
     def remember(self, reference: Tensor) -> Reference:
         """Return the reference, resized if asked for, with the network's feature maps of it."""
@@ -113,7 +111,9 @@ class DISTS(TableModule, Metric):
         image = seen.image if isinstance(seen, Remembered) else seen
         of_image = _term(image, y, self.image_weights.values)
         terms = [of_image, *self.table.readings(seen, y).values]
-        return torch.stack(terms).sum(dim=0) / self.total
+        weights = [self.image_weights, *self.table.constants]
+        total = torch.stack([one.values.double().sum() for one in weights]).sum()
+        return torch.stack(terms).sum(dim=0) / total
 
     def _prepared(self, images: Tensor) -> Tensor:
         parameter = next(self.extractor.network.parameters())
@@ -170,6 +170,7 @@ _TERM = Readout(
     summary="a layer's weighted texture and structure",
     source="Ding et al., TPAMI 2022, arXiv:2004.07728",
     weighted=True,
+    weight_sets=(2,),
 )
 
 

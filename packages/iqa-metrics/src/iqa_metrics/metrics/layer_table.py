@@ -1,5 +1,6 @@
-"""One table under everything that reads layers: columns of layers and readouts, out of one pass."""
+"""The table under everything that reads layers: columns of layers and readouts, from one pass."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,25 +20,25 @@ from iqa_metrics.compute.pair_module import Check, PairModule
 from iqa_metrics.readouts import Readout
 
 LayerWeights = Mapping[str, Tensor | Sequence[float]]
-"""Names of layers to weights of their channels, ``[C]``."""
+"""The channel weights ``[C]`` of each layer, by the layer's name."""
 
 _MOST_PAIRS_IN_ONE_THREAD = 7
-"""In one thread torch computes 1x1 convolutions of 16 images and more with another kernel than
-those of fewer, so that a value would depend on how many pairs share its pass."""
+"""With a single thread, torch computes 1x1 convolutions of 16 or more images (8 pairs) with another
+kernel than those of fewer. Values would then depend on how many pairs share a pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One reading of one layer.
+    """A column of a table: one layer, read by one readout.
 
     Attributes
     ----------
     layer
         Name of the layer.
     readout
-        A readout, or the name of one.
+        A readout, or its name.
     weights
-        For a readout that weighs channels: ``[C]``, finite and at least 0.
+        Channel weights ``[C]`` for a readout that weighs channels, finite and at least 0.
     """
 
     layer: str
@@ -55,15 +56,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Readings:
-    """What a pass gave, column by column.
+    """The result of a pass, column by column.
 
     Attributes
     ----------
     values
-        Of each column: ``[N]``, or ``[N, C]`` for a readout of each channel; maps are
-        ``[N, 1, h, w]``.
+        The values of each column: ``[N]``, or ``[N, C]`` if the readout gives one per channel. Maps
+        are ``[N, 1, h, w]``.
     elements
-        Of each column, how many elements its layer's feature map has for one image.
+        The number of elements of each column's feature map, for one image.
     """
 
     values: list[Tensor]
@@ -71,50 +72,53 @@ class Readings:
 
 
 class LayerTable(PairModule):
-    """Any readouts over any layers of a backbone, out of one forward pass.
+    """Any readouts of any layers of a backbone, from one forward pass.
 
-    Calling it takes images as a :class:`Metric` does, with the same checks, chunks and precision,
-    and returns a table ``[N, K]``, one row per pair. Reference and distorted images go through the
+    Calling it takes images like a :class:`Metric`, with the same checks, chunks and precision, and
+    returns a table ``[N, K]``, one row per pair. Reference and distorted images go through the
     network in one batch, a layer's feature map exists only while its columns are read, and nothing
     after the last layer is computed.
 
     Parameters
     ----------
     backbone
-        A record of the catalogue, or its name.
+        A backbone, or its name.
     columns
-        What is read. A column takes one place in the table, or one per channel where its readout
-        gives a value for each channel (:attr:`spans`).
+        What is read. A column takes one place in the table or, if its readout gives one value per
+        channel, as many as the layer has channels; see :attr:`spans`.
     weights
-        A file with the trunk's state dict whose content the caller has checked; by default the
+        A file with the network's state dict, whose content the caller has checked; by default the
         backbone's published weights.
     trunk
-        The caller's own network of the backbone's architecture, whole or its trunk. It is copied.
+        Your own network with the backbone's architecture: the whole network, or only the part that
+        the backbone uses. It is copied.
     network
-        What the record builds, where that is done already; it is the table's from then on.
+        The network that :meth:`Backbone.network` returned, if it was built already. The table may
+        change it, so do not use it for anything else.
     extractor
-        An extractor with all the layers, shared with another table.
+        An extractor that has all the layers, to share it with another table.
     unreached
-        What becomes of images that are too small for some of the layers: ``"error"`` refuses them,
-        ``"nan"`` gives NaN in those layers' columns.
+        What to do with images that are too small for some of the layers: ``"error"`` refuses them,
+        ``"nan"`` gives NaN in the columns of those layers.
     check
         As for :class:`Metric`.
 
     Attributes
     ----------
     columns
-        The layer and the readout of each column, as given.
+        The layer and the readout of each column, in the given order.
     layers
         Names of the layers that are read, from input to output.
     spans
-        First and last place of each column in the table; the last is not its own.
+        The range of places that each column takes in the table, as ``(first, end)``; ``end`` is
+        excluded.
 
     Raises
     ------
     UnknownNameError
         If the backbone, a layer or a readout is unknown.
     ValueError
-        If there is no column, or channel weights are missing, given in vain or do not fit.
+        If there is no column, or if channel weights are missing, not needed, or do not fit.
     WeightsError
         If the backbone's weights are missing or damaged.
 
@@ -192,7 +196,7 @@ class LayerTable(PairModule):
         self.extractor = extractor
 
     def forward(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        """Return the table, ``[N, K]``. Raises ImageError as a :class:`Metric` does."""
+        """Return the table, ``[N, K]``. Raises ImageError like a :class:`Metric`."""
         table: Tensor = super().forward(reference, distorted)
         return table
 
@@ -206,7 +210,7 @@ class LayerTable(PairModule):
         return self._visit(reference, distorted, lambda readout: readout.function)
 
     def maps(self, reference: Reference, distorted: Tensor) -> Readings:
-        """Return the columns' maps likewise; each readout must have one."""
+        """Return the columns' maps likewise. Each readout must have one, or it is a ValueError."""
 
         def map_of(readout: Readout) -> Callable[..., Tensor]:
             if readout.map is None:
@@ -227,39 +231,42 @@ class LayerTable(PairModule):
         return max(limits) if self.unreached == "error" else min(limits)
 
     def remember(self, reference: Tensor) -> Reference:
-        """Return the network's feature maps of one reference, in the layers that are read."""
+        """Return the feature maps of one reference, in the layers that are read."""
         return self.extractor.remember(reference, self._reached(reference))
 
     def pair_bytes(self, height: int, width: int) -> int:
-        """Return about how many bytes the work on one pair takes at its peak."""
+        """Return roughly the peak memory that one pair takes, in bytes."""
         pixels = height * width
-        if self._widest_a_pixel is None:
-            widest = self.extractor.widest(height, width, self.layers)
-            self._widest_a_pixel = widest / pixels
         scaled_images = 2 * 3 * 4 * pixels
-        return scaled_images + math.ceil(2 * self._widest_a_pixel * pixels)
+        if self._widest_per_pixel is None:
+            widest = self.extractor.widest(height, width, self.layers)
+            if not widest:  # the image does not reach all layers, or the network can't be probed
+                return scaled_images
+            self._widest_per_pixel = widest / pixels
+        return scaled_images + math.ceil(2 * self._widest_per_pixel * pixels)
 
     def most_pairs(self, distorted: Tensor) -> int:
-        """Return how many pairs go through the network at once."""
+        """Return how many pairs go through the network at once, at most."""
         return _as_threads_allow(super().most_pairs(distorted), distorted)
 
     @classmethod
     def union(cls, tables: Sequence["LayerTable"]) -> "LayerTable":
-        """Return one table with the columns of several, in their order.
+        """Return one table with the columns of several tables, in their order.
 
-        The tables keep their channel weights and their network in common with it.
+        It shares the channel weights and the network of these tables.
 
         Raises
         ------
         ValueError
-            If there is no table, or they do not share one extractor.
+            If there is no table, or if the tables do not share one extractor.
         """
         if not tables:
             raise ValueError("tables: expected at least one, got none")
         first = tables[0]
         if any(table.extractor is not first.extractor for table in tables):
             raise ValueError(
-                "tables: their networks are not the same object; share_network() makes them so"
+                "tables: expected tables that share one network, but their networks are not the "
+                "same object; call share_network() first"
             )
         layers = {name: layer for table in tables for name, layer in table.read_layers.items()}
         union = cls.__new__(cls)
@@ -286,12 +293,19 @@ class LayerTable(PairModule):
         elements = [0] * len(self.columns)
 
         def read(layer: str, x: Tensor, y: Tensor) -> None:
-            with readouts.sharing():
-                for number, column in enumerate(self.columns):
-                    if column.layer != layer:
-                        continue
+            here = [(n, column) for n, column in enumerate(self.columns) if column.layer == layer]
+            # A compiler finds by itself what columns have in common, and one column shares nothing.
+            alone = len(here) == 1 or torch.compiler.is_compiling()
+            with contextlib.nullcontext() if alone else readouts.sharing():
+                for number, column in here:
                     function, weights = function_of(column.readout), self.channel_weights(number)
-                    values[number] = function(x, y) if weights is None else function(x, y, weights)
+                    value = function(x, y) if weights is None else function(x, y, weights)
+                    if value.ndim != 1 + column.readout.per_channel and value.ndim != 4:
+                        raise ValueError(
+                            f"readout {column.readout.name!r}: expected one value per pair, [N], "
+                            f"or [N, C] with per_channel=True; got {list(value.shape)}"
+                        )
+                    values[number] = value
                     elements[number] = readouts.elements(y)
 
         reached = self._reached(distorted)
@@ -311,11 +325,13 @@ class LayerTable(PairModule):
 
     def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
         if map:
-            raise ValueError(f"a table of {self.name} has no map; its columns' metrics may have")
+            raise ValueError(
+                f"a layer table has no map; make a DeepDistance of {self.name} for its map"
+            )
         return self.compare
 
-    # Measured once, and taken to grow with the image.
-    _widest_a_pixel: float | None = None
+    # Measured for one size of image, and assumed to be proportional to the number of pixels.
+    _widest_per_pixel: float | None = None
 
 
 class TableModule(PairModule):
@@ -332,7 +348,7 @@ class TableModule(PairModule):
 
     @property
     def extractor(self) -> FeatureExtractor:
-        """The network under it."""
+        """The extractor with the table's network."""
         return self.table.extractor
 
     @property
@@ -346,27 +362,34 @@ class TableModule(PairModule):
         return self.table.smallest_input
 
     def remember(self, reference: Tensor) -> Reference:
-        """Return the network's feature maps of one reference, in the layers that are read."""
+        """Return the feature maps of one reference, in the layers that are read."""
         return self.table.remember(reference)
 
     def pair_bytes(self, height: int, width: int) -> int:
-        """Return about how many bytes the work on one pair takes at its peak."""
+        """Return roughly the peak memory that one pair takes, in bytes."""
         return self.table.pair_bytes(height, width)
 
     def most_pairs(self, distorted: Tensor) -> int:
-        """Return how many pairs go through the network at once."""
+        """Return how many pairs go through the network at once, at most."""
         return _as_threads_allow(super().most_pairs(distorted), distorted)
 
 
 def weights_by_layer(
     weights: LayerWeights | None, wanted: Sequence[str]
 ) -> dict[str, Tensor | Sequence[float]]:
-    """Return channel weights of the layers that want them, no more and no less.
+    """Return the channel weights by layer, after checking that they are complete.
+
+    Parameters
+    ----------
+    weights
+        The weights that were given.
+    wanted
+        Names of the layers that need weights.
 
     Raises
     ------
     ValueError
-        If a layer has none, or a layer that wants none has some.
+        If a layer that needs weights has none, or if another layer has some.
     """
     given = dict(weights or {})
     if set(given) != set(wanted):
@@ -385,7 +408,7 @@ def _as_threads_allow(most: int, distorted: Tensor) -> int:
 
 
 def _constant(column: Column, readout: Readout, layer: Layer) -> nn.Module:
-    """Return what holds a column's channel weights, once they are checked."""
+    """Return the module that holds a column's channel weights, once they are checked."""
     weights = column.weights
     if not readout.weighted:
         if weights is not None:
@@ -400,7 +423,7 @@ def _constant(column: Column, readout: Readout, layer: Layer) -> nn.Module:
             f"{{{layer.name!r}: [{layer.channels}]}}, got none"
         )
     values = torch.as_tensor(weights, dtype=torch.float32)
-    if not values.ndim or values.shape[-1] != layer.channels:
+    if values.shape != (*readout.weight_sets, layer.channels):
         raise ValueError(
             f"channel_weights: layer {layer.name} has {layer.channels} channels; expected "
             f"[{layer.channels}], got {list(values.shape)}"

@@ -26,8 +26,8 @@ _SHA256: Mapping[Net, str] = {
     "vgg": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
     "squeeze": "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
 }
-# The authors' own files, out of the authors' own package: torchmetrics ships the same bytes, but
-# has no reason to keep them where they are.
+# The authors' own files, from the authors' own package. torchmetrics ships the same bytes, but may
+# move them at any time.
 CALIBRATIONS: Mapping[Net, WeightsFile] = {
     net: WeightsFile(
         filename=f"lpips-v0.1-{net}.pth",
@@ -49,26 +49,27 @@ CALIBRATIONS: Mapping[Net, WeightsFile] = {
 class LPIPS(DeepDistance):
     """Learned perceptual image patch similarity, version 0.1.
 
-    In five layers of a pretrained network (seven of SqueezeNet) the vectors of channels at a
-    position are brought to unit length and their squared differences weighted, summed over channels
-    and averaged over positions; the layers' values are added up. See
+    In five layers of a pretrained network (seven for SqueezeNet), the channel vector at each
+    position is scaled to unit length. The squared differences of these vectors are weighted, summed
+    over channels and averaged over positions, and the values of the layers are added up. See
     :func:`iqa_metrics.readouts.differences.lpips`. Range ``[0, inf)``; identical images give 0;
     symmetric.
 
-    Images are RGB in [0, 1], as everywhere here: the authors' own code takes [-1, 1].
+    Images are RGB in [0, 1], as everywhere in this package. The authors' own code takes [-1, 1].
 
     Parameters
     ----------
     net
-        ``"alex"``, ``"vgg"`` or ``"squeeze"``; the authors recommend ``"alex"`` to judge images and
-        ``"vgg"`` to train with.
+        ``"alex"``, ``"vgg"`` or ``"squeeze"``. The authors recommend ``"alex"`` for assessing
+        images and ``"vgg"`` as a training loss.
     calibrated
-        Weigh the channels as calibrated on human judgements. False is the paper's baseline, where
-        all count alike.
+        Use the channel weights that were calibrated on human judgements. If False, all channels
+        count equally, as in the paper's baseline.
     trunk
-        The caller's own AlexNet, VGG-16 or SqueezeNet 1.1, whole or its ``features``. It is copied.
+        Your own AlexNet, VGG-16 or SqueezeNet 1.1, the whole network or its ``features``. It is
+        copied.
     weights, calibration
-        Files with the trunk's state dict and with the calibration, whose content the caller has
+        Files with the network's state dict, and with the calibration, whose content the caller has
         checked; by default the published ones.
     check
         As for :class:`Metric`.
@@ -76,9 +77,10 @@ class LPIPS(DeepDistance):
     Raises
     ------
     ValueError
-        If the net is unknown, or the trunk is another architecture.
+        If ``net`` is unknown, ``trunk`` has another architecture, or a calibration is given with
+        ``calibrated=False``.
     WeightsError
-        If the trunk's weights or the calibration are missing or damaged.
+        If the network's weights or the calibration are missing or damaged.
 
     References
     ----------
@@ -101,7 +103,9 @@ class LPIPS(DeepDistance):
         if net not in NETS:
             raise ValueError(f"net: expected one of {', '.join(NETS)}, got {net!r}")
         if calibration is not None and not calibrated:
-            raise ValueError("calibration: given, and calibrated=False; leave one of them out")
+            raise ValueError(
+                "calibration: expected none with calibrated=False; leave one of them out"
+            )
         super().__init__(
             BACKBONES[net],
             LAYERS[net],
@@ -120,5 +124,7 @@ def _calibration(net: Net, path: str | Path | None) -> dict[str, Tensor]:
     state = read_state_dict(file)
     keys = [f"lin{index}.model.1.weight" for index in range(len(LAYERS[net]))]
     if set(state) != set(keys):
-        raise WeightsError(f"{file} is no calibration of LPIPS {net}: expected {', '.join(keys)}")
+        raise WeightsError(
+            f"{file} is not a calibration of LPIPS {net}: expected {', '.join(keys)}"
+        )
     return {layer: state[key].flatten() for layer, key in zip(LAYERS[net], keys, strict=True)}

@@ -10,27 +10,30 @@ from iqa_metrics.metrics.deep import DeepDistance
 
 
 class PerceptNet(DeepDistance):
-    """PerceptNet: root-mean-square difference in the last layer of a model of early vision.
+    """PerceptNet: the root-mean-square difference in the last layer of a model of early vision.
 
-    Four stages of divisive normalisation with convolutions between them, after what is known of
-    human vision from the retina to the primary visual cortex, trained on opinions about image
-    quality. Range ``[0, inf)``; identical images give 0; symmetric.
+    The network has four stages of divisive normalisation with convolutions between them, modelled
+    on human vision from the retina to the primary visual cortex. It was trained on opinion scores
+    of image quality. Range ``[0, inf)``; identical images give 0; symmetric.
 
-    The authors publish their weights without a licence, so that no package ships them: put
-    ``perceptnet.safetensors`` where weights are looked for, or give the authors' own file.
+    The authors publish their weights without a licence, so no package ships them. Put
+    ``perceptnet.safetensors`` into a folder where weights are looked for, or give the authors' own
+    file.
 
     Parameters
     ----------
     weights
-        A file with the state dict whose content the caller has checked, such as the authors'
+        A file with the state dict, whose content the caller has checked, such as the authors'
         ``perceptnet_colour_tid2008.pth``.
     trunk
-        The caller's own PerceptNet. It is copied.
+        Your own PerceptNet. It is copied.
     check
         As for :class:`Metric`.
 
     Raises
     ------
+    ValueError
+        If ``trunk`` has another architecture.
     WeightsError
         If the weights are missing or damaged.
 

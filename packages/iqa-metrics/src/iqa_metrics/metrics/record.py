@@ -1,4 +1,4 @@
-"""What a metric is before it is made: its name, its class, and what is known of it."""
+"""Records of metrics: their names, their classes, and facts that are known before they are made."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Needs:
     Attributes
     ----------
     backbone
-        Name of the network under it, or None.
+        The name of its backbone, or None.
     calibration
-        Its calibration, or None.
+        The file with its calibration, or None.
     """
 
     backbone: str | None = None
@@ -30,49 +30,48 @@ class Needs:
 
     @property
     def files(self) -> tuple[WeightsFile, ...]:
-        """The published files."""
-        of_trunk = None if self.backbone is None else backbone(self.backbone).weights
-        trunk = () if of_trunk is None else (of_trunk,)
-        return trunk if self.calibration is None else (*trunk, self.calibration)
+        """The published files: the backbone's weights, and the calibration."""
+        weights = None if self.backbone is None else backbone(self.backbone).weights
+        return tuple(file for file in (weights, self.calibration) if file is not None)
 
 
 _OF_CLASS: Any = None
-"""Stands for what a record leaves to the metric's class."""
+"""Stands for a fact that is taken from the metric's class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRecord:
-    """A metric that has a name, and what is known of it before it is made.
+    """A metric with a name, and facts that are known before it is made.
 
-    Its class declares direction, range, source and whether it is differentiable; what follows is
-    the record's own, or the class's where it is left out.
+    The class declares the direction, the range, the source and whether the metric is
+    differentiable. The record declares the rest; some facts are taken from the class by default.
 
     Attributes
     ----------
     name
-        Its spec.
+        The metric's spec.
     metric
         Its class.
     summary
         One line for listings.
     make
-        Makes it, given ``check`` and the paths of files with the network's weights and the
-        calibration (None: the published ones). By default ``metric(check=check)``.
+        ``(check, weights, calibration) -> metric``, given the paths of files with the network's
+        weights and the calibration (None for the published ones). By default
+        ``metric(check=check)``.
     needs
-        The files that it is made from.
+        The files that the metric is made from.
     stands_for
         The deep distance that the name abbreviates, or None.
     smallest_input
-        Least height and width, in pixels. By default the class's.
+        Least height and width, in pixels. By default that of the class.
     has_map
-        Whether it has a value for each position too. By default the class's.
+        Whether it also gives a value for each position. By default that of the class.
     symmetric
-        Whether it gives the same value when reference and distorted change places.
+        Whether its value stays the same when reference and distorted are swapped.
     identity
-        Its value for identical images. By default the better end of the class's range.
+        Its value for identical images. By default the better end of the range.
     tuned
-        Whether something in it was fitted to people's opinions of images. By default whether it
-        has a calibration.
+        Whether it was fitted to human ratings of images. By default whether it has a calibration.
 
     Examples
     --------
@@ -96,7 +95,7 @@ class MetricRecord:
 
     def __post_init__(self) -> None:
         if not _is_metric(self.metric):
-            return  # refused where it is registered
+            return  # refused when it is registered
         for name in ("smallest_input", "has_map"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(self.metric, name, None))
@@ -137,7 +136,7 @@ def check_record(record: MetricRecord) -> None:
     expect(abbreviated, f"{what}: stands_for", "a DeepSpec or None", record.stands_for)
     least = record.smallest_input
     fine = isinstance(least, int) and not isinstance(least, bool) and least >= 1
-    expect(fine, f"{what}: smallest_input", "a number of pixels, of the class or the record", least)
+    expect(fine, f"{what}: smallest_input", "a number of pixels, in the class or record", least)
     for name in ("has_map", "symmetric", "tuned"):
         value = getattr(record, name)
         expect(isinstance(value, bool), f"{what}: {name}", "True or False", value)
@@ -153,7 +152,7 @@ def _is_text(value: object) -> bool:
 
 
 def check_made(record: MetricRecord, made: Metric) -> Metric:
-    """Return what a record's ``make`` gave, or raise PluginError if it can't be used."""
+    """Return what a record's ``make`` returned; raise PluginError if it can't be used."""
     what = f"metric {record.name!r}: make"
     expect(isinstance(made, Metric), what, "a function that returns a Metric", made)
     name = getattr(made, "name", None)

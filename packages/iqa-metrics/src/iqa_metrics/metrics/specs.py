@@ -1,4 +1,4 @@
-"""Specs: one readable name for a metric, the same in Python, on the command line and over HTTP.
+"""Specs: readable names of metrics, the same in Python, on the command line and over HTTP.
 
 A spec is a metric's name (``psnr``, ``lpips_alex``, ``default``) or
 ``BACKBONE:LAYERS:READOUT[:CONCATENATION]``:
@@ -6,15 +6,15 @@ A spec is a metric's name (``psnr``, ``lpips_alex``, ``default``) or
 ``efficientnet_lite0:block12:euclidean``
     One layer.
 ``efficientnet_lite0:stem+block12:euclidean:joint``
-    Two layers, laid end to end.
+    Two layers, with their feature maps laid end to end.
 ``efficientnet_lite0:0.5*stem+block12:cosine:sum``
     Half of one layer's distance plus the other's.
 ``timm:resnet18.a1_in1k:layer3.1:rmse``
     A layer of one of timm's networks.
 
-Layers are written from input to output, whatever their order was. Parsing and printing a spec gives
-the same text again, where it was written that way; what can be left out is ``joint`` for readouts
-that have it, and a concatenation that is none because there is but one layer.
+A printed spec lists layers from input to output, whatever order they were given in. Parsing a
+printed spec and printing it again gives the same text. In a spec that you write, ``joint`` can be
+left out for readouts that have this form.
 """
 
 import math
@@ -49,15 +49,15 @@ class DeepSpec:
     Attributes
     ----------
     backbone
-        Name of the network.
+        Name of the backbone.
     layers
         Names of its layers, from input to output.
     readout
         Name of the readout.
     concatenation
-        How several layers make one distance; None for a single layer's plain distance.
+        How several layers give one distance; None for the plain distance of a single layer.
     layer_weights
-        The layers' weights in a sum, in the order of the layers; None where all are 1.
+        The weights of the layers in a sum, in the order of the layers; None if all are 1.
     """
 
     backbone: str
@@ -88,7 +88,7 @@ def deep_spec(
     concatenation: str | None = None,
     layer_weights: Sequence[float] | None = None,
 ) -> DeepSpec:
-    """Return the spec of a deep distance in its one form, every part checked.
+    """Check every part of a deep distance, and return its spec in the canonical form.
 
     Parameters
     ----------
@@ -99,44 +99,44 @@ def deep_spec(
     read_by
         A readout, or its name.
     concatenation
-        ``joint``, ``sum`` or ``sum_per_element``. By default ``joint``, where the readout has it.
+        ``joint``, ``sum`` or ``sum_per_element``. The default for several layers is ``joint``.
     layer_weights
-        The layers' weights in a sum, in the order of ``layers``.
+        The weights of the layers in a sum, in the order of ``layers``.
 
     Raises
     ------
     UnknownNameError
         If a name is unknown.
     ValueError
-        If layers are missing or named twice, the weights do not fit, or the readout has no
-        ``joint`` form and that is asked for, or is all that several layers could mean.
+        If layers are missing or named twice, if the weights do not fit, or if the concatenation is
+        ``joint``, given or by default, and the readout has no such form.
     """
     chosen = readout(read_by)
     ordered = record.in_order(layers)
     if not ordered:
         raise ValueError("layers: expected at least one layer name, got none")
     if len(ordered) != len(layers):
-        raise ValueError(f"layers: one is named twice in {'+'.join(layers)}")
+        raise ValueError(f"layers: expected each layer once, got {'+'.join(layers)}")
     weights = _in_order(layer_weights, layers, ordered)
     kind = _concatenation(concatenation, chosen, len(ordered), weights)
     return DeepSpec(record.name, ordered, chosen.name, kind, weights)
 
 
 def parse_spec(text: str, named: Registry[Named]) -> MetricSpec:
-    """Parse a spec, checking every name in it.
+    """Parse a spec, and check every name in it.
 
     Parameters
     ----------
     text
         The spec.
     named
-        The metrics that have names of their own.
+        The metrics that have a name of their own.
 
     Raises
     ------
     UnknownNameError
-        If it does not parse or holds an unknown name. The message gives the nearest names; its code
-        says which kind it is.
+        If the text is not a spec, or has an unknown name. The message gives the nearest names, and
+        the error's ``code`` says which kind of name is unknown.
     """
     if not isinstance(text, str):
         raise _bad_spec(f"expected a metric spec as text, got {type(text).__name__}")
@@ -150,7 +150,7 @@ def parse_spec(text: str, named: Registry[Named]) -> MetricSpec:
     parts = text.removeprefix(of_timm).split(":")
     if len(parts) not in (3, 4) or not all(parts):
         raise _bad_spec(
-            f"spec {text!r} has {len(parts)} parts, or an empty one; expected "
+            f"spec {text!r} has {len(parts)} parts or an empty part; expected "
             "BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION], such as "
             "efficientnet_lite0:block12:euclidean"
         )
@@ -169,10 +169,10 @@ def _unknown_metric(text: str, named: Registry[Named]) -> UnknownNameError:
     expected = "BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION]"
     try:
         backbone(text)
-    except ValueError:  # of no backbone's name, or of a record of the user's that can't be read
+    except ValueError:  # not a backbone, or the file of the user's own record can't be read
         return named.unknown(text, f"Expected one of those or {expected}")
     return UnknownNameError(
-        f"{text!r} is a backbone and no metric; expected {expected}, such as {text}:LAYER:rmse; "
+        f"{text!r} is a backbone, not a metric; expected {expected}, such as {text}:LAYER:rmse; "
         f"'iqa list layers {text}' lists its layers",
         "unknown_metric",
     )
@@ -183,7 +183,7 @@ def _bad_spec(message: str) -> UnknownNameError:
 
 
 def _term(term: str, text: str) -> tuple[str, float]:
-    """Return the layer and the weight that ``[WEIGHT*]LAYER`` says."""
+    """Return the layer and the weight in ``[WEIGHT*]LAYER``."""
     weight, star, layer = term.rpartition("*")
     if star and not _NUMBER.fullmatch(weight):
         raise _bad_spec(f"spec {text!r}: expected a number before '*', got {weight!r}")
@@ -197,7 +197,10 @@ def _in_order(
     if weights is None:
         return None
     if len(weights) != len(layers):
-        raise ValueError(f"layer_weights: {len(weights)} weights came for {len(layers)} layers")
+        raise ValueError(
+            f"layer_weights: expected {len(layers)} weights for {len(layers)} layers, got "
+            f"{len(weights)}"
+        )
     if all(weight == 1 for weight in weights):
         return None
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
@@ -212,18 +215,22 @@ def _concatenation(
     known: dict[str, Concatenation] = {name: name for name in CONCATENATIONS}
     kind = None if asked is None else lookup("concatenation", asked, known)
     if weights is not None and kind in (None, "joint"):
-        raise ValueError("weights of layers go with 'sum' or 'sum_per_element'; say which")
+        raise ValueError(
+            "layer weights need a concatenation: expected 'sum' or 'sum_per_element', got "
+            f"{kind or 'none'}"
+        )
     if chosen.joint is None and (kind == "joint" or (kind is None and layers > 1)):
         raise ValueError(
-            f"readout {chosen.name!r} does not join layers; expected 'sum' or 'sum_per_element'"
+            f"readout {chosen.name!r} has no 'joint' form; expected the concatenation 'sum' or "
+            "'sum_per_element'"
         )
     if layers > 1:
         return kind or "joint"
-    # Of one layer, joined and plain are the same.
+    # For a single layer, joint and plain are the same.
     return kind if kind == "sum_per_element" or weights is not None else None
 
 
 def _number(value: float) -> str:
-    """Return the shortest text that reads back as the value, without the sign that joins layers."""
+    """Return the shortest text that reads back as the value, without ``+``, which joins layers."""
     text = repr(float(value)).replace("e+", "e")
     return text.removesuffix(".0")

@@ -1,4 +1,4 @@
-"""Deep distances of one network, out of one pass."""
+"""Several deep distances in one network, computed in one pass."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,8 +16,8 @@ from iqa_metrics.metrics.layer_table import LayerTable, TableModule
 class DistancesTogether(TableModule):
     """Several deep distances in one network, computed in one pass.
 
-    Their tables become one. Values are to the bit those of the metrics, once
-    :func:`share_network` gave these one network.
+    Values are bit-identical to those of the single metrics, which must share one network (see
+    :func:`share_network`).
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class DistancesTogether(TableModule):
     Raises
     ------
     ValueError
-        If there is none, or their networks are not the same object.
+        If there is no metric, or if their networks are not the same object.
     """
 
     def __init__(self, metrics: Sequence[DeepDistance]) -> None:
@@ -44,7 +44,7 @@ class DistancesTogether(TableModule):
         self._widths = [len(metric.table.columns) for metric in metrics]
 
     def forward(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        """Return the values, ``[N, metrics]``. Raises ImageError as a :class:`Metric` does."""
+        """Return the values, ``[N, metrics]``. Raises ImageError like a :class:`Metric`."""
         values: Tensor = super().forward(reference, distorted)
         return values
 
@@ -60,7 +60,7 @@ class DistancesTogether(TableModule):
 
     def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
         if map:
-            raise ValueError("each metric makes its map by itself")
+            raise ValueError("several distances together have no map; ask each metric for its own")
         return self.compare
 
 
@@ -72,18 +72,18 @@ def can_share(metric: object) -> bool:
 def share_network(
     metrics: Sequence[DeepDistance], backbone: Backbone, weights: Path | None = None
 ) -> None:
-    """Let metrics of a backbone compute in one network from now on.
+    """Let several metrics of one backbone use the same network from now on.
 
-    It takes the memory of one, and :class:`DistancesTogether` can compute the metrics in one pass.
+    This saves memory, and :class:`DistancesTogether` can then compute the metrics in one pass.
 
     Parameters
     ----------
     metrics
-        Metrics of that backbone, with those weights.
+        Metrics of the backbone that use these weights.
     backbone
         The backbone.
     weights
-        A file with the trunk's state dict whose content the caller has checked; by default the
+        A file with the network's state dict, whose content the caller has checked; by default the
         backbone's published weights.
 
     Raises

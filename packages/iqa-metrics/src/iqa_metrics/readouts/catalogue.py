@@ -24,28 +24,31 @@ class Readout:
     name
         What specs call it.
     function
-        ``(reference, distorted) -> [N]``, of responses ``[N, C, ...]``; with ``weighted``, the
-        channels' weights ``[C]`` come third.
+        ``(reference, distorted) -> [N]``, given feature maps ``[N, C, ...]``. If ``weighted``, the
+        channel weights ``[C]`` are the third argument.
     summary
         One line for listings.
     source
         Where it comes from.
     joint
-        How layers' values make the value of the layers laid end to end; None where they can't, and
-        several layers have to be summed.
+        How the values of several layers give the value of their feature maps laid end to end. If
+        None, several layers can only be summed.
     map
-        As ``function``, with one value a position, ``[N, 1, ...]``; None where there are none.
+        Like ``function``, with one value per position, ``[N, 1, ...]``; None if there is no map.
     weighted
         Whether it takes a weight for each channel.
     per_channel
-        Whether it gives a value for each channel, ``[N, C]``, and not one, ``[N]``.
+        Whether it gives a value for each channel, ``[N, C]``, instead of ``[N]``. Such readouts
+        can't be registered.
+    weight_sets
+        Leading shape of the channel weights: ``()`` for ``[C]``, ``(2,)`` for ``[2, C]``.
     descriptor
-        Whether it compares statistics of each response, and not its values position by position.
+        Whether it compares statistics of the feature maps instead of their values at each position.
     symmetric
-        Whether it gives the same value when the responses change places.
+        Whether its value stays the same when the two feature maps are swapped.
     degree
-        Both responses times k, k > 0, give its value times k to this power; None where no power
-        does.
+        The power d for which multiplying both feature maps by k > 0 multiplies the value by k**d;
+        None if there is no such power.
 
     Examples
     --------
@@ -66,6 +69,7 @@ class Readout:
     map: Callable[..., Tensor] | None = None
     weighted: bool = False
     per_channel: bool = False
+    weight_sets: tuple[int, ...] = ()
     descriptor: bool = False
     symmetric: bool = True
     degree: float | None = None
@@ -248,7 +252,7 @@ READOUTS: tuple[Readout, ...] = (
         descriptor=True,
     ),
 )
-"""The readouts that are built in; :func:`all_readouts` has those that are registered, too."""
+"""The built-in readouts; :func:`all_readouts` returns those that are registered, too."""
 
 
 def _check(record: Readout) -> None:
@@ -281,13 +285,13 @@ REGISTRY: Registry[Readout] = Registry(
     READOUTS,
     name=lambda record: record.name,
     check=_check,
-    # What a study reads out beside readouts.
+    # Quantities that a study reads beside readouts.
     reserved=("elements", "channel_squares"),
 )
 
 
 def all_readouts() -> tuple[Readout, ...]:
-    """Return :data:`READOUTS` and what other packages and the user have registered."""
+    """Return :data:`READOUTS` and the readouts that are registered."""
     return REGISTRY.all()
 
 

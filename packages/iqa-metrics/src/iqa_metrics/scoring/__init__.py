@@ -1,4 +1,4 @@
-"""Scores of pairs: of one, of a table, and how well a table of them agrees with people."""
+"""Score one pair or a table of pairs, and measure how well scores agree with human ratings."""
 
 from iqa_metrics.lazy import attach
 

@@ -1,4 +1,4 @@
-"""Pairs scored in as few passes as their references and sizes allow."""
+"""Score pairs in as few passes as their references and sizes allow."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,26 +15,26 @@ from iqa_metrics.io.readahead import LoadedPair, Part, reason
 from iqa_metrics.io.tables import Score
 
 Outcome = tuple[Any, str]
-"""A value, or a list of them from what reads several at once; or None, and the reason."""
+"""A value, or a list of values from a module that returns several; or None and the reason."""
 Observer = Callable[[str, int, float], None]
-"""Is told of each pass: the metric, how many pairs, and how many seconds."""
+"""Called after each pass with the metric's name, the number of pairs, and the time in seconds."""
 _Images = tuple[Tensor, Tensor]
 
 
 class BatchScorer:
-    """Scores parts of a table, one after another.
+    """Scores the parts of a table, one after another.
 
-    In a part, pairs that have a reference in common share its pass through the network; the others
-    go together by size. What belongs together is looked for in one part only. A reference that goes
-    on in the next part is kept, which spares its pass there and changes no value, since it is
-    always passed by itself.
+    Within a part, pairs with the same reference share its pass through the network, and the other
+    pairs are grouped by size. Pairs of different parts are never grouped. If a part ends with a
+    reference that the next part begins with, it is kept. This saves its pass there and changes no
+    value, because a shared reference is always passed by itself.
 
     Parameters
     ----------
     metrics
-        What the rows call a metric, and the metric. Each computes on the device it lies on.
+        The metrics, by the names that the rows give them. Each computes on its own device.
     observe
-        Is told of each pass, if given.
+        Called after each pass, if given.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class BatchScorer:
 
     @property
     def width(self) -> int:
-        """How many outcomes each pair has."""
+        """The number of outcomes of each pair: one per metric."""
         return len(self._metrics)
 
     def score(self, part: Part) -> list[Score]:
-        """Return the scores of a part's pairs, in order, of each pair one a metric."""
+        """Return the scores of a part, in the order of its pairs and then of the metrics."""
         return [
             _row(row, name, outcome)
             for row, outcomes in zip(part.rows, self.outcomes(part), strict=True)
@@ -58,9 +58,9 @@ class BatchScorer:
         ]
 
     def outcomes(self, part: Part) -> list[list[Outcome]]:
-        """Return what each metric gives for each of a part's pairs: a list a pair, in order.
+        """Return one list per pair of a part, with the outcome of each metric.
 
-        A metric that a pair is not scored with gives None, and no reason.
+        If a pair is not to be scored with a metric, the outcome is None with an empty reason.
         """
         loaded = dict(enumerate(part.rows))
         outcomes: dict[int, list[Outcome]] = {
@@ -95,7 +95,7 @@ class BatchScorer:
     def _sessions(
         self, groups: Mapping[str, dict[int, _Images]], then: str | None
     ) -> Iterator[tuple[dict[int, _Images], "_Shared"]]:
-        """Yield each group with its reference, open for as long as it has pairs to come."""
+        """Yield each group of pairs with its reference, which stays open until it is finished."""
         if self._kept is not None and self._kept.path not in groups:
             self.close()
         before, self._kept = self._kept, None
@@ -144,7 +144,7 @@ class BatchScorer:
 
 
 class _Copies:
-    """A group's images as batches on each device, which all metrics there share."""
+    """The images of a group as one batch per device, shared by all metrics on that device."""
 
     def __init__(self, pairs: Sequence[_Images]) -> None:
         self.pairs = pairs
@@ -164,7 +164,7 @@ class _Copies:
 
 
 class _Shared:
-    """One reference, as far as metrics have looked at it."""
+    """One reference, with what each metric keeps of it."""
 
     def __init__(self, path: str, image: Tensor) -> None:
         self.path = path
@@ -197,22 +197,22 @@ def _together(name: str, metric: PairModule, images: _Copies, session: _Shared |
 
 
 def _values(compute: Callable[[], Tensor]) -> list[Outcome] | None:
-    """Return a batch's values, or None where they could not be computed."""
+    """Return a batch's values, or None if they could not be computed."""
     try:
         with torch.no_grad():
             return [(value, "") for value in compute().tolist()]
     except (ImageError, RuntimeError, MemoryError):
-        # The caller goes on outside of here: the traceback holds what the pass had allocated.
+        # The caller retries only after this returns, because the traceback holds on to the memory.
         return None
 
 
 def outcome_of(metric: PairModule, reference: Tensor, distorted: Tensor) -> Outcome:
-    """Return the value of one pair, or why it could not be computed."""
+    """Return the value of one pair, or the reason why it could not be computed."""
     home = _home(metric)
     try:
         with torch.no_grad():
             return metric(reference.to(home), distorted.to(home)).tolist()[0], ""
-    except (ImageError, RuntimeError, MemoryError) as error:  # out of memory, above all
+    except (ImageError, RuntimeError, MemoryError) as error:  # mostly for lack of memory
         return None, reason(error)
 
 

@@ -1,4 +1,4 @@
-"""Scores of image pairs: of one pair, or of as many as a table has."""
+"""Score one pair of images, or a stream of pairs."""
 
 import math
 from collections.abc import Generator, Iterable, Mapping
@@ -33,26 +33,26 @@ def score(
     reference, distorted
         Anything that :func:`iqa_metrics.read_image` reads: a path, bytes, a PIL image, an array...
     metric
-        A spec, such as ``"default"`` or ``"ssim"``, or a metric object. Metrics named by a spec are
-        built once and kept, so calling this in a loop is cheap.
+        A spec, such as ``"default"`` or ``"ssim"``, or a metric object. Metrics made from a spec
+        are kept, so calling this function in a loop is cheap.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; a metric object stays on its own device.
     background
-        Colour under transparent images; without it they are refused.
+        The colour to show behind transparent images; by default they are refused.
 
     Returns
     -------
     float
-        The metric's value; whether higher is better, the metric says.
+        The metric's value. ``higher_is_better`` of the metric says which direction is better.
 
     Raises
     ------
     ImageError
         If an image can't be read, or the two can't be compared.
     UnknownNameError
-        If the spec names nothing.
+        If the spec is unknown.
     WeightsError
-        If the metric's network has no weights here.
+        If the metric's weights are not on this machine.
 
     Examples
     --------
@@ -75,8 +75,8 @@ def score(
     for role, image in zip(PAIR_COLUMNS, images, strict=True):
         if image.shape[0] != 1:
             raise ImageError(
-                f"{role}: {image.shape[0]} images came; score() takes one pair. For a batch, call "
-                "a metric object: create_metric(spec)(references, distorted)"
+                f"{role}: expected one image, got {image.shape[0]}. To score a batch, call a "
+                "metric object: create_metric(spec)(references, distorted)"
             )
     home = next(chosen.parameters(), images[0]).device
     with torch.no_grad():
@@ -90,28 +90,30 @@ def score_pairs(
     background: Background | None = None,
     workers: int | None = None,
 ) -> Generator[Score, None, None]:
-    """Score pairs, yielding a row a pair and metric, in memory that does not grow.
+    """Score pairs, yielding one row per pair and metric.
 
-    Images are decoded ahead of need by several threads. Pairs that share a reference share its pass
-    through the network, and others of one size go in batches. What is put together follows from the
-    pairs alone, so the same pairs give the same values, to the bit, on the same machine.
+    Memory use does not grow with the number of pairs. Several threads decode images ahead. Pairs
+    that share a reference share its pass through the network, and other pairs of the same size are
+    scored in batches. How pairs are grouped depends on nothing but the pairs, so the same pairs
+    give bit-identical values on the same machine.
 
     Parameters
     ----------
     pairs
-        The pairs; a generator will do. It is read as rows are asked for, some hundred pairs ahead.
+        The pairs, which may come from a generator. It is read some hundred pairs ahead of the rows.
     metrics
-        What the rows call a metric, and the metric.
+        The metrics, by the names that the rows give them.
     background
-        Colour under transparent images; without it they are refused.
+        The colour to show behind transparent images; by default they are refused.
     workers
-        Number of threads that decode; by default one for each CPU core.
+        Number of threads that decode images; by default one for each CPU core.
 
     Yields
     ------
     Score
-        In the order of pairs, then of metrics. A pair that can't be scored gives rows with the
-        reason and stops nothing. Close the generator to stop early; its threads end then.
+        One row per pair and metric, in the order of the pairs and then of the metrics. If a pair
+        can't be scored, its rows have the reason, and scoring goes on. Close the generator to stop
+        early and to end its threads.
 
     Raises
     ------
@@ -135,12 +137,12 @@ def _scored(
     with closing(BatchScorer(metrics)) as scorer, closing(parts):
         for part in parts:
             rows = scorer.score(part)
-            del part  # its images, before the next ones are waited for
+            del part  # free its images before waiting for the next ones
             yield from rows
 
 
 def json_number(value: float) -> float | str:
-    """Return a float, or the protobuf JSON mapping's text for what JSON has no number for."""
+    """Return a finite number as it is, and others as text, as in protobuf's JSON mapping."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,4 +1,4 @@
-"""A table of pairs becomes a table of scores: checked first, written row by row, resumable."""
+"""Score a table of pairs into a table of scores that can be resumed."""
 
 import contextlib
 import os
@@ -18,19 +18,19 @@ from iqa_metrics.metrics import Metric, MetricSpec, create_metric, parse_spec
 from iqa_metrics.scoring.scores import score_pairs
 
 Progress = Callable[[int, int], None]
-"""Called with how many rows are written, and of how many."""
+"""Called with the number of rows that have been written, and the total."""
 
 
 @dataclass(frozen=True)
 class ScoredTable:
-    """What became of a table of pairs.
+    """A table of scores that is complete.
 
     Attributes
     ----------
     rows
-        How many scores the table has: one per pair and metric.
+        The number of rows: one per pair and metric.
     failed
-        How many of them could not be computed; their rows say why.
+        The number of rows whose score could not be computed; they have the reason.
     """
 
     rows: int
@@ -38,12 +38,12 @@ class ScoredTable:
 
 
 class TableScorer(Protocol):
-    """What scores the pairs of a table.
+    """A function that scores the pairs of a table.
 
     Attributes
     ----------
     window
-        How many pairs are scored together. A resumed table keeps whole windows of rows.
+        The number of pairs that are scored together. Resuming keeps only complete windows.
     """
 
     window: int
@@ -51,7 +51,7 @@ class TableScorer(Protocol):
     def __call__(
         self, pairs: Iterable[Pair], metrics: Sequence[str]
     ) -> Generator[Score, None, None]:
-        """Return the scores, in the order of pairs and then of metrics."""
+        """Yield the scores, in the order of the pairs and then of the metrics."""
 
 
 def score_table(
@@ -70,52 +70,52 @@ def score_table(
     """Score a CSV table of pairs into a CSV table of scores.
 
     Everything is checked before the first row is written: the table of pairs, the specs, the
-    networks' weights, and with ``resume`` the rows that are there. Memory does not grow with the
-    table. A run that is stopped, at any byte, leaves rows that ``resume`` completes to the same
-    bytes as a run that was never stopped.
+    weights and, with ``resume``, the existing rows. Memory use does not grow with the table. If a
+    run was stopped, at any byte, ``resume`` completes its table to the same bytes that an
+    uninterrupted run would have written.
 
     Parameters
     ----------
     pairs
-        A CSV file with the columns ``reference`` and ``distorted``, paths relative to the file;
-        other columns are carried through.
+        A CSV file with the columns ``reference`` and ``distorted``, which have paths relative to
+        the file. Other columns are copied to the output.
     out
         The CSV file to write, with the columns ``reference, distorted, metric, value, error`` and
-        those that are carried; or a text stream, which can't be resumed.
+        the copied ones; or a text stream, which can't be resumed.
     metrics
-        Specs, or metric objects by the names that rows call them.
+        Specs, or metric objects by the names that the rows give them.
     resume
-        Keep the rows that a stopped run left in ``out``, failed ones too, and score the rest. All
-        other arguments must be those of that run.
+        Keep the rows that a stopped run left in ``out``, including failed ones, and score the rest.
+        All other arguments must be the same as in that run.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; metric objects stay on their own devices.
     background
-        Colour under transparent images; without it they are refused.
+        The colour to show behind transparent images; by default they are refused.
     workers
-        Number of threads that decode; by default one for each CPU core.
+        Number of threads that decode images; by default one for each CPU core.
     scorer
         What scores the pairs, such as a client of a server; by default this process.
     progress
-        Called with how many rows are written, and of how many.
+        Called with the number of rows that have been written, and the total.
     **options
         ``memory``, ``precision`` and ``compile``, as for :func:`iqa_metrics.create_metric`.
 
     Returns
     -------
     ScoredTable
-        How many rows there are, and how many failed. A pair that can't be scored is a row with its
-        reason and stops nothing.
+        The number of rows, and how many of them failed. If a pair can't be scored, its rows have
+        the reason, and scoring goes on.
 
     Raises
     ------
     PairsError
         If the table of pairs can't be read.
     ResumeError
-        If ``out`` holds something else than the beginning of these scores.
+        If ``out`` is not the beginning of the same table of scores.
     UnknownNameError
-        If a spec names nothing.
+        If a spec is unknown.
     WeightsError
-        If a metric's weights are not here.
+        If a metric's weights are not on this machine.
     ValueError
         If an option is wrong, or ``out`` can't be written.
 
@@ -129,7 +129,7 @@ def score_table(
     names = _names(metrics)
     if scorer is None:
         made = metrics if isinstance(metrics, Mapping) else None
-        scorer = _Here(made, {"device": device, **options}, background, workers)
+        scorer = _LocalScorer(made, {"device": device, **options}, background, workers)
     kept = Written()
     if isinstance(out, str | Path):
         path = Path(out)
@@ -137,7 +137,7 @@ def score_table(
             raise ValueError(f"{path} is the table of pairs itself; name another file for scores")
         kept = written(path, table, names, scorer.window) if resume else kept
     elif resume:
-        raise ValueError("resume needs the file that the stopped run left, not a stream")
+        raise ValueError("resume needs the file that the stopped run wrote, got a stream")
     total = len(table) * len(names)
     done, failed = kept.pairs * len(names), kept.failed
     if kept.finished:
@@ -154,8 +154,8 @@ def score_table(
     return ScoredTable(total, failed)
 
 
-class _Here:
-    """Scores in this process, by metrics that are made when the first pair is asked for."""
+class _LocalScorer:
+    """Scores pairs in this process, with metrics that are made when it is called."""
 
     window = WINDOW
 
@@ -180,7 +180,7 @@ class _Here:
 
 
 def _names(metrics: Sequence[str | MetricSpec] | Mapping[str, Metric]) -> tuple[str, ...]:
-    """Return what rows call the metrics: two spellings of one spec are one."""
+    """Return the names that rows give the metrics; two spellings of one spec count once."""
     if isinstance(metrics, Mapping):
         names = tuple(metrics)
     else:
@@ -193,7 +193,7 @@ def _names(metrics: Sequence[str | MetricSpec] | Mapping[str, Metric]) -> tuple[
 
 @contextlib.contextmanager
 def _writable(out: str | Path | TextIO, keep: int) -> Iterator[TextIO]:
-    """Open the table of scores, behind as many bytes as are to be kept of it."""
+    """Open the table of scores for writing, after the bytes that are kept of it."""
     if not isinstance(out, str | Path):
         yield out
         return
@@ -202,5 +202,5 @@ def _writable(out: str | Path | TextIO, keep: int) -> Iterator[TextIO]:
             os.truncate(out, keep)
         with Path(out).open("a" if keep else "w", newline="", encoding="utf-8") as file:
             yield file
-    except OSError as error:  # the last of it is written on closing
+    except OSError as error:  # also on closing, when the last rows are written
         raise ValueError(f"{out}: can't be written ({error.strerror})") from error

@@ -29,6 +29,7 @@ _LEFT_OUT = (
     "report/",
     "scoring/agreement",
     "scoring/scores",
+    "scoring/whole_tables",
     "statistics/",
     "study/analysis",
     "study/claim_tests",

@@ -50,7 +50,9 @@ class Judged:
         """Return the number of distinct references among some pairs."""
         return len(np.unique(self._references[pairs]))
 
-    def draws(self, rows: Sequence[int], pairs: Mask, *, keep: bool = True) -> Bootstrap | None:
+    def replicates(
+        self, rows: Sequence[int], pairs: Mask, *, keep: bool = True
+    ) -> Bootstrap | None:
         """Return the SROCC of series on some pairs, with bootstrap replicates.
 
         It is None if there are too few pairs, or only one reference.
@@ -170,7 +172,7 @@ def _of_job(job: _Job, judged: Judged) -> Iterator[Correlation]:
     measured = judged.measured
     n = int(pairs.sum())
     x, y = measured.values[np.ix_(np.array(rows), pairs)], measured.pairs.opinion[pairs]
-    drawn = judged.draws(rows, pairs, keep=not job.distortion)
+    drawn = judged.replicates(rows, pairs, keep=not job.distortion)
     found = statistics.measures(x, y, drawn, judged.settings.confidence)
     for at, row in enumerate(rows):
         one = measured.series[row]
@@ -219,7 +221,7 @@ def _pooled(
         samples = []
         for name in by_database:
             place = at[name][way]
-            drawn = judged[name].draws([place], judged[name].there[place])
+            drawn = judged[name].replicates([place], judged[name].there[place])
             if drawn is not None:
                 samples.append(drawn.samples[:, 0] * turned[name])
         low = high = math.nan

@@ -25,9 +25,14 @@ _TEXTS = ("database", "reference", "distorted", "distortion", "backbone", "layer
 _NUMBERS = ("level", "opinion", "depth", "value")
 SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in _TEXTS[:4]),
-        *((name, pa.float64()) for name in _NUMBERS[:2]),
-        *((name, pa.string()) for name in ("backbone", "layer")),
+        ("database", pa.string()),
+        ("reference", pa.string()),
+        ("distorted", pa.string()),
+        ("distortion", pa.string()),
+        ("level", pa.float64()),
+        ("opinion", pa.float64()),
+        ("backbone", pa.string()),
+        ("layer", pa.string()),
         ("depth", pa.float64()),
         ("readout", pa.string()),
         ("elements", pa.int64()),

@@ -231,7 +231,7 @@ def here(networks: Iterable[Network], *, skip: bool = False) -> list[Network]:
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         how = missing[0].weights.how_to_get() if missing[0].weights else ""
         raise WeightsError(
-            f"{len(missing)} backbones have no weights here: {names}{more}. Leave them out with "
-            f"--missing skip, or get them one by one. {how}"
+            f"backbones without weights on this machine ({len(missing)}): {names}{more}. Leave "
+            f"them out with --missing skip, or get them one by one. {how}"
         )
     return found

@@ -102,7 +102,7 @@ def _scope(
         pairs = np.asarray(judged.there[rows].all(axis=0))
     if not rows:
         return None
-    drawn = judged.draws(rows, pairs)
+    drawn = judged.replicates(rows, pairs)
     if drawn is None:
         return None
     of_opinion = 1.0 if higher_is == "worse" else -1.0
