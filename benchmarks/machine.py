@@ -11,8 +11,16 @@ from typing import Any
 from benchmarks import REPOSITORY
 
 PACKAGES = (
-    *("torch", "torchvision", "lpips", "DISTS-pytorch", "torchmetrics", "piq", "pyiqa"),
-    *("pytorch-msssim", "scikit-image", "numpy"),
+    "torch",
+    "torchvision",
+    "lpips",
+    "DISTS-pytorch",
+    "torchmetrics",
+    "piq",
+    "pyiqa",
+    "pytorch-msssim",
+    "scikit-image",
+    "numpy",
 )
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 LOW_PRECISION = ("avx512_bf16", "amx_bf16")

@@ -1,4 +1,4 @@
-"""The example plug-in: right by itself, and once installed known to every command."""
+"""The example plug-in: it is correct, and every command knows it once it is installed."""
 
 import csv
 import itertools
@@ -30,7 +30,7 @@ def example(monkeypatch):
 
 
 def gmsd(reference, distorted):
-    """As the authors' code has it, of luminance from 0 to 255, in float64."""
+    """The authors' computation on luminance from 0 to 255, in float64."""
 
     def magnitude(image):
         luma = image[0].double().numpy().transpose(1, 2, 0) @ [0.299, 0.587, 0.114] * 255
@@ -44,7 +44,7 @@ def gmsd(reference, distorted):
 
 
 @pytest.mark.parametrize("size", [(96, 112), (95, 113), (64, 63), (5, 4)])
-def test_gmsd_is_the_authors(example, pair, size):
+def test_gmsd_equals_the_authors(example, pair, size):
     from iqa_metrics import create_metric
 
     images = [image[..., : size[0], : size[1]] for image in pair]
@@ -88,7 +88,7 @@ def test_its_readout_and_backbone_are_right(example, pair):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder that the package is installed into: on the path, Python has the plug-in."""
+    """A folder with the installed package; with it on the path, Python has the plug-in."""
     pytest.importorskip("uv")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps"]
@@ -98,7 +98,7 @@ def installed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, photographs):
-    """A database as the package reads it, a plan for it, and a pair of its images."""
+    """A database in the layout that the package reads, a plan for it, and a pair of its images."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "images").mkdir()
     random = np.random.default_rng(0)
@@ -209,7 +209,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_processes_of_their_own_know_it(installed, tmp_path):
+def test_spawned_processes_know_it(installed, tmp_path):
     (tmp_path / "spawned.py").write_text(SPAWNED)
     assert run(tmp_path / "spawned.py", *SPECS, site=installed).strip() == "True"
 

@@ -22,8 +22,17 @@ from iqa_torchserve.container import CONTENT_TYPE, pack
 from iqa_torchserve.maps import LEVELS, map_values
 
 SIZES = (
-    *((32, 32), (40, 48), (48, 36), (64, 64), (80, 60), (96, 96), (128, 96), (120, 160)),
-    *((200, 150), (256, 192), (320, 240)),
+    (32, 32),
+    (40, 48),
+    (48, 36),
+    (64, 64),
+    (80, 60),
+    (96, 96),
+    (128, 96),
+    (120, 160),
+    (200, 150),
+    (256, 192),
+    (320, 240),
 )
 _WEIGHTS = (6, 6, 6, 8, 6, 5, 5, 3, 2, 1, 1)
 DEFAULT = "default"

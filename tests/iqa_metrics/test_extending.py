@@ -1,4 +1,4 @@
-"""The page about metrics, readouts, backbones and databases of one's own does what it says."""
+"""The code on the page about extending the package works as the page says."""
 
 import re
 from dataclasses import MISSING, fields
@@ -27,7 +27,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 @pytest.fixture
 def after(tmp_path, monkeypatch, photographs):
-    """The names that the page's code has made, run from first to last."""
+    """The names that the page's code defines, run from top to bottom."""
     images = tmp_path / "data" / "lab" / "images"
     images.mkdir(parents=True)
     for name in ("a.png", "b.png"):
@@ -60,7 +60,7 @@ def test_each_kind_is_registered(after, pair):
     assert provider_of("backbone", "mine").module == "the_page"
 
 
-def test_what_the_records_say_is_true(after):
+def test_the_facts_of_the_records_are_true(after):
     for record in all_metrics()[len(METRICS) :]:
         metric = create_metric(record.name)
         assert metric.smallest_input == record.smallest_input

@@ -211,8 +211,11 @@ def _advance(bar: Progress, task: TaskID, here: int, total: int | None) -> None:
 
 def _bar() -> Progress:
     return Progress(
-        *(TextColumn("{task.description}"), BarColumn(), DownloadColumn()),
-        *(TransferSpeedColumn(), TimeRemainingColumn()),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
         console=err,
         transient=True,
     )

@@ -17,15 +17,33 @@ from iqa_metrics.datasets.opinions import DatabaseFacts, DatasetError, OpinionPa
 # TID2008, TID2013 ---------------------------------------------------------------------------------
 
 TID2008_TYPES = (
-    *("additive noise", "colour noise", "correlated noise", "masked noise"),
-    *("high frequency noise", "impulse noise", "quantisation", "blur", "denoising", "jpeg"),
-    *("jpeg2000", "jpeg transmission", "jpeg2000 transmission", "non-eccentricity"),
-    *("local blocks", "mean shift", "contrast"),
+    "additive noise",
+    "colour noise",
+    "correlated noise",
+    "masked noise",
+    "high frequency noise",
+    "impulse noise",
+    "quantisation",
+    "blur",
+    "denoising",
+    "jpeg",
+    "jpeg2000",
+    "jpeg transmission",
+    "jpeg2000 transmission",
+    "non-eccentricity",
+    "local blocks",
+    "mean shift",
+    "contrast",
 )
 TID2013_TYPES = (
     *TID2008_TYPES,
-    *("saturation", "multiplicative noise", "comfort noise", "lossy noisy", "dithering"),
-    *("chromatic aberration", "sparse sampling"),
+    "saturation",
+    "multiplicative noise",
+    "comfort noise",
+    "lossy noisy",
+    "dithering",
+    "chromatic aberration",
+    "sparse sampling",
 )
 
 
@@ -67,11 +85,31 @@ def tid(types: tuple[str, ...], levels: int) -> Callable[..., Iterator[OpinionPa
 # KADID-10k ----------------------------------------------------------------------------------------
 
 _KADID_TYPES = (
-    *("gaussian blur", "lens blur", "motion blur", "colour diffusion", "colour shift"),
-    *("colour quantisation", "saturation 1", "saturation 2", "jpeg2000", "jpeg", "white noise"),
-    *("white noise in colour component", "impulse noise", "multiplicative noise", "denoise"),
-    *("brighten", "darken", "mean shift", "jitter", "non-eccentricity", "pixelate"),
-    *("quantisation", "colour block", "high sharpen", "contrast"),
+    "gaussian blur",
+    "lens blur",
+    "motion blur",
+    "colour diffusion",
+    "colour shift",
+    "colour quantisation",
+    "saturation 1",
+    "saturation 2",
+    "jpeg2000",
+    "jpeg",
+    "white noise",
+    "white noise in colour component",
+    "impulse noise",
+    "multiplicative noise",
+    "denoise",
+    "brighten",
+    "darken",
+    "mean shift",
+    "jitter",
+    "non-eccentricity",
+    "pixelate",
+    "quantisation",
+    "colour block",
+    "high sharpen",
+    "contrast",
 )
 
 

@@ -303,7 +303,7 @@ def read_opinions(
     table = PairTable.open(path)
     if opinion not in table.carried:
         raise PairsError(
-            f"{path}: no column {opinion} of opinions; the columns beside reference and distorted "
+            f"{path}: no column {opinion} of opinions; the columns besides reference and distorted "
             f"are {', '.join(table.carried) or 'none'}"
         )
     pairs, problems = [], []

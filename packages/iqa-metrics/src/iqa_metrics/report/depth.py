@@ -106,9 +106,11 @@ def draw(study: Study, database: str) -> Picture | None:
             ("backbone", "layer", "depth", "agreement", "interval"),
             [
                 (
-                    *(documents.text(curve.backbone), documents.text(row.layer)),
+                    documents.text(curve.backbone),
+                    documents.text(row.layer),
                     documents.value(row.depth, 2),
-                    *(documents.value(one.value), documents.interval(one.low, one.high)),
+                    documents.value(one.value),
+                    documents.interval(one.low, one.high),
                 )
                 for curve in curves
                 for row, one in zip(curve.rows, curve.agreement, strict=True)
@@ -194,7 +196,8 @@ def _panel(
         x = [row.depth for row in curve.rows]
         y = [one.value for one in curve.agreement]
         axes.plot(
-            *(x, y),
+            x,
+            y,
             color=curve.look.colour,
             linestyle="solid" if curve.trained else (0, (2.5, 1.8)),
             linewidth=1.6 if curve.trained else 1.2,

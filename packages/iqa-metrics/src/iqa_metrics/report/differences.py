@@ -68,17 +68,28 @@ def draw(study: Study, database: str, questions: Sequence[str], name: str) -> li
 def listing(rows: Sequence[Compared], caption: str) -> Table:
     """Return comparisons as a table."""
     columns = (
-        *("question", "backbone", "first", "second", "pairs", "difference", "interval"),
-        *("p", "p by Holm", "verdict"),
+        "question",
+        "backbone",
+        "first",
+        "second",
+        "pairs",
+        "difference",
+        "interval",
+        "p",
+        "p by Holm",
+        "verdict",
     )
     return documents.table(
         caption,
         columns,
         [
             (
-                *(documents.text(_plain(row.question)), documents.text(row.backbone)),
-                *(documents.text(row.first), documents.text(row.second)),
-                *(documents.count(row.n), documents.difference(row.difference)),
+                documents.text(_plain(row.question)),
+                documents.text(row.backbone),
+                documents.text(row.first),
+                documents.text(row.second),
+                documents.count(row.n),
+                documents.difference(row.difference),
                 documents.interval(row.low, row.high, sign=True),
                 documents.Cell(wording.p_value(row.p), _known(row.p)),
                 documents.Cell(wording.p_value(row.p_corrected), _known(row.p_corrected)),
@@ -111,9 +122,13 @@ def _picture(
     place = 0.0
     for question, rows in shown:
         axes.text(
-            *(0, place), wording.capital(_plain(question)), transform=axes.get_yaxis_transform(),
-            weight="bold", va="center",
-        )  # fmt: skip
+            0,
+            place,
+            wording.capital(_plain(question)),
+            transform=axes.get_yaxis_transform(),
+            weight="bold",
+            va="center",
+        )
         place += 1
         for row in rows:
             axes.axhline(place - 0.5, color=figures.FAINT, linewidth=0.7)
@@ -173,14 +188,20 @@ def _row(axes: Axes, place: float, row: Compared, size: float) -> None:
     across = axes.get_yaxis_transform()
     axes.text(0, place - 0.22, _words(row), transform=across, fontsize=size, va="center")
     axes.text(
-        *(1 + _NUMBER / (figures.WIDTH - 0.3 - _NUMBER), place - 0.22),
+        1 + _NUMBER / (figures.WIDTH - 0.3 - _NUMBER),
+        place - 0.22,
         wording.signed(row.difference),
-        transform=across, fontsize=9, va="center", ha="right", color=colour,
-    )  # fmt: skip
+        transform=across,
+        fontsize=9,
+        va="center",
+        ha="right",
+        color=colour,
+    )
     if math.isfinite(row.low) and math.isfinite(row.high):
         axes.hlines(place + 0.2, row.low, row.high, color=colour, linewidth=1.6)
     axes.plot(
-        *(row.difference, place + 0.2),
+        row.difference,
+        place + 0.2,
         marker=_MARKS[row.verdict],
         color=colour,
         markerfacecolor="white" if row.verdict == "undecided" else colour,
@@ -191,13 +212,16 @@ def _row(axes: Axes, place: float, row: Compared, size: float) -> None:
 def _legend(axes: Axes, height: float, margin: float, verdicts: Sequence[str]) -> None:
     handles: list[object] = [
         Line2D(
-            [], [],
-            linestyle="none", marker=_MARKS[verdict], color=_COLOURS[verdict],
+            [],
+            [],
+            linestyle="none",
+            marker=_MARKS[verdict],
+            color=_COLOURS[verdict],
             label=VERDICTS[verdict],
             markerfacecolor="white" if verdict == "undecided" else _COLOURS[verdict],
         )
         for verdict in verdicts
-    ]  # fmt: skip
+    ]
     handles.append(
         Patch(color=figures.COLOURS[2], alpha=0.13, label=f"margin of equality, ±{margin:g}")
     )

@@ -51,7 +51,8 @@ def draw(study: Study, database: str) -> Picture | None:
             ("backbone", "layer", *kinds),
             [
                 (
-                    *(documents.text(row.backbone), documents.text(row.best_layer)),
+                    documents.text(row.backbone),
+                    documents.text(row.best_layer),
                     *(documents.value(one.value) for one in line),
                 )
                 for row, line in zip(models, grid, strict=True)
@@ -76,11 +77,14 @@ def _figure(models: list[Model], kinds: list[str], numbers: np.ndarray) -> Figur
     for down, line in enumerate(numbers):
         for across, value in enumerate(line):
             axes.text(
-                *(across, down),
+                across,
+                down,
                 wording.number(100 * value, 0),
-                ha="center", va="center", fontsize=8.5,
+                ha="center",
+                va="center",
+                fontsize=8.5,
                 color=_ink(value),
-            )  # fmt: skip
+            )
     axes.set_yticks(range(len(models)), [row.backbone for row in models])
     axes.set_xticks(range(len(kinds)), kinds, rotation=90)
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)

@@ -31,7 +31,8 @@ def draw(
     for index, kind in enumerate(kinds):
         look = figures.look(index)
         axes.plot(
-            *(points.distance[which == index], points.opinion[which == index]),
+            points.distance[which == index],
+            points.opinion[which == index],
             linestyle="none",
             marker=look.marker,
             color=look.colour,
@@ -105,13 +106,20 @@ def _picture(
         documents.table(
             f"{wording.capital(series.name)} by kind of distortion, {label}",
             (
-                *("distortion", "pairs", "mean distance", f"mean {what}"),
-                *("RMSE of the curve", "mean above the curve"),
+                "distortion",
+                "pairs",
+                "mean distance",
+                f"mean {what}",
+                "RMSE of the curve",
+                "mean above the curve",
             ),
             rows,
             (
-                *("pairs", "mean distance", f"mean {what}"),
-                *("RMSE of the curve", "mean above the curve"),
+                "pairs",
+                "mean distance",
+                f"mean {what}",
+                "RMSE of the curve",
+                "mean above the curve",
             ),
         ),
     )

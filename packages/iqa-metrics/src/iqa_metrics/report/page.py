@@ -209,20 +209,33 @@ def _correlations(study: Study) -> Table | None:
     numbers = ("SROCC", "PLCC", "PLCC, logistic", "KROCC", "RMSE")
     rows: list[Sequence[Cell]] = [
         (
-            *(documents.text(row.backbone), documents.text(row.database)),
+            documents.text(row.backbone),
+            documents.text(row.database),
             documents.text(row.distortion or "all"),
-            *(documents.text(row.layer), documents.value(row.depth, 2)),
-            *(documents.text(row.readout), documents.count(row.n)),
+            documents.text(row.layer),
+            documents.value(row.depth, 2),
+            documents.text(row.readout),
+            documents.count(row.n),
             documents.value(row.srocc),
             documents.interval(row.srocc_low, row.srocc_high),
-            *(documents.value(row.plcc), documents.value(row.plcc_logistic)),
-            *(documents.value(row.krocc), documents.value(row.rmse)),
+            documents.value(row.plcc),
+            documents.value(row.plcc_logistic),
+            documents.value(row.krocc),
+            documents.value(row.rmse),
         )
         for row in study.correlations
     ]
     columns = (
-        *("backbone", "database", "distortion", "layer", "depth", "readout", "pairs"),
-        *(numbers[0], "interval", *numbers[1:]),
+        "backbone",
+        "database",
+        "distortion",
+        "layer",
+        "depth",
+        "readout",
+        "pairs",
+        numbers[0],
+        "interval",
+        *numbers[1:],
     )
     numeric = ("depth", "pairs", "interval", *numbers)
     return documents.table("All correlations, with their signs", columns, rows, numeric)
@@ -239,15 +252,26 @@ def _judgements(study: Study) -> Table | None:
     return documents.table(
         "2AFC and JND judgements",
         (
-            *("backbone", "database", "part", "layer", "readout", "measure", "judgements"),
-            *("agreement", "interval"),
+            "backbone",
+            "database",
+            "part",
+            "layer",
+            "readout",
+            "measure",
+            "judgements",
+            "agreement",
+            "interval",
         ),
         [
             (
-                *(documents.text(row.backbone), documents.text(row.database)),
-                *(documents.text(row.distortion or "all"), documents.text(row.layer)),
-                *(documents.text(row.readout), documents.text(row.measure)),
-                *(documents.count(row.n), documents.value(row.agreement)),
+                documents.text(row.backbone),
+                documents.text(row.database),
+                documents.text(row.distortion or "all"),
+                documents.text(row.layer),
+                documents.text(row.readout),
+                documents.text(row.measure),
+                documents.count(row.n),
+                documents.value(row.agreement),
                 documents.interval(row.low, row.high),
             )
             for row in ordered
@@ -264,16 +288,27 @@ def _databases(study: Study) -> Table:
     return documents.table(
         "Databases",
         (
-            *("database", "name", "scores", "higher is", "pairs", "references", "failed pairs"),
-            *("source", "licence"),
+            "database",
+            "name",
+            "scores",
+            "higher is",
+            "pairs",
+            "references",
+            "failed pairs",
+            "source",
+            "licence",
         ),
         [
             (
-                *(documents.text(one.title), documents.text(one.name)),
-                *(documents.text(what(one)), documents.text(one.higher_is)),
-                *(documents.count(one.pairs), documents.count(one.references)),
+                documents.text(one.title),
+                documents.text(one.name),
+                documents.text(what(one)),
+                documents.text(one.higher_is),
+                documents.count(one.pairs),
+                documents.count(one.references),
                 documents.count(one.failed),
-                *(documents.text(one.source), documents.text(one.licence)),
+                documents.text(one.source),
+                documents.text(one.licence),
             )
             for one in study.databases
         ],
@@ -286,18 +321,37 @@ def _backbones(study: Study) -> Table:
     return documents.table(
         "Backbones",
         (
-            *("backbone", "architecture", "goal", "method", "data", "environment", "recipe"),
-            *("layers", "parameters", "score", "score of", "SHA-256", "paper", "note"),
+            "backbone",
+            "architecture",
+            "goal",
+            "method",
+            "data",
+            "environment",
+            "recipe",
+            "layers",
+            "parameters",
+            "score",
+            "score of",
+            "SHA-256",
+            "paper",
+            "note",
         ),
         [
             (
-                *(documents.text(one.name), documents.text(one.architecture)),
-                *(documents.text(one.goal), documents.text(one.method), documents.text(one.data)),
-                *(documents.text(one.environment), documents.text(one.recipe)),
-                *(documents.count(len(one.layers)), documents.count(one.parameters)),
-                *(documents.value(one.score, 1), documents.text(one.score_of)),
+                documents.text(one.name),
+                documents.text(one.architecture),
+                documents.text(one.goal),
+                documents.text(one.method),
+                documents.text(one.data),
+                documents.text(one.environment),
+                documents.text(one.recipe),
+                documents.count(len(one.layers)),
+                documents.count(one.parameters),
+                documents.value(one.score, 1),
+                documents.text(one.score_of),
                 documents.text(one.network[:12], title=one.network),
-                *(documents.text(one.paper), documents.text(one.note)),
+                documents.text(one.paper),
+                documents.text(one.note),
             )
             for one in study.backbones
         ],

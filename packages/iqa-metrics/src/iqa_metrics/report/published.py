@@ -113,13 +113,22 @@ def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
             axes.hlines(place, low, high, color=figures.COLOURS[0], linewidth=1.2)
         axes.plot(mine, place, marker="o", color=figures.COLOURS[0], markersize=5.5)
         axes.plot(
-            *(row.srocc, place), marker="D", color=figures.COLOURS[1], markersize=6.5,
-            markerfacecolor="none", markeredgewidth=1.3,
-        )  # fmt: skip
+            row.srocc,
+            place,
+            marker="D",
+            color=figures.COLOURS[1],
+            markersize=6.5,
+            markerfacecolor="none",
+            markeredgewidth=1.3,
+        )
         axes.text(
-            *(1.03, place), wording.signed(mine - row.srocc), transform=axes.get_yaxis_transform(),
-            va="center", fontsize=9,
-        )  # fmt: skip
+            1.03,
+            place,
+            wording.signed(mine - row.srocc),
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=9,
+        )
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.tick_params(axis="y", length=0)
@@ -134,8 +143,13 @@ def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
         handles=[
             Line2D([], [], linestyle="none", marker="o", color=figures.COLOURS[0], label="ours"),
             Line2D(
-                [], [], linestyle="none", marker="D", color=figures.COLOURS[1],
-                markerfacecolor="none", label="published",
+                [],
+                [],
+                linestyle="none",
+                marker="D",
+                color=figures.COLOURS[1],
+                markerfacecolor="none",
+                label="published",
             ),
         ],
         loc="lower right",
@@ -143,7 +157,7 @@ def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
         ncols=2,
         borderaxespad=0.0,
         handletextpad=0.3,
-    )  # fmt: skip
+    )
     label = study.label(database)
     gaps = [abs(row.ours.srocc) - row.srocc for row in rows]
     widest = max(range(len(rows)), key=lambda index: abs(gaps[index]))
@@ -162,22 +176,32 @@ def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
         documents.table(
             f"Published values and ours, {label}",
             (
-                *("series", "SROCC, published", "SROCC, ours", "ours minus published"),
-                *("PLCC, published", "PLCC, ours", "source"),
+                "series",
+                "SROCC, published",
+                "SROCC, ours",
+                "ours minus published",
+                "PLCC, published",
+                "PLCC, ours",
+                "source",
             ),
             [
                 (
-                    *(documents.text(row.name), documents.value(row.srocc)),
+                    documents.text(row.name),
+                    documents.value(row.srocc),
                     documents.value(abs(row.ours.srocc)),
                     documents.difference(gap),
-                    *(documents.value(row.plcc), documents.value(abs(row.ours.plcc))),
+                    documents.value(row.plcc),
+                    documents.value(abs(row.ours.plcc)),
                     documents.text(row.source),
                 )
                 for row, gap in zip(rows, gaps, strict=True)
             ],
             (
-                *("SROCC, published", "SROCC, ours", "ours minus published"),
-                *("PLCC, published", "PLCC, ours"),
+                "SROCC, published",
+                "SROCC, ours",
+                "ours minus published",
+                "PLCC, published",
+                "PLCC, ours",
             ),
         ),
     )

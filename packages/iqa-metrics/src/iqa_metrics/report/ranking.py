@@ -91,9 +91,22 @@ def listing(study: Study, rows: Sequence[Model], caption: str) -> Table:
     """Return everything known about backbones and baselines as a table, in the given order."""
     several = len({row.database for row in rows}) > 1
     columns = (
-        *("backbone", *(("database",) if several else ()), "readout", "corrected", "interval"),
-        *("best layer", "depth", "best", "optimism", "last layer", "last", "interval of the last"),
-        *("layers", "goal", "data", "architecture"),
+        "backbone",
+        *(("database",) if several else ()),
+        "readout",
+        "corrected",
+        "interval",
+        "best layer",
+        "depth",
+        "best",
+        "optimism",
+        "last layer",
+        "last",
+        "interval of the last",
+        "layers",
+        "goal",
+        "data",
+        "architecture",
     )
     cells: list[Sequence[Cell]] = []
     for row in rows:
@@ -103,11 +116,15 @@ def listing(study: Study, rows: Sequence[Model], caption: str) -> Table:
             (
                 documents.text(row.backbone),
                 *((documents.text(row.database),) if several else ()),
-                *(documents.text(row.readout or kind), documents.value(row.corrected)),
+                documents.text(row.readout or kind),
+                documents.value(row.corrected),
                 documents.interval(row.corrected_low, row.corrected_high),
-                *(documents.text(row.best_layer), documents.value(row.best_depth, 2)),
-                *(documents.value(row.best), documents.value(row.optimism)),
-                *(documents.text(row.last_layer), documents.value(row.last)),
+                documents.text(row.best_layer),
+                documents.value(row.best_depth, 2),
+                documents.value(row.best),
+                documents.value(row.optimism),
+                documents.text(row.last_layer),
+                documents.value(row.last),
                 documents.interval(row.last_low, row.last_high),
                 documents.count(row.layers or None),
                 documents.text(record.goal if record else ""),

@@ -150,11 +150,15 @@ def read_study(folder: Path) -> Study:
     """
     try:
         return Study(
-            folder,
-            Description.read(folder / DESCRIPTION),
-            *(read_rows(folder, Correlation), read_rows(folder, Model)),
-            *(read_rows(folder, Compared), read_rows(folder, Claim)),
-            read_rows(folder, Judgement) if (folder / FILES[Judgement]).exists() else (),
+            folder=folder,
+            description=Description.read(folder / DESCRIPTION),
+            correlations=read_rows(folder, Correlation),
+            models=read_rows(folder, Model),
+            comparisons=read_rows(folder, Compared),
+            claims=read_rows(folder, Claim),
+            judgements=(
+                read_rows(folder, Judgement) if (folder / FILES[Judgement]).exists() else ()
+            ),
         )
     except TableError as error:
         raise ReportError(str(error)) from error

@@ -68,8 +68,10 @@ def draw(study: Study, database: str) -> Picture | None:
             ("backbone", "family", task or "score", "agreement, corrected", "interval"),
             [
                 (
-                    *(documents.text(record.name), documents.text(record.family)),
-                    *(documents.value(record.score, 1), documents.value(row.corrected)),
+                    documents.text(record.name),
+                    documents.text(record.family),
+                    documents.value(record.score, 1),
+                    documents.value(row.corrected),
                     documents.interval(row.corrected_low, row.corrected_high),
                 )
                 for record, row in points

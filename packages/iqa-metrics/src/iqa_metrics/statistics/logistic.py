@@ -125,8 +125,10 @@ def _fitted(x: Floats, y: Floats) -> Floats:
     mean = y.mean(-1)
     return np.stack(
         [
-            *(np.where(flat, mean, low), np.where(flat, mean, high)),
-            *(np.where(flat, x[:, 0], shift + unit * centre), unit * np.exp(log_scale)),
+            np.where(flat, mean, low),
+            np.where(flat, mean, high),
+            np.where(flat, x[:, 0], shift + unit * centre),
+            unit * np.exp(log_scale),
         ],
         axis=-1,
     )
