@@ -1,19 +1,96 @@
-"""Less work for the same convolutions: folded batch normalisation."""
+"""Less work for the same convolutions: Winograd convolution and folded batch normalisation."""
 
 import copy
 
 import pytest
 import torch
-from own_networks import OWN_NETWORKS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from own_networks import OWN_NETWORKS, StandardisedConv2d
 from torch import nn
 
 from iqa_metrics import DeepDistance, backbone
 from iqa_metrics.compute.folding import folded
+from iqa_metrics.compute.winograd import WinogradConv2d, with_fewer_multiplications
+
+
+def convolution(channels=192, filters=200, **options):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, filters, 3, **options).eval().requires_grad_(False)
+    nn.init.kaiming_normal_(layer.weight)
+    return layer
 
 
 def images(count, channels, height, width):
     generator = torch.Generator().manual_seed(1)
     return torch.randn(count, channels, height, width, generator=generator)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(24, 34), st.integers(24, 34), st.integers(0, 1), st.integers(1, 2), st.booleans()
+)
+def test_winograd_convolution_gives_the_same_values(height, width, padding, count, bias):
+    plain = convolution(padding=padding, bias=bias)
+    fast = WinogradConv2d(plain)
+    x = images(count, 192, height, width)
+    wide = copy.deepcopy(plain).double()(x.double())
+    found = fast(x)
+    assert found.shape == wide.shape
+    error = (found - wide).square().mean().sqrt() / wide.square().mean().sqrt()
+    assert 0 < error < 1e-5
+    assert not torch.equal(found, plain(x))  # it did go the other way
+    in_place = x.to(memory_format=torch.channels_last)
+    assert torch.allclose(fast(in_place), found, rtol=1e-5, atol=1e-4)
+
+
+def test_other_cases_use_torchs_convolution():
+    plain = convolution(padding=1)
+    fast = WinogradConv2d(plain)
+    small = images(1, 192, 8, 8)
+    assert torch.equal(fast(small), plain(small))
+    recorded = images(1, 192, 24, 24).requires_grad_()
+    assert torch.equal(fast(recorded), plain(recorded))
+    x = images(1, 192, 24, 24)
+    for dtype in (torch.float64, torch.bfloat16):
+        changed = copy.deepcopy(plain).to(dtype)
+        assert torch.equal(WinogradConv2d(changed)(x.to(dtype)), changed(x.to(dtype)))
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    fast = WinogradConv2d(convolution(padding=1))
+    x = images(3, 192, 24, 24)
+    assert torch.allclose(fast(x)[1:2], fast(x[1:2]), rtol=1e-5, atol=1e-5)
+
+
+def test_changed_weights_are_noticed():
+    fast = WinogradConv2d(convolution(padding=1))
+    x = images(1, 192, 24, 24)
+    before = fast(x)
+    fast.weight.mul_(2)
+    bias = fast.bias.view(1, -1, 1, 1)
+    assert torch.allclose(fast(x) - bias, 2 * (before - bias), rtol=1e-4, atol=1e-4)
+    copied = copy.deepcopy(fast)
+    copied.weight.zero_()
+    assert torch.allclose(copied(x), bias.expand_as(before))
+    assert not torch.allclose(fast(x), bias.expand_as(before))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(192, 192, 3, stride=2),
+        nn.Conv2d(192, 192, 3, dilation=2),
+        nn.Conv2d(192, 192, 3, groups=2),
+        nn.Conv2d(192, 192, 5),
+        nn.Conv2d(192, 192, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(64, 192, 3),
+        nn.ReLU(),
+    ],
+)
+def test_unsuitable_modules_are_left_alone(layer):
+    network = with_fewer_multiplications(nn.Sequential(layer))
+    assert network[0] is layer
 
 
 class Block(nn.Module):
@@ -114,3 +191,13 @@ def test_only_untouched_modules_are_replaced(kind):
     else:  # the first pair of a chain stands before what must stay as it is
         expected = {"0", "1"} if "0" in before else set()
     assert replaced == expected
+
+
+@pytest.mark.parametrize("make", [StandardisedConv2d, nn.Conv2d])
+def test_winograd_takes_torchs_own_convolution_alone(make):
+    layer = make(192, 192, 3).eval()
+    network = nn.Sequential(layer)
+    assert (with_fewer_multiplications(network)[0] is layer) == (make is not nn.Conv2d)
+    hooked = nn.Sequential(nn.Conv2d(192, 192, 3))
+    hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+    assert type(with_fewer_multiplications(hooked)[0]) is nn.Conv2d

@@ -11,6 +11,7 @@ from iqa_metrics.backbones.layers import SURELY_ENOUGH, only_size
 from iqa_metrics.backbones.probing import copied
 from iqa_metrics.compute.features import FeatureExtractor
 from iqa_metrics.compute.folding import folded
+from iqa_metrics.compute.winograd import with_fewer_multiplications
 from iqa_metrics.weights.checkpoints import Unfilled
 
 _OF_NORMALISATION = ("g", "v", "u", "orig", "mask")
@@ -61,8 +62,8 @@ def extractor_of(
     forms = {layer.name: layer.form for layer in chosen}
     side = only_size(chosen) or SURELY_ENOUGH
     images = (1, record.scaling.channels, side, side)
-    quick = folded(network, list(modules.values()), images)
-    return FeatureExtractor(quick, modules, record.scaling, forms)
+    fast = with_fewer_multiplications(folded(network, list(modules.values()), images))
+    return FeatureExtractor(fast, modules, record.scaling, forms)
 
 
 def adopted(network: nn.Module, record: Backbone, layers: Sequence[Layer]) -> nn.Module:
