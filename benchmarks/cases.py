@@ -225,6 +225,24 @@ CASES: tuple[Case, ...] = (
         seconds=15,
         processes=2,
     ),
+    *(
+        Case(
+            f"Winograd convolution in {name}, {_pixels(SIZE)}, batch {count}",
+            "winograd",
+            "winograd",
+            {"of": of, "size": SIZE, "count": count},
+            (Row("Winograd", targets.WINOGRAD),),
+            seconds=20,
+            processes=2,
+            quick=of == "alex" and count == 1,
+        )
+        for of, name, count in (
+            ("alex", "LPIPS alex", 1),
+            ("alex", "LPIPS alex", 8),
+            ("vgg", "LPIPS vgg", 1),
+            ("dists", "DISTS", 1),
+        )
+    ),
     Case(
         "iqa score --pairs, 2000 pairs of mixed sizes",
         "table",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-CONTESTS = ("lpips", "dists", "dists_resized", "ssim", "ms_ssim", "psnr", "layers")
+CONTESTS = ("lpips", "dists", "dists_resized", "ssim", "ms_ssim", "psnr", "layers", "winograd")
 MODULES = {
     "memory": "benchmarks.memory",
     "table": "benchmarks.tables",

@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmarks import peers, photographs
 from benchmarks.layers import by_hooks, every_layer
 from benchmarks.timing import interleaved, summary, timed
+from benchmarks.winograd import with_it, without_it
 from iqa_metrics import DISTS, LPIPS, MSSSIM, PSNR, SSIM
 from iqa_metrics.metrics.contract import Metric
 
@@ -215,6 +216,15 @@ def layers(job: Job) -> Contest:
         {"hooks": lambda: hooks(x, y)},
         floor=lambda: (network(x), network(y))[1],
         exact=(lambda: exact(x.double(), y.double())) if job["first"] else None,
+    )
+
+
+def winograd(job: Job) -> Contest:
+    """A metric with the Winograd convolution, and with torch's own in its place."""
+    x, y = _images(job)
+    metric = with_it(job["options"]["of"])
+    return Contest(
+        {"Winograd": _bound(metric, x, y)}, {"torch's own": _bound(without_it(metric), x, y)}
     )
 
 

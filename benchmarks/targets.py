@@ -30,6 +30,8 @@ WINDOWS = 0.60
 WINDOWS_COMPILED = 0.10
 PSNR = 0.50
 LPIPS_MEMORY = 0.10
+WINOGRAD = 0.90
+"""Time with the Winograd convolution divided by that without it: above that it is not worth it."""
 EVERY_LAYER_MIB = 400.0
 EVERY_LAYER_TIME = 1.0
 NETWORK_BUSY = 0.90
