@@ -176,6 +176,27 @@ def test_images_that_can_not_be_used_are_named(folder, opinions, tmp_path):
         learn_channel_weights("efficientnet_lite0", "stem", replace(opinions, pairs=pairs))
 
 
+def test_a_file_that_does_not_say_its_origin_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "w.safetensors"
+    facts = json.dumps({"format": "iqa-metrics channel weights, 1", "spec": "x"})
+    save_file({"stem": torch.ones(32)}, path, {"provenance": facts})
+    with pytest.raises(WeightsError, match="does not say its backbone, layers"):
+        read_channel_weights(path)
+    result = run("channel-weights", "show", path)
+    assert (result.exit_code, "does not say its backbone" in result.stderr) == (2, True)
+
+
+def test_a_failing_network_is_not_blamed_on_images(opinions, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(LayerTable, "compare", fails)
+    with pytest.raises(RuntimeError, match=r"failed: .*the device is gone"):
+        learn_channel_weights("efficientnet_lite0", "stem", opinions, draws=5)
+
+
 def test_the_command_line(folder, tmp_path):
     out = tmp_path / "w.safetensors"
     command = [

@@ -8,7 +8,7 @@ import pytest
 import torch
 from seeded import trunk
 
-from iqa_metrics import LPIPS, FeatureReadouts, create_metric
+from iqa_metrics import LPIPS, DeepDistance, FeatureReadouts, create_metric
 from iqa_metrics.compute import compilation as module
 from iqa_metrics.compute.compilation import Compiled
 
@@ -58,6 +58,23 @@ def test_values_are_the_uncompiled_ones(make, images):
     y = distorted.clone().requires_grad_()
     fast(reference, y)[0].backward()  # uncompiled, as it says
     assert y.grad.isfinite().all()
+
+
+@pytest.mark.slow
+@needs_a_compiler
+def test_fresh_images_of_a_size_are_not_compiled_again(images):
+    from torch._dynamo.utils import counters
+
+    metric = DeepDistance("vgg16", "relu1_2", "rmse", trunk=trunk("vgg16")).configure(compile=True)
+    torch._dynamo.reset()
+    counters.clear()
+    graphs = []
+    for number in range(1, 5):
+        metric(images[0].clone(), images[1][:1] / number)
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] > 0
+    assert graphs == graphs[:1] * 4
+    assert not counters["graph_break"]
 
 
 @pytest.mark.slow

@@ -191,7 +191,7 @@ class TestChannelWeights:
     @pytest.mark.parametrize(
         ("weights", "words"),
         [
-            (None, r"weighs channels; expected channel_weights=\{layer"),
+            (None, r"expected \{layer: \[C\]\} for stem, got none"),
             ({}, r"expected \{layer: \[C\]\} for stem, got none"),
             ({"stem": [1.0] * 31}, r"has 32 channels; expected \[32\], got \[31\]"),
             ({"stem": [1.0] * 31 + [-1.0]}, "at least 0"),
@@ -203,9 +203,9 @@ class TestChannelWeights:
             DeepDistance("efficientnet_lite0", "stem", "weighted_lpips", channel_weights=weights)
 
     def test_plain_readouts_and_specs_have_no_channel_weights(self):
-        with pytest.raises(ValueError, match="takes no channel_weights"):
+        with pytest.raises(ValueError, match="no readout weighs channels, got stem"):
             DeepDistance("efficientnet_lite0", "stem", channel_weights={"stem": [1.0] * 32})
-        with pytest.raises(ValueError, match="weighs channels"):
+        with pytest.raises(ValueError, match=r"for stem, got none"):
             create_metric("efficientnet_lite0:stem:weighted_lpips")
         with pytest.raises(ValueError, match="metric 'psnr' takes none"):
             create_metric("psnr", channel_weights={"stem": [1.0] * 32})

@@ -168,6 +168,71 @@ class TestWhatIsRefused:
             LayerTable("efficientnet_lite0", columns)
 
 
+def test_readouts_that_do_not_keep_their_shape_are_refused(pair):
+    with pytest.raises(ValueError, match="gives a value per channel; use a LayerTable"):
+        DeepDistance("efficientnet_lite0", "stem", CHANNEL_SQUARES)
+    wide = Readout(name="wide", function=lambda x, y: (x - y).mean((2, 3)), summary="-", source="-")
+    table = LayerTable("efficientnet_lite0", [Column("stem", wide)])
+    with pytest.raises(ValueError, match=r"readout 'wide': expected one value per pair, \[N\]"):
+        table(*pair)
+
+
+def test_a_small_first_image_does_not_spoil_the_estimate_of_memory():
+    mine = Backbone.from_module(Deep(), {"near": "near", "far": "far"})
+    columns = [Column("near", "rmse"), Column("far", "rmse")]
+    fresh, used = (LayerTable(mine, columns, unreached="nan") for _ in range(2))
+    used(torch.rand(2, 3, 12, 12), torch.rand(2, 3, 12, 12))
+    assert used.pair_bytes(64, 64) == fresh.pair_bytes(64, 64) > 64 * 64 * 24
+
+
+def test_a_readout_may_not_pass_for_another_one():
+    rmse = Readout(name="rmse", function=largest, summary="-", source="these tests")
+    with pytest.raises(ValueError, match="the catalogue has another readout of that name"):
+        DeepDistance("efficientnet_lite0", "stem", rmse)
+    with pytest.raises(ValueError, match="stem has two readouts of the name 'rmse'"):
+        FeatureReadouts("efficientnet_lite0", {"stem": ["rmse", rmse]})
+    values = FeatureReadouts("efficientnet_lite0", {"stem": [CHANNEL_SQUARES, "rmse"]})
+    found = values(torch.zeros(2, 3, 64, 64), torch.ones(2, 3, 64, 64))["stem"]
+    assert (found["channel_squares"].shape, found["rmse"].shape) == ((2, 32), (2,))
+
+
+def test_what_would_have_no_effect_is_refused():
+    metric = DeepDistance("efficientnet_lite0", "stem")
+    other = DeepDistance("efficientnet_lite0", "block3")
+    with pytest.raises(AttributeError, match="belongs to the table"):
+        metric.extractor = other.extractor
+    columns = [Column("stem", "rmse")]
+    with pytest.raises(ValueError, match="leave out weights, trunk and network"):
+        LayerTable("efficientnet_lite0", columns, extractor=metric.extractor, trunk=nn.ReLU())
+    with pytest.raises(ValueError, match="made without the layers stem"):
+        LayerTable("efficientnet_lite0", columns, extractor=other.extractor)
+    tables = [
+        LayerTable("efficientnet_lite0", columns, extractor=metric.extractor, unreached=unreached)
+        for unreached in ("error", "nan")
+    ]
+    with pytest.raises(ValueError, match="the same unreached"):
+        LayerTable.union(tables)
+
+
+def test_gradients_float64_copies_and_small_budgets(pair):
+    import copy
+
+    columns = [Column("stem", "rmse"), Column("block3", "cosine")]
+    table = LayerTable("efficientnet_lite0", columns)
+    reference, distorted = (image[..., :64, :64] for image in pair)
+    batch = torch.cat([distorted, 0.9 * distorted, 0.8 * distorted])
+    expected = table(reference, batch)
+    tight = copy.deepcopy(table).configure(memory=1)
+    assert torch.allclose(tight(reference, batch), expected, rtol=1e-5)
+    double = copy.deepcopy(table).double()(reference.double(), batch.double())
+    assert double.dtype == torch.float64
+    assert torch.allclose(double.float(), expected, rtol=1e-4)
+    y = distorted.clone().requires_grad_()
+    table(reference, y).sum().backward()
+    assert bool(y.grad.isfinite().all())
+    assert float(y.grad.abs().max()) > 0
+
+
 def test_readouts_of_ones_own_work_wherever_layers_are_read(pair):
     metric = DeepDistance("efficientnet_lite0", "block3", LARGEST)
     x, y = (metric.extractor.responses(image, ["block3"])["block3"] for image in pair)

@@ -470,6 +470,19 @@ def test_functions_are_told_apart_by_what_they_are_bound_to():
     assert all(function_digest(one) != function_digest(two) for one, two in other)
 
 
+def test_a_function_is_told_apart_by_the_functions_of_its_module_that_it_calls():
+    from iqa_metrics.study.content import function_digest
+
+    def outer(helper):
+        names = {"__name__": "a_notebook"}
+        exec(f"def h(x):\n    return {helper}\ndef f(x):\n    return h(x)", names)  # noqa: S102
+        return names["f"]
+
+    assert function_digest(outer("x + 1")) == function_digest(outer("x + 1"))
+    assert function_digest(outer("x + 1")) != function_digest(outer("x + 2"))
+    assert function_digest(outer("f(x)")) == function_digest(outer("f(x)"))  # which ends
+
+
 # By entry points --------------------------------------------------------------------------------
 
 METRIC = """

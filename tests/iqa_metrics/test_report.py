@@ -110,7 +110,7 @@ def test_severity_few_references_and_failures_are_reported(pooled):
     words = words_of(pooled)
     assert "There are no human ratings for The ladder" in words
     assert "The ladder has only 4 reference images: its intervals are rough" in words
-    assert "7 pairs failed with at least one backbone" in words
+    assert "7 pairs have no value in at least one layer" in words
     assert "Fisher" in words
     assert "On all databases, pooled, " in words
     # A pooled figure where there are pooled rows, else one per database.

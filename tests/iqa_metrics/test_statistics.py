@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from iqa_metrics.statistics import (
+    Bootstrap,
     Resampling,
     correlations,
     fit_logistic,
@@ -348,3 +349,12 @@ def test_jnd_precision_does_not_depend_on_the_order_of_ties():
     assert same_precision([0.0, 1.0, 0.0, 1.0], same) == 1.0
     assert np.isnan(same_precision([0.0, 1.0], [0.0, 0.0]))
     assert np.isnan(same_precision([np.nan, 1.0], [1.0, 0.0]))
+
+
+def test_p_counts_the_value_itself_as_a_replicate():
+    """p = 2 (k + 1) / (draws + 1), where k replicates lie on the rarer side of 0."""
+    samples = np.array([1.0, 2.0, 3.0, -1.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+    one_side = Bootstrap(np.float64(2.0), np.abs(samples)).interval(0.95)
+    assert float(one_side.p) == pytest.approx(2 * 1 / 10)
+    both_sides = Bootstrap(np.float64(2.0), samples).interval(0.95)
+    assert float(both_sides.p) == pytest.approx(2 * 2 / 10)

@@ -13,13 +13,22 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from registering import own_catalogues
 from study_material import PAIRS, small_network, small_plan, write_pairs
 from torch import nn
 
-from iqa_metrics import Backbone, DeepDistance, backbone, create_metric, read_image
+from iqa_metrics import (
+    Backbone,
+    DeepDistance,
+    Readout,
+    backbone,
+    create_metric,
+    read_image,
+    register_readout,
+)
 from iqa_metrics.compute.features import FeatureExtractor
 from iqa_metrics.datasets import read_opinions
-from iqa_metrics.study import PlanError, network, read_distances, run_study
+from iqa_metrics.study import PlanError, distances, network, read_distances, run_study, weighted
 from iqa_metrics.study.store import Store
 
 TABLES = ("distances.parquet", "correlations.csv", "models.csv", "comparisons.csv", "claims.csv")
@@ -404,28 +413,32 @@ def test_too_few_references_to_learn_weights_is_a_reason(tmp_path):
 
 
 class Fragile(torch.nn.Module):
-    """Its second layer gives NaN for images that are bright on average."""
+    """One of its two branches gives NaN for images that are bright on average."""
 
-    def __init__(self):
+    def __init__(self, first):
         super().__init__()
         torch.manual_seed(0)
+        self.first = first
         self.fine = torch.nn.Conv2d(3, 4, 3)
-        self.breaks = torch.nn.Conv2d(4, 5, 3)
+        self.breaks = torch.nn.Conv2d(3, 5, 3)
 
     def forward(self, x):
         bright = x.mean(dim=(1, 2, 3), keepdim=True) > 0.5
-        return self.breaks(torch.where(bright, torch.nan, self.fine(x)))
+        inputs = {"fine": x, "breaks": torch.where(bright, torch.nan, x)}
+        order = ("fine", "breaks") if self.first == "fine" else ("breaks", "fine")
+        return sum(getattr(self, name)(inputs[name]).sum() for name in order)
 
 
-@pytest.mark.parametrize("order", [("fine", "breaks"), ("breaks", "fine")])
-def test_a_failing_layer_costs_no_distance_of_another_layer(tmp_path, order):
+@pytest.mark.parametrize("first", ["fine", "breaks"])
+def test_a_failing_layer_costs_no_distance_of_another_layer(tmp_path, first):
     table = write_pairs(tmp_path / "six", references=6)
-    record = Backbone.from_module(Fragile(), {name: name for name in order}, goal="g", data="d")
+    record = Backbone.from_module(Fragile(first), ["fine", "breaks"], goal="g", data="d")
+    assert record.layers[0].name == first
     readouts = ("euclidean", "weighted_euclidean")
     plan = small_plan(
         tmp_path,
         databases={"small": read_opinions(table, "worse")},
-        networks=[network(record, order)],
+        networks=[network(record)],
         readouts=readouts,
         baselines=(),
     )
@@ -433,18 +446,62 @@ def test_a_failing_layer_costs_no_distance_of_another_layer(tmp_path, order):
     rows = pq.read_table(tmp_path / "out" / "distances.parquet").to_pylist()
     of = {
         (layer, readout): [r for r in rows if (r["layer"], r["readout"]) == (layer, readout)]
-        for layer in order
+        for layer in ("fine", "breaks")
         for readout in readouts
     }
     broken = [row["distorted"] for row in of["breaks", "euclidean"] if row["error"]]
     assert 0 < len(broken) < len(of["breaks", "euclidean"])
+    reasons = {"euclidean": distances._NO_NUMBER, "weighted_euclidean": weighted._NOT_FINITE}
     for readout in readouts:
         assert not any(row["error"] for row in of["fine", readout])
         assert all(row["value"] is not None for row in of["fine", readout])
-        failed = [row for row in of["breaks", readout] if row["error"]]
-        assert [
-            row["distorted"] for row in failed if row["error"].startswith("not_finite")
-        ] == broken
+        failed = [r["distorted"] for r in of["breaks", readout] if r["error"] == reasons[readout]]
+        assert failed == broken
+
+
+def test_a_layer_that_takes_one_size_fails_by_itself_on_other_sizes(tmp_path):
+    """The image is large enough for what is known to be enough, and yet not for that layer."""
+    table = write_pairs(tmp_path / "large", references=3, levels=1, side=280)
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Conv2d(2, 2, 300))
+    record = Backbone.from_module(layers, {"near": "0", "far": "1"}, goal="g", data="d")
+    plan = small_plan(
+        tmp_path,
+        databases={"small": read_opinions(table, "worse")},
+        networks=[network(record)],
+        readouts=("euclidean",),
+        baselines=(),
+    )
+    found = run_study(plan, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "distances.parquet").to_pylist()
+    assert [row["error"] for row in rows if row["layer"] == "near"] == [""] * 9
+    assert all(row["error"] for row in rows if row["layer"] == "far")
+    assert found.reasons[0].startswith(("wrong_size: 288x280", "too_small"))
+
+
+def test_a_baseline_whose_readout_changed_is_measured_again(tmp_path):
+    table = write_pairs(tmp_path / "three", references=3, levels=1)
+    values = []
+    for factor in (1.0, 2.0):
+        with own_catalogues():
+
+            def scaled(x, y, factor=factor):
+                return factor * (x - y).abs().flatten(1).mean(1)
+
+            register_readout(
+                Readout(name="scaled", function=scaled, summary="-", source="these tests")
+            )
+            plan = small_plan(
+                tmp_path,
+                databases={"small": read_opinions(table, "worse")},
+                networks=[],
+                readouts=("euclidean",),
+                baselines=("efficientnet_lite0:stem:scaled",),
+            )
+            run_study(plan, tmp_path / "out")
+        rows = pq.read_table(tmp_path / "out" / "distances.parquet").to_pylist()
+        values.append([row["value"] for row in rows])
+    assert values[1] == pytest.approx([2 * value for value in values[0]], rel=1e-6)
 
 
 def test_an_image_too_small_for_a_layer_is_measured_in_the_others(tmp_path):

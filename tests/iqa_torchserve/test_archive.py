@@ -189,7 +189,7 @@ def test_bad_options_are_refused_and_write_nothing(tmp_path):
         build_archive(store, metrics=["ssmi"])
     with pytest.raises(ArchiveError, match="iqa weights fetch"):
         build_archive(store, metrics=["alexnet:relu1:rmse"])
-    with pytest.raises(ArchiveError, match=r"weighted_lpips: readout .* weighs channels"):
+    with pytest.raises(ArchiveError, match=r"weighted_lpips: .*expected {layer: \[C\]} for stem"):
         build_archive(store, metrics=["efficientnet_lite0:stem:weighted_lpips"])
     with pytest.raises(ArchiveError, match="expected digits and dots"):
         build_archive(store, metrics=["psnr"], version="1.0-beta")

@@ -370,12 +370,13 @@ def _score_table(
     in_flight: int,
 ) -> None:
     from iqa_metrics import score_table
-    from iqa_metrics.cli.console import finish, row_progress, stopped
+    from iqa_metrics.cli.console import RowProgress, finish, stopped
     from iqa_torchserve.client import ServeError
     from iqa_torchserve.served_tables import ServedScorer
 
+    progress = RowProgress()
     try:
-        with _refusals(), row_progress() as progress:
+        with _refusals(), progress:
             scored = score_table(
                 pairs,
                 out,
@@ -385,7 +386,7 @@ def _score_table(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        stopped(str(out))
+        stopped(str(out), progress)
     except ServeError as error:
         _err.print(
             f"[red]error[/red] {error.code}: {escape(str(error))}\n{escape(str(out))} keeps its "

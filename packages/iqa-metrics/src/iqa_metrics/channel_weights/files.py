@@ -13,6 +13,19 @@ from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.weights.checkpoints import digest_of
 from iqa_metrics.weights.files import WeightsError
 
+_FACTS = (
+    "spec",
+    "backbone",
+    "layers",
+    "network",
+    "database",
+    "pairs",
+    "references",
+    "held_out_gain",
+    "held_out_gain_interval",
+)
+"""What a file must say of its weights' origin."""
+
 
 def save_channel_weights(learned: ChannelWeights, path: Path) -> None:
     """Write weights and their provenance to a ``.safetensors`` file, atomically.
@@ -60,6 +73,9 @@ def stored(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(f"{path} can't be read as channel weights: {error}") from error
     if not isinstance(provenance, dict) or provenance.get("format") != FORMAT:
         raise WeightsError(f"{path} has no channel weights: expected the format {FORMAT!r}")
+    missing = [name for name in _FACTS if name not in provenance]
+    if missing:
+        raise WeightsError(f"{path} does not say its {', '.join(missing)}; learn the weights again")
     return weights, provenance
 
 

@@ -153,7 +153,7 @@ def channel_squares(
         If images can't be used; ``problems`` names each of them.
     """
     pairs = [Pair(str(pair.reference), str(pair.distorted)) for pair in database.pairs]
-    found: list[list[float]] = []
+    found: list[NDArray[np.float64]] = []
     problems: dict[Problem, None] = {}
     on_gpu = any(parameter.is_cuda for parameter in table.parameters())
     parts = read_ahead(pairs, workers=workers or cores(), background=None, pin=on_gpu)
@@ -162,15 +162,17 @@ def channel_squares(
             for row, [(values, error)] in zip(part.rows, scorer.outcomes(part), strict=True):
                 if row.images is None:
                     problems[Problem("unreadable", error)] = None  # the error names the file
+                elif error.startswith("failed:"):  # of the device or the network, not of the image
+                    raise RuntimeError(f"{row.pair.distorted}: {error}")
                 elif error:
                     problems[Problem("unreadable", row.pair.distorted, error)] = None
                 else:
-                    found.append(values)
+                    found.append(np.asarray(values, dtype=np.float64))
                     if progress is not None:
                         progress(len(found), len(pairs))
     if problems:
         raise DatasetError(f"images of {database.facts.title} can't be used", problems)
-    return np.array(found, dtype=np.float64)
+    return np.stack(found)
 
 
 def _contents(files: Sequence[Path]) -> list[str]:

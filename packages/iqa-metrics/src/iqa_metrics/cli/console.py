@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -64,28 +64,40 @@ def where(files: Collection["WeightsFile"]) -> str:
     return "to fetch" if all(file.url for file in missing) else "by hand"
 
 
-@contextlib.contextmanager
-def row_progress() -> Iterator[Callable[[int, int], None]]:
-    """Yield a function ``(rows written, total)`` that shows a progress bar once it is called."""
-    # Rows are computed in parts, which may take minutes, so the speed is averaged over many.
-    bar = counter(TimeRemainingColumn(), speed_estimate_period=600)
-    task = bar.add_task("scores", total=None)
+class RowProgress:
+    """A bar of the rows that are written, shown from the first call on.
 
-    def progress(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-        bar.start()  # does nothing if it was started
+    Attributes
+    ----------
+    started
+        Whether rows were about to be written.
+    """
 
-    try:
-        yield progress
-    finally:
-        if bar.live.is_started:
-            bar.stop()
+    def __init__(self) -> None:
+        # Rows are computed in parts, which may take minutes, so the speed is averaged over many.
+        self._bar = counter(TimeRemainingColumn(), speed_estimate_period=600)
+        self._task = self._bar.add_task("scores", total=None)
+        self.started = False
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how many rows are written, and of how many."""
+        self._bar.update(self._task, completed=done, total=total)
+        if not self.started:
+            self._bar.start()
+            self.started = True
+
+    def __enter__(self) -> "RowProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.started:
+            self._bar.stop()
 
 
-def stopped(out: str) -> NoReturn:
+def stopped(out: str, progress: RowProgress) -> NoReturn:
     """Print that Ctrl-C stopped a table of scores, and exit."""
-    rest = f" {out} keeps its rows; resume it with --resume" if out else ""
-    err.print(f"[red]stopped[/red]{escape(rest)}", soft_wrap=True)
+    kept = f" {out} keeps its rows; resume it with --resume" if out and progress.started else ""
+    err.print(f"[red]stopped[/red]{escape(kept)}", soft_wrap=True)
     raise typer.Exit(EXIT_STOPPED) from None
 
 

@@ -11,11 +11,11 @@ from rich.markup import escape
 from iqa_metrics.cli.console import (
     EXIT_FAILED,
     JsonOption,
+    RowProgress,
     err,
     finish,
     print_json,
     refusals,
-    row_progress,
     stop,
     stopped,
 )
@@ -164,8 +164,9 @@ def _score_table(
     to_stdout = str(out) == "-"
     with refusals():
         colour = _colour(background)
+    progress = RowProgress()
     try:
-        with refusals(), row_progress() as progress:
+        with refusals(), progress:
             scored = score_table(
                 pairs,
                 sys.stdout if to_stdout else out,
@@ -177,7 +178,7 @@ def _score_table(
                 **computing,
             )
     except KeyboardInterrupt:
-        stopped("" if to_stdout else str(out))
+        stopped("" if to_stdout else str(out), progress)
     finish(scored.rows, scored.failed, str(out))
 
 

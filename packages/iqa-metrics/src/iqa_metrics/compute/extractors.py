@@ -51,6 +51,8 @@ def extractor_of(
     """
     if trunk is not None and weights is not None:
         raise ValueError("expected either weights or trunk, got both")
+    if network is not None and not (trunk is None and weights is None):
+        raise ValueError("network: it is built; leave out weights and trunk")
     if trunk is not None and not isinstance(trunk, nn.Module):
         raise ValueError(f"trunk: expected a module, got {trunk!r}")
     chosen = [record.layer(name) for name in layers]

@@ -258,13 +258,21 @@ def _to_rgb(image: Tensor, background: Background | None) -> Tensor:
                 "has_alpha",
             )
         colour, alpha = image[:, :-1], image[:, -1:]
-        return alpha * colour.expand(-1, 3, -1, -1) + (1 - alpha) * _backdrop(background, image)
+        return alpha * colour.expand(-1, 3, -1, -1) + (1 - alpha) * _backdrop(
+            background, image.device
+        )
     return image.expand(-1, 3, -1, -1)
 
 
-def _backdrop(background: Background, image: Tensor) -> Tensor:
+def check_background(background: Background | None) -> None:
+    """Raise ImageError unless a background is None, or one or three values in [0, 1]."""
+    if background is not None:
+        _backdrop(background, torch.device("cpu"))
+
+
+def _backdrop(background: Background, device: torch.device) -> Tensor:
     try:
-        colour = torch.as_tensor(background, dtype=torch.float32, device=image.device)
+        colour = torch.as_tensor(background, dtype=torch.float32, device=device)
     except (TypeError, ValueError):
         colour = torch.empty(0)
     if colour.numel() not in (1, 3) or not bool(((colour >= 0) & (colour <= 1)).all()):

@@ -9,11 +9,12 @@ from iqa_metrics.metrics.catalogue import (
     parse_spec,
     resolve,
 )
+from iqa_metrics.metrics.columns import Column
 from iqa_metrics.metrics.contract import Metric
 from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.metrics.dists import DISTS
 from iqa_metrics.metrics.feature_readouts import FeatureReadouts
-from iqa_metrics.metrics.layer_table import Column, LayerTable
+from iqa_metrics.metrics.layer_table import LayerTable
 from iqa_metrics.metrics.lpips import LPIPS
 from iqa_metrics.metrics.perceptnet import PerceptNet
 from iqa_metrics.metrics.pixel import MSE, MSSSIM, PSNR, SSIM

@@ -9,10 +9,10 @@ from iqa_metrics.compute.devices import pick_device
 from iqa_metrics.compute.memory import Memory
 from iqa_metrics.compute.pair_module import Check, Precision
 from iqa_metrics.metrics import dists, lpips
+from iqa_metrics.metrics.columns import LayerWeights
 from iqa_metrics.metrics.contract import Metric
 from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.metrics.dists import DISTS
-from iqa_metrics.metrics.layer_table import LayerWeights
 from iqa_metrics.metrics.lpips import LPIPS
 from iqa_metrics.metrics.perceptnet import PerceptNet
 from iqa_metrics.metrics.pixel import MSE, MSSSIM, PSNR, SSIM

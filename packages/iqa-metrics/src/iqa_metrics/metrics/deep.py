@@ -12,15 +12,11 @@ from iqa_metrics import backbones, readouts
 from iqa_metrics.backbones import Backbone
 from iqa_metrics.compute.features import Reference
 from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.metrics.columns import Column, LayerWeights, weights_by_layer
 from iqa_metrics.metrics.contract import Metric
-from iqa_metrics.metrics.layer_table import (
-    Column,
-    LayerTable,
-    LayerWeights,
-    TableModule,
-    weights_by_layer,
-)
+from iqa_metrics.metrics.layer_table import LayerTable
 from iqa_metrics.metrics.specs import deep_spec
+from iqa_metrics.metrics.table_module import TableModule
 from iqa_metrics.readouts import Readout
 
 
@@ -108,26 +104,20 @@ class DeepDistance(TableModule, Metric):
         self.layer_weights = spec.layer_weights or (1.0,) * len(spec.layers)
         self.concatenation = spec.concatenation
         self.readout = readouts.readout(readout)
+        if readouts.named_otherwise(self.readout):
+            raise ValueError(
+                f"readout {self.readout.name!r}: the catalogue has another readout of that name, "
+                "which the metric's name would mean; give yours a name of its own"
+            )
         if self.readout.per_channel:
             raise ValueError(
                 f"readout {self.readout.name!r} gives a value per channel; use a LayerTable"
             )
         self.has_map = self.readout.map is not None
-        weighted = spec.layers if self.readout.weighted else ()
-        if self.readout.weighted and channel_weights is None:
-            raise ValueError(
-                f"readout {self.readout.name!r} weighs channels; expected "
-                "channel_weights={layer: [C]}, got none"
-            )
-        if channel_weights is not None and not self.readout.weighted:
-            raise ValueError(
-                f"readout {self.readout.name!r} takes no channel_weights; "
-                "weighted_euclidean and weighted_lpips do"
-            )
-        of_layer = weights_by_layer(channel_weights, weighted)
+        of_layer = weights_by_layer(channel_weights, spec.layers if self.readout.weighted else ())
         columns = [Column(name, self.readout, of_layer.get(name)) for name in spec.layers]
         self.table = LayerTable(record, columns, weights=weights, trunk=trunk)
-        self.input_size = record.input_size
+        self.input_size = self.table.input_size
 
     @property
     def channel_weights(self) -> dict[str, Tensor]:

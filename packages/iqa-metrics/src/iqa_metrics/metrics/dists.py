@@ -12,8 +12,10 @@ from iqa_metrics import backbones
 from iqa_metrics.compute.constants import Constant
 from iqa_metrics.compute.features import Reference, Remembered
 from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.metrics.columns import Column
 from iqa_metrics.metrics.contract import Metric
-from iqa_metrics.metrics.layer_table import Column, LayerTable, TableModule
+from iqa_metrics.metrics.layer_table import LayerTable
+from iqa_metrics.metrics.table_module import TableModule
 from iqa_metrics.readouts import Readout
 from iqa_metrics.readouts.blocks import single
 from iqa_metrics.readouts.statistics import texture_and_structure

@@ -1,6 +1,6 @@
 """A layer table whose values have names instead of columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from iqa_metrics import backbones, readouts
 from iqa_metrics.backbones import Backbone
 from iqa_metrics.compute.pair_module import Check
-from iqa_metrics.metrics.layer_table import Column, LayerTable, LayerWeights, weights_by_layer
+from iqa_metrics.metrics.columns import Column, LayerWeights, weights_by_layer
+from iqa_metrics.metrics.layer_table import LayerTable
 from iqa_metrics.readouts import Readout
 
 
@@ -76,7 +77,7 @@ class FeatureReadouts(LayerTable):
         pairs = [
             (layer, readout)
             for layer in record.in_order(wanted)
-            for readout in {r.name: r for r in map(readouts.readout, wanted[layer])}.values()
+            for readout in _each_once(layer, map(readouts.readout, wanted[layer]))
         ]
         weighted = list(dict.fromkeys(layer for layer, readout in pairs if readout.weighted))
         of_layer = weights_by_layer(channel_weights, weighted)
@@ -89,6 +90,16 @@ class FeatureReadouts(LayerTable):
     def presented(self, values: Tensor) -> dict[str, dict[str, Tensor]]:
         """Return the columns of the table by their names, ``{layer: {readout: [N]}}``."""
         named: dict[str, dict[str, Tensor]] = {}
-        for column, value in zip(self.columns, values.unbind(dim=1), strict=True):
+        for column, (first, end) in zip(self.columns, self.spans, strict=True):
+            value = values[:, first:end] if column.readout.per_channel else values[:, first]
             named.setdefault(column.layer, {})[column.readout.name] = value
         return named
+
+
+def _each_once(layer: str, given: Iterable[Readout]) -> list[Readout]:
+    """Return readouts without repetitions; two of one name are a ValueError."""
+    found: dict[str, Readout] = {}
+    for readout in given:
+        if found.setdefault(readout.name, readout) != readout:
+            raise ValueError(f"wanted: {layer} has two readouts of the name {readout.name!r}")
+    return list(found.values())

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,63 +11,18 @@ from torch import Tensor, nn
 
 from iqa_metrics import readouts
 from iqa_metrics.backbones import Backbone, Layer
-from iqa_metrics.backbones.layers import SURELY_ENOUGH
+from iqa_metrics.backbones.layers import SURELY_ENOUGH, only_size
 from iqa_metrics.compute.constants import Constant
 from iqa_metrics.compute.extractors import extractor_of
 from iqa_metrics.compute.features import FeatureExtractor, Reference
 from iqa_metrics.compute.pair_module import Check, PairModule
+from iqa_metrics.io.decoding import ImageError
+from iqa_metrics.metrics.columns import Column, Reading, Readings, constant_of
 from iqa_metrics.readouts import Readout
-
-LayerWeights = Mapping[str, Tensor | Sequence[float]]
-"""The channel weights ``[C]`` of each layer, by the layer's name."""
 
 _MOST_PAIRS_IN_ONE_THREAD = 7
 """With a single thread, torch computes 1x1 convolutions of 16 or more images (8 pairs) with another
 kernel than those of fewer. Values would then depend on how many pairs share a pass."""
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """A column of a table: one layer, read by one readout.
-
-    Attributes
-    ----------
-    layer
-        Name of the layer.
-    readout
-        A readout, or its name.
-    weights
-        Channel weights ``[C]`` for a readout that weighs channels, finite and at least 0.
-    """
-
-    layer: str
-    readout: Readout | str
-    weights: Tensor | Sequence[float] | None = None
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A column without its weights: the layer's name, and the readout itself."""
-
-    layer: str
-    readout: Readout
-
-
-@dataclass(frozen=True)
-class Readings:
-    """The result of a pass, column by column.
-
-    Attributes
-    ----------
-    values
-        The values of each column: ``[N]``, or ``[N, C]`` if the readout gives one per channel. Maps
-        are ``[N, 1, h, w]``.
-    elements
-        The number of elements of each column's feature map, for one image.
-    """
-
-    values: list[Tensor]
-    elements: list[int]
 
 
 class LayerTable(PairModule):
@@ -154,18 +108,22 @@ class LayerTable(PairModule):
         wanted = tuple(columns)
         if not wanted:
             raise ValueError("columns: expected at least one")
+        if extractor is not None and not (weights is None and trunk is None and network is None):
+            raise ValueError("extractor: it has a network; leave out weights, trunk and network")
         if unreached not in ("error", "nan"):
             raise ValueError(f"unreached: expected 'error' or 'nan', got {unreached!r}")
         layers = record.in_order(column.layer for column in wanted)
+        if extractor is not None and not set(layers) <= set(extractor.layers):
+            lacking = ", ".join(name for name in layers if name not in extractor.layers)
+            raise ValueError(f"extractor: it was made without the layers {lacking}")
         read_layers = {name: record.layer(name) for name in layers}
         chosen = [readouts.readout(column.readout) for column in wanted]
         constants = [
-            _constant(column, readout, read_layers[column.layer])
+            constant_of(column, readout, read_layers[column.layer])
             for column, readout in zip(wanted, chosen, strict=True)
         ]
         self._assemble(
             record.name,
-            record.input_size,
             read_layers,
             [Reading(c.layer, r) for c, r in zip(wanted, chosen, strict=True)],
             constants,
@@ -176,14 +134,13 @@ class LayerTable(PairModule):
     def _assemble(
         self,
         name: str,
-        input_size: int | None,
         read_layers: Mapping[str, Layer],
         columns: Sequence[Reading],
         constants: Iterable[nn.Module],
         extractor: FeatureExtractor,
         unreached: str,
     ) -> None:
-        self.name, self.input_size, self.unreached = name, input_size, unreached
+        self.name, self.unreached = name, unreached
         self.read_layers, self.layers = read_layers, tuple(read_layers)
         self.columns = tuple(columns)
         self.constants = nn.ModuleList(constants)
@@ -194,6 +151,10 @@ class LayerTable(PairModule):
         ends = list(itertools.accumulate(widths))
         self.spans = tuple(zip([0, *ends[:-1]], ends, strict=True))
         self.extractor = extractor
+        # With "nan", a size is refused only if no layer takes it.
+        sizes = {layer.input_size for layer in read_layers.values()}
+        if unreached == "error" or (len(sizes) == 1 and None not in sizes):
+            self.input_size = only_size(read_layers.values())
 
     def forward(self, reference: Tensor, distorted: Tensor) -> Tensor:
         """Return the table, ``[N, K]``. Raises ImageError like a :class:`Metric`."""
@@ -247,7 +208,7 @@ class LayerTable(PairModule):
 
     def most_pairs(self, distorted: Tensor) -> int:
         """Return how many pairs go through the network at once, at most."""
-        return _as_threads_allow(super().most_pairs(distorted), distorted)
+        return as_threads_allow(super().most_pairs(distorted), distorted)
 
     @classmethod
     def union(cls, tables: Sequence["LayerTable"]) -> "LayerTable":
@@ -268,12 +229,14 @@ class LayerTable(PairModule):
                 "tables: expected tables that share one network, but their networks are not the "
                 "same object; call share_network() first"
             )
+        for option in ("unreached", "check"):
+            if len({getattr(table, option) for table in tables}) > 1:
+                raise ValueError(f"tables: expected the same {option} of all")
         layers = {name: layer for table in tables for name, layer in table.read_layers.items()}
         union = cls.__new__(cls)
         PairModule.__init__(union, check=first.check)
         union._assemble(
             first.name,
-            first.input_size,
             {name: layers[name] for name in first.extractor.layers if name in layers},
             [column for table in tables for column in table.columns],
             [constant for table in tables for constant in table.constants],
@@ -309,6 +272,11 @@ class LayerTable(PairModule):
                     elements[number] = readouts.elements(y)
 
         reached = self._reached(distorted)
+        if not reached:
+            raise ImageError(
+                f"{distorted.shape[-1]}x{distorted.shape[-2]} pixels reach no layer of {self.name}",
+                "too_small",
+            )
         self.extractor.visit_pair(reference, distorted, reached, read)
         if len(reached) < len(self.layers):
             like = next(iter(values.values()))
@@ -317,11 +285,28 @@ class LayerTable(PairModule):
                     values[number] = like.new_full((len(like), last - first), math.nan)
         return Readings([values[number] for number in range(len(self.columns))], elements)
 
+    def refusal(self, layer: str, height: int, width: int) -> str:
+        """Return why images of a size do not reach a layer, with a code; empty if they do."""
+        facts = self.read_layers[layer]
+        if facts.input_size is not None:
+            if height == width == facts.input_size:
+                return ""
+            size = f"{facts.input_size}x{facts.input_size}"
+            return f"wrong_size: {width}x{height} pixels; this layer needs exactly {size}"
+        least = min(height, width)
+        # Finding the smallest input takes a moment, so it is only done for small images.
+        if least >= self.surely_enough or least >= facts.smallest_input:
+            return ""
+        return (
+            f"too_small: the shorter side has {least} pixels; this layer needs at least "
+            f"{facts.smallest_input}"
+        )
+
     def _reached(self, images: Tensor) -> tuple[str, ...]:
-        least = min(images.shape[-2:])
-        if self.unreached == "error" or least >= self.surely_enough:
+        if self.unreached == "error":
             return self.layers
-        return tuple(n for n in self.layers if self.read_layers[n].smallest_input <= least)
+        height, width = images.shape[-2:]
+        return tuple(name for name in self.layers if not self.refusal(name, height, width))
 
     def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
         if map:
@@ -334,102 +319,8 @@ class LayerTable(PairModule):
     _widest_per_pixel: float | None = None
 
 
-class TableModule(PairModule):
-    """A module that computes its values from the columns of a :class:`LayerTable`.
-
-    Attributes
-    ----------
-    table
-        The table.
-    """
-
-    table: LayerTable
-    surely_enough = SURELY_ENOUGH
-
-    @property
-    def extractor(self) -> FeatureExtractor:
-        """The extractor with the table's network."""
-        return self.table.extractor
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the layers that are read, from input to output."""
-        return self.table.layers
-
-    @property
-    def smallest_input(self) -> int:  # type: ignore[override]
-        """Least height and width, in pixels."""
-        return self.table.smallest_input
-
-    def remember(self, reference: Tensor) -> Reference:
-        """Return the feature maps of one reference, in the layers that are read."""
-        return self.table.remember(reference)
-
-    def pair_bytes(self, height: int, width: int) -> int:
-        """Return roughly the peak memory that one pair takes, in bytes."""
-        return self.table.pair_bytes(height, width)
-
-    def most_pairs(self, distorted: Tensor) -> int:
-        """Return how many pairs go through the network at once, at most."""
-        return _as_threads_allow(super().most_pairs(distorted), distorted)
-
-
-def weights_by_layer(
-    weights: LayerWeights | None, wanted: Sequence[str]
-) -> dict[str, Tensor | Sequence[float]]:
-    """Return the channel weights by layer, after checking that they are complete.
-
-    Parameters
-    ----------
-    weights
-        The weights that were given.
-    wanted
-        Names of the layers that need weights.
-
-    Raises
-    ------
-    ValueError
-        If a layer that needs weights has none, or if another layer has some.
-    """
-    given = dict(weights or {})
-    if set(given) != set(wanted):
-        raise ValueError(
-            "channel_weights: expected {layer: [C]} for "
-            f"{', '.join(wanted) or 'no layer, since no readout weighs channels'}, got "
-            f"{', '.join(given) or 'none'}"
-        )
-    return given
-
-
-def _as_threads_allow(most: int, distorted: Tensor) -> int:
+def as_threads_allow(most: int, distorted: Tensor) -> int:
+    """Return how many pairs may share a pass, so that values do not depend on that."""
     if distorted.device.type == "cpu" and torch.get_num_threads() == 1:
         return min(most, _MOST_PAIRS_IN_ONE_THREAD)
     return most
-
-
-def _constant(column: Column, readout: Readout, layer: Layer) -> nn.Module:
-    """Return the module that holds a column's channel weights, once they are checked."""
-    weights = column.weights
-    if not readout.weighted:
-        if weights is not None:
-            raise ValueError(
-                f"channel_weights: readout {readout.name!r} takes none; weighted_euclidean and "
-                "weighted_lpips do"
-            )
-        return nn.Identity()
-    if weights is None:
-        raise ValueError(
-            f"channel_weights: readout {readout.name!r} weighs channels; expected "
-            f"{{{layer.name!r}: [{layer.channels}]}}, got none"
-        )
-    values = torch.as_tensor(weights, dtype=torch.float32)
-    if values.shape != (*readout.weight_sets, layer.channels):
-        raise ValueError(
-            f"channel_weights: layer {layer.name} has {layer.channels} channels; expected "
-            f"[{layer.channels}], got {list(values.shape)}"
-        )
-    if not bool((torch.isfinite(values) & (values >= 0)).all()):
-        raise ValueError(
-            f"channel_weights: layer {layer.name}: expected finite values of at least 0"
-        )
-    return Constant(values)

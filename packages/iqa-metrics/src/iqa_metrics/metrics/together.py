@@ -10,7 +10,8 @@ from iqa_metrics.backbones import Backbone
 from iqa_metrics.compute.extractors import extractor_of
 from iqa_metrics.compute.features import Reference
 from iqa_metrics.metrics.deep import DeepDistance
-from iqa_metrics.metrics.layer_table import LayerTable, TableModule
+from iqa_metrics.metrics.layer_table import LayerTable
+from iqa_metrics.metrics.table_module import TableModule
 
 
 class DistancesTogether(TableModule):

@@ -8,7 +8,7 @@ hold: values up to 1e18, and lengths that are 0 or above 1e-18.
 """
 
 from iqa_metrics.readouts.blocks import sharing
-from iqa_metrics.readouts.catalogue import READOUTS, Readout, all_readouts, readout
+from iqa_metrics.readouts.catalogue import READOUTS, Readout, all_readouts, named_otherwise, readout
 from iqa_metrics.readouts.concatenation import (
     CONCATENATIONS,
     Concatenation,
@@ -30,6 +30,7 @@ __all__ = [
     "all_readouts",
     "elements",
     "mean_over_elements",
+    "named_otherwise",
     "readout",
     "root",
     "root_of_mean_squares",

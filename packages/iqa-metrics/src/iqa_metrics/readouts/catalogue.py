@@ -295,6 +295,12 @@ def all_readouts() -> tuple[Readout, ...]:
     return REGISTRY.all()
 
 
+def named_otherwise(one: Readout) -> bool:
+    """Say whether the catalogue has another readout of the same name."""
+    known = REGISTRY.find(one.name)
+    return known is not None and known != one
+
+
 def readout(name: str | Readout) -> Readout:
     """Return the readout of that name, or raise ``UnknownNameError`` with the nearest names.
 

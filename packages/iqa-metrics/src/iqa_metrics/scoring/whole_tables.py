@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from iqa_metrics.compute.devices import pick_device
-from iqa_metrics.io.images import Background
+from iqa_metrics.io.images import Background, check_background
 from iqa_metrics.io.readahead import WINDOW
 from iqa_metrics.io.resuming import Written, written
 from iqa_metrics.io.tables import Pair, PairTable, Score, write_scores
@@ -60,7 +60,7 @@ def score_table(
     metrics: Sequence[str | MetricSpec] | Mapping[str, Metric] = ("default",),
     *,
     resume: bool = False,
-    device: str = "auto",
+    device: str | None = None,
     background: Background | None = None,
     workers: int | None = None,
     scorer: TableScorer | None = None,
@@ -88,7 +88,8 @@ def score_table(
         Keep the rows that a stopped run left in ``out``, including failed ones, and score the rest.
         All other arguments must be the same as in that run.
     device
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; metric objects stay on their own devices.
+        ``auto`` (the default), ``cpu``, ``cuda`` or ``cuda:N``. Metric objects stay on their own
+        devices.
     background
         The colour to show behind transparent images; by default they are refused.
     workers
@@ -127,9 +128,11 @@ def score_table(
     """
     table = PairTable.open(Path(pairs))
     names = _names(metrics)
+    _check_options(metrics, scorer, device, options, background, workers)
     if scorer is None:
         made = metrics if isinstance(metrics, Mapping) else None
-        scorer = _LocalScorer(made, {"device": device, **options}, background, workers)
+        computing = {"device": "auto" if device is None else device, **options}
+        scorer = _LocalScorer(made, computing, background, workers)
     kept = Written()
     if isinstance(out, str | Path):
         path = Path(out)
@@ -146,12 +149,48 @@ def score_table(
     if progress is not None:
         progress(done, total)
     with closing(scores), _writable(out, kept.size) as file:
-        for row in write_scores(scores, file, table.carried, header=not kept.size):
+        for row in write_scores(_apart(scores), file, table.carried, header=not kept.size):
             done += 1
             failed += bool(row.error)
             if progress is not None:
                 progress(done, total)
     return ScoredTable(total, failed)
+
+
+def _check_options(
+    metrics: object,
+    scorer: TableScorer | None,
+    device: str | None,
+    options: Mapping[str, Any],
+    background: Background | None,
+    workers: int | None,
+) -> None:
+    """Refuse what is no metric, and options that would have no effect."""
+    if isinstance(metrics, Mapping):
+        for name, metric in metrics.items():
+            if not isinstance(metric, Metric):
+                raise ValueError(f"metrics: expected {name!r} to be a Metric, got {metric!r}")
+    check_background(background)
+    given = {"device": device, **options}
+    where = "metric objects" if isinstance(metrics, Mapping) else ""
+    if scorer is not None:
+        given |= {"background": background, "workers": workers}
+        where = "a scorer of your own"
+    useless = [name for name, value in given.items() if value is not None]
+    if where and useless:
+        raise ValueError(f"{', '.join(useless)}: no effect with {where}; leave them out")
+
+
+class _NotOfTheFile(Exception):  # noqa: N818 - carries another error past a handler
+    """An OSError of the scoring, which says nothing about the table that is written."""
+
+
+def _apart(scores: Iterable[Score]) -> Iterator[Score]:
+    """Yield scores; an OSError of their making is kept apart from those of writing them."""
+    try:
+        yield from scores
+    except OSError as error:
+        raise _NotOfTheFile from error
 
 
 class _LocalScorer:
@@ -202,5 +241,7 @@ def _writable(out: str | Path | TextIO, keep: int) -> Iterator[TextIO]:
             os.truncate(out, keep)
         with Path(out).open("a" if keep else "w", newline="", encoding="utf-8") as file:
             yield file
+    except _NotOfTheFile as error:
+        raise error.__cause__ or error from None
     except OSError as error:  # also on closing, when the last rows are written
         raise ValueError(f"{out}: can't be written ({error.strerror})") from error

@@ -112,16 +112,29 @@ def function_digest(function: object) -> str:
     return hashlib.sha256(repr(_parts(function)).encode()).hexdigest()
 
 
-def _parts(value: object) -> object:
+def _is_beside(one: object, function: types.FunctionType) -> bool:
+    """Say whether something is a function of the same module, which may change with it."""
+    return isinstance(one, types.FunctionType) and one.__module__ == function.__module__
+
+
+def _parts(value: object, seen: tuple[object, ...] = ()) -> object:
+    if any(value is one for one in seen):
+        return "seen"
     if isinstance(value, partial):
-        return ["partial", _parts(value.func), _parts(value.args), _parts(value.keywords)]
+        return ["partial", *(_parts(one, seen) for one in (value.func, value.args, value.keywords))]
     if isinstance(value, types.FunctionType):
         code = value.__code__
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         named = {name: value.__globals__.get(name) for name in code.co_names}
-        settings = {name: one for name, one in named.items() if isinstance(one, _PLAIN)}
-        bound = [value.__defaults__, value.__kwdefaults__, cells, settings]
-        return [value.__module__, value.__qualname__, _parts(code), *map(_parts, bound)]
+        used = {
+            name: one
+            for name, one in named.items()
+            if isinstance(one, _PLAIN) or _is_beside(one, value)
+        }
+        bound = [value.__defaults__, value.__kwdefaults__, cells, used]
+        inside = (*seen, value)
+        parts = [_parts(one, inside) for one in bound]
+        return [value.__module__, value.__qualname__, _parts(code), *parts]
     if isinstance(value, types.CodeType):
         return [value.co_code.hex(), value.co_names, [_parts(one) for one in value.co_consts]]
     if isinstance(value, types.BuiltinFunctionType | type):
@@ -129,9 +142,9 @@ def _parts(value: object) -> object:
     if isinstance(value, _PLAIN):
         return repr(value)
     if isinstance(value, Mapping):
-        return [[_parts(key), _parts(one)] for key, one in value.items()]
+        return [[_parts(key), _parts(one, seen)] for key, one in value.items()]
     if isinstance(value, list | tuple):
-        return [_parts(one) for one in value]
+        return [_parts(one, seen) for one in value]
     if isinstance(value, frozenset | set):
         return sorted(repr(_parts(one)) for one in value)
     if isinstance(value, Tensor):

@@ -145,7 +145,7 @@ class DistancesWriter:
         pairs: Pairs,
         series: Sequence[Series],
         values: Floats,
-        errors: NDArray[np.str_],
+        errors: NDArray[np.object_],
         elements: Floats | None = None,
     ) -> dict[int, str]:
         """Write values ``[series, pairs]`` and the reasons of those that failed, same shape.

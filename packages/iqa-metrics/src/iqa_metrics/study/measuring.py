@@ -15,7 +15,7 @@ from iqa_metrics.compute.pair_module import PairModule
 from iqa_metrics.datasets.opinions import OpinionDatabase, OpinionPair
 from iqa_metrics.io.readahead import WINDOW, cores, read_ahead
 from iqa_metrics.io.tables import Pair
-from iqa_metrics.metrics import Column, LayerTable, create_metric, resolve
+from iqa_metrics.metrics import Column, DeepDistance, LayerTable, create_metric, resolve
 from iqa_metrics.plugins import Provider, provider_of, providers_of
 from iqa_metrics.readouts import CHANNEL_SQUARES, ELEMENTS, Readout
 from iqa_metrics.scoring.batches import BatchScorer, Outcome
@@ -26,8 +26,8 @@ from iqa_metrics.study.store import Block, Store, joined, key_of
 from iqa_metrics.weights.files import sha256_of
 
 _FORMAT = 2
-_Row = tuple[list[Outcome], int]
-"""The outcome of each module for a pair, and the shorter side of its images in pixels."""
+_Row = tuple[list[Outcome], tuple[int, int]]
+"""The outcomes of the modules for a pair, and the height and width of its images."""
 
 
 class Progress(Protocol):
@@ -67,14 +67,13 @@ class Place:
         The name of the module.
     columns
         The columns of its output.
-    smallest_inputs
-        The least height and width, in pixels, that each column needs; or a single number that
-        holds for all columns.
+    layers
+        The layer of each column, or the only one of all columns; empty for a baseline.
     """
 
     module: str
     columns: tuple[int, ...]
-    smallest_inputs: tuple[int, ...]
+    layers: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +126,10 @@ def backbone_reader(network: Network, plan: Plan, device: torch.device) -> Reade
         if one.per_channel:
             for layer in layers:
                 span = tuple(range(*spans[layer.name, one.name]))
-                places[squares_of(layer.name)] = Place(record.name, span, (layer.smallest_input,))
+                places[squares_of(layer.name)] = Place(record.name, span, (layer.name,))
         else:
             firsts = tuple(spans[layer.name, one.name][0] for layer in layers)
-            smallest = tuple(layer.smallest_input for layer in layers)
-            places[one.name] = Place(record.name, firsts, smallest)
+            places[one.name] = Place(record.name, firsts, tuple(layer.name for layer in layers))
     common = {
         "network": content,
         **_plugin_code(provider_of("backbone", record.name)),
@@ -174,10 +172,11 @@ def baseline_reader(plan: Plan, device: torch.device) -> Reader:
             "network": network_digest(metric),
             "device": device.type,
             **_plugin_code(*providers_of(spec)),
+            **(_readout_code(metric.readout) if isinstance(metric, DeepDistance) else {}),
         }
         for spec, metric in modules.items()
     }
-    places = {spec: Place(spec, (0,), (0,)) for spec in modules}
+    places = {spec: Place(spec, (0,), ("",)) for spec in modules}
     return Reader(name="baselines", content="", modules=modules, places=places, facts=facts)
 
 
@@ -239,14 +238,14 @@ class Measuring:
                     rows.append(next(outcomes))
                     self._advance(what, 1)
                 for reading in left:
-                    block = _block(rows, list(reader.modules), reader.places[reading])
+                    block = _block(rows, reader.modules, reader.places[reading])
                     self._store.write(keys[reading][number], block)
         return Keys(keys)
 
     def _outcomes(
         self, pairs: Sequence[OpinionPair], reader: Reader
     ) -> Generator[_Row, None, None]:
-        """Yield the outcome of each module and the shorter side of the images, pair by pair."""
+        """Yield the outcome of each module and the images' height and width, pair by pair."""
         if not pairs:
             return
         parts = read_ahead(
@@ -257,8 +256,8 @@ class Measuring:
         )
         with closing(BatchScorer(reader.modules)) as scorer, closing(parts):
             for part in parts:
-                sides = [0 if row.images is None else _side(row.images[0]) for row in part.rows]
-                yield from zip(scorer.outcomes(part), sides, strict=True)
+                sizes = [_size(row.images) for row in part.rows]
+                yield from zip(scorer.outcomes(part), sizes, strict=True)
 
     def _key(self, name: str, window: Sequence[OpinionPair], facts: Mapping[str, Any]) -> str:
         images = self.images[name]
@@ -300,28 +299,25 @@ def pairs_of(name: str, database: OpinionDatabase, images: Mapping[Path, str]) -
     )
 
 
-def _block(rows: Sequence[_Row], names: Sequence[str], place: Place) -> Block:
+def _block(rows: Sequence[_Row], modules: Mapping[str, PairModule], place: Place) -> Block:
     """Take a reading's columns and errors from the outcomes of the modules."""
-    at = names.index(place.module)
+    at = list(modules).index(place.module)
+    module = modules[place.module]
     values = np.full((len(rows), len(place.columns)), np.nan)
-    errors = np.full((len(rows), len(place.smallest_inputs)), "", dtype=object)
-    for number, (outcomes, side) in enumerate(rows):
+    errors = np.full((len(rows), len(place.layers)), "", dtype=object)
+    for number, (outcomes, size) in enumerate(rows):
         value, error = outcomes[at]
         if error:
             errors[number] = error
             continue
         values[number] = np.atleast_1d(np.asarray(value, dtype=np.float64))[list(place.columns)]
-        errors[number] = [
-            f"too_small: the shorter side has {side} pixels; this layer needs at least {smallest}"
-            if side < smallest
-            else ""
-            for smallest in place.smallest_inputs
-        ]
-    return Block(values, errors.astype(str))
+        if isinstance(module, LayerTable):
+            errors[number] = [module.refusal(layer, *size) for layer in place.layers]
+    return Block(values, errors)
 
 
-def _side(image: torch.Tensor) -> int:
-    return min(image.shape[-2:])
+def _size(images: tuple[torch.Tensor, torch.Tensor] | None) -> tuple[int, int]:
+    return (0, 0) if images is None else (images[0].shape[-2], images[0].shape[-1])
 
 
 def _digests(database: OpinionDatabase, workers: int) -> dict[Path, str]:

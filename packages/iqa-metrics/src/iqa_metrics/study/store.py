@@ -34,11 +34,11 @@ class Block:
     """
 
     values: NDArray[np.float64]
-    errors: NDArray[np.str_]
+    errors: NDArray[np.object_]
 
     def failed(self) -> NDArray[np.bool_]:
         """Return which values failed, ``[pairs, K]``."""
-        return np.broadcast_to(self.errors != "", self.values.shape)
+        return np.broadcast_to((self.errors != "").astype(bool), self.values.shape)
 
 
 def joined(blocks: Iterable[Block]) -> Block:
@@ -72,7 +72,7 @@ class Store:
             errors = _table_in(pq.read_table(self._path(key), columns=["errors"])["errors"])
         except (OSError, pa.ArrowException):
             return False
-        return not np.char.startswith(errors.astype(str), "failed:").any()
+        return not any(error.startswith("failed:") for error in errors.reshape(-1) if error)
 
     def write(self, key: str, block: Block) -> None:
         """Store a block, atomically: a file that exists is complete."""
@@ -85,7 +85,7 @@ class Store:
     def read(self, key: str) -> Block:
         """Return the block that is stored under a key."""
         table = pq.read_table(self._path(key), memory_map=False)
-        return Block(_table_in(table["values"]), _table_in(table["errors"]).astype(str))
+        return Block(_table_in(table["values"]), _table_in(table["errors"]))
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key}.parquet"
@@ -94,7 +94,7 @@ class Store:
 def _column_of(table: NDArray[Any]) -> pa.Array:
     """Return ``[pairs, K]`` as a column of lists."""
     flat = table.reshape(-1)
-    cells = pa.array(flat.tolist() if flat.dtype.kind == "U" else flat)
+    cells = pa.array(flat, pa.string() if flat.dtype == object else None)
     return pa.FixedSizeListArray.from_arrays(cells, table.shape[1])
 
 

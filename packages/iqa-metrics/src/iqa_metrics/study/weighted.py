@@ -65,7 +65,7 @@ def weighted_distances(
         return store.read(key)
     sign = 1.0 if higher_is == "worse" else -1.0
     columns: list[NDArray[np.float64]] = []
-    errors: list[NDArray[np.str_]] = []
+    errors: list[NDArray[np.object_]] = []
     for number, layer in enumerate(layers):
         if learning is not None:
             learning(number)
@@ -93,6 +93,6 @@ def weighted_distances(
             values[good] = found.held_out
         columns.append(values)
         errors.append(reasons)
-    block = Block(np.stack(columns, axis=1), np.stack(errors, axis=1).astype(str))
+    block = Block(np.stack(columns, axis=1), np.stack(errors, axis=1))
     store.write(key, block)
     return block
