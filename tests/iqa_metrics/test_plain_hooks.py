@@ -25,7 +25,8 @@ from iqa_metrics.backbones.forms import CHANNELS_LAST, Tokens
 from iqa_metrics.backbones.layers import only_size
 from iqa_metrics.compute.extractors import extractor_of
 
-# A small one of each of timm's families whose smallest has fewer than 90 million parameters.
+# Small networks of timm's families. Left out are those that take no plain image (naflexvit), and
+# those whose smallest takes too much memory or time (sam, deepseek, gemma, qwen, nasnet...).
 TIMM = (
     *("beit_base_patch16_224", "coat_lite_tiny", "coatnet_pico_rw_224", "convit_tiny"),
     *("convmixer_768_32", "convnext_atto", "cpubone_nano", "crossvit_9_240", "cs3darknet_focus_s"),
