@@ -50,7 +50,7 @@ TIMM = (
 )
 # One per kind: activations in norms, weight standardisation, tokens, a class token, windows.
 QUICK_TIMM = (
-    *("mobilenetv3_small_050", "resnetv2_18", "regnetx_002", "nf_regnet_b0"),
+    *("mobilenetv3_small_050", "resnetv2_50", "regnetx_002", "nf_regnet_b0"),
     *("vit_tiny_patch16_224", "mixer_s32_224", "cait_xxs24_224", "swin_tiny_patch4_window7_224"),
 )
 
@@ -79,8 +79,12 @@ def hooked(network, layers, images):
             seen.setdefault(name, output.detach().clone())
 
         handles.append(network.get_submodule(layer.module).register_forward_hook(hook))
+    # The fused operation of old versions of torch calls no module, and so no hook.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     with torch.no_grad():
         network(images)
+    torch.backends.mha.set_fastpath_enabled(fused)
     for handle in handles:
         handle.remove()
     return seen

@@ -419,9 +419,9 @@ def test_upgrade_failed_upgrade_and_rollback(archive, tmp_path, photographs, mon
     finally:
         assert servers.stop(state)
     assert java_of(state) == []
-    with pytest.raises(ServerError, match="'iqa-serve start' starts one"):
+    with pytest.raises(ServerError, match="start one with 'iqa-serve start'"):
         restart(state)
-    with pytest.raises(ServerError, match="'iqa-serve start' does that"):
+    with pytest.raises(ServerError, match="use 'iqa-serve start'"):
         restart(tmp_path / "nowhere")
 
 

@@ -85,7 +85,7 @@ class FeatureExtractor(nn.Module):
         forms: Mapping[str, Form] | None = None,
     ) -> None:
         super().__init__()
-        self.network = _channels_last(network.eval().requires_grad_(False))
+        self.network = _channels_last(_unfused(network.eval().requires_grad_(False)))
         self.layers = dict(layers)
         self.scaling = scaling
         self.forms = dict(forms or {})
@@ -344,6 +344,18 @@ def _is_plain_sequence(module: nn.Module) -> bool:
         and not (module._forward_hooks or module._forward_pre_hooks)
         and not (module._backward_hooks or module._backward_pre_hooks)
     )
+
+
+def _unfused(network: nn.Module) -> nn.Module:
+    """Let torch's encoder layers call their modules, so that these can be visited.
+
+    Old versions of torch, 2.4 among them, run one as a single fused operation even where its
+    modules have hooks.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # says that only modules can compute it
+    return network
 
 
 def _channels_last(network: nn.Module) -> nn.Module:
