@@ -1,5 +1,6 @@
 """Every backbone: its layers are what its record says, and its weights are checked."""
 
+import contextlib
 import csv
 import re
 from collections import Counter, OrderedDict
@@ -27,7 +28,9 @@ from iqa_metrics import (
     create_metric,
     parse_spec,
 )
-from iqa_metrics.weights.checkpoints import read_checkpoint, read_state_dict
+from iqa_metrics.backbones.forms import as_grid
+from iqa_metrics.backbones.probing import passed, without_values
+from iqa_metrics.weights.checkpoints import Unfilled, read_checkpoint, read_state_dict
 
 # One network a family, small where there is a choice.
 FAMILIES = (
@@ -58,28 +61,43 @@ def built(record):
     return record.trunk(record.build()).eval()
 
 
-def seen_by(record, network, images, layers):
+def seen_by(record, network, size):
+    """Shapes of layers' responses to an image of that size, as far as it gets."""
     extractor = FeatureExtractor(
         network,
-        {layer.name: layer.module for layer in layers},
-        forms={layer.name: layer.form for layer in layers},
+        {layer.name: layer.module for layer in record.layers},
+        forms={layer.name: layer.form for layer in record.layers},
     )
+    images = torch.rand(1, record.scaling.channels, size, size)
     seen = {}
-    with torch.no_grad():
+    with torch.no_grad(), contextlib.suppress(RuntimeError, ValueError):
         extractor.visit(images, extractor.layers, lambda name, y: seen.__setitem__(name, y.shape))
     return seen
 
 
-def check_layers(record):
+def computed_for(record, network, size):
+    """The same, of a network on the meta device: nothing is computed but shapes."""
+    found = passed(
+        network,
+        (1, record.scaling.channels, size, size),
+        until=[layer.module for layer in record.layers],
+    )
+    outputs = {call.path: call.output for call in reversed(found.calls)}
+    return {
+        layer.name: as_grid(
+            torch.empty(outputs[layer.module], device="meta"), layer.form, size, size
+        ).shape
+        for layer in record.layers
+        if layer.module in outputs
+    }
+
+
+def check_layers(record, network, shapes):
     """Channels and stride are as stated, and the smallest input is the smallest."""
-    network, channels = built(record), record.scaling.channels
     size = record.input_size or 128
-    larger = {}
-    if record.input_size is None:
-        images = torch.rand(1, channels, LARGER, LARGER)
-        larger = seen_by(record, network, images, record.layers)
-    seen = seen_by(record, network, torch.rand(1, channels, size, size), record.layers)
-    assert list(seen) == [layer.name for layer in record.layers]
+    larger = {} if record.input_size else shapes(record, network, LARGER)
+    seen = shapes(record, network, size)
+    assert set(seen) == {layer.name for layer in record.layers}
     for layer in record.layers:
         _, found, height, width = seen[layer.name]
         assert found == layer.channels
@@ -93,26 +111,30 @@ def check_layers(record):
     depths = [layer.depth for layer in record.layers]
     assert depths == sorted(depths)
     assert 0 < depths[0] <= depths[-1] == 1
-    for n in {layer.smallest_input for layer in record.layers}:
-        layers = [layer for layer in record.layers if layer.smallest_input <= n]
-        seen = seen_by(record, network, torch.rand(1, channels, n, n), layers)
-        assert all(shape.numel() for shape in seen.values())
-        if n > 1 and record.input_size is None:
-            smaller = torch.rand(1, channels, n - 1, n - 1)
-            for layer in (la for la in layers if la.smallest_input == n):
-                with pytest.raises((RuntimeError, ValueError)):
-                    seen_by(record, network, smaller, [layer])
+    for smallest in {layer.smallest_input for layer in record.layers}:
+        for n in (smallest, smallest - 1) if record.input_size is None else (smallest,):
+            seen = shapes(record, network, n) if n else {}
+            assert {name for name, shape in seen.items() if shape.numel()} == {
+                layer.name for layer in record.layers if layer.smallest_input <= n
+            }
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_layers_are_as_stated(name):
-    check_layers(backbone(name))
+    record = backbone(name)
+    network = built(record)
+    check_layers(record, network, seen_by)
+    in_order = list(seen_by(record, network, record.input_size or 128))
+    assert in_order == [layer.name for layer in record.layers]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(ARCHITECTURES.values()) - set(FAMILIES)))
 def test_layers_of_every_architecture_are_as_stated(name):
-    check_layers(backbone(name))
+    record = backbone(name)
+    with Unfilled():
+        network = without_values(built(record))
+    check_layers(record, network, computed_for)
 
 
 def check_deep_distance(record):
