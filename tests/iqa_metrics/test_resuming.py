@@ -109,8 +109,12 @@ def test_a_table_cut_at_any_byte_is_completed_to_the_byte(folder, finished, tmp_
 
 
 @pytest.mark.slow
-def test_a_table_cut_at_each_byte_is_completed_to_the_byte(folder, finished, tmp_path):
-    for size in range(len(finished) + 1):
+def test_a_table_cut_at_each_kind_of_byte_is_completed_to_the_byte(folder, finished, tmp_path):
+    # All around what CSV and UTF-8 treat in a way of their own, and a share of the others.
+    special = [n for n, byte in enumerate(finished) if byte in b'\r\n"' or byte > 127]
+    sizes = {n + step for n in special for step in (0, 1)} | set(range(0, len(finished) + 1, 9))
+    assert len(finished) in sizes
+    for size in sorted(sizes):
         check_cut(folder, finished, tmp_path / "scores.csv", size)
 
 
@@ -268,8 +272,8 @@ class Run:
 
     def whole(self):
         finished = self.folder / "finished.csv"
-        done = subprocess.run([*self.command, "--out", str(finished)], capture_output=True)
-        assert done.returncode == 1, done.stderr
+        done = CliRunner().invoke(app, [*self.command[3:], "--out", str(finished)])
+        assert done.exit_code == 1, done.output
         return finished.read_bytes()
 
     def go_on(self, stop=None, size=0):
@@ -286,7 +290,7 @@ class Run:
 
 
 def test_a_killed_run_is_resumed_to_the_same_bytes(tmp_path):
-    run = Run(tmp_path, 300, 48)
+    run = Run(tmp_path, 160, 48)
     finished = run.whole()
     status, message = run.go_on(signal.SIGINT, len(finished) // 4)
     assert status == 130, message
@@ -303,15 +307,15 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_killed_many_times_is_resumed_to_the_same_bytes(tmp_path):
-    run = Run(tmp_path, 1500, 32)
+    run = Run(tmp_path, 900, 32)
     finished = run.whole()
-    moments = np.random.default_rng(0).uniform(0, 0.98, 12)
+    moments = np.random.default_rng(0).uniform(0, 0.98, 7)
     killed = 0
     for moment in sorted(moments):
         status, message = run.go_on(signal.SIGKILL, round(moment * len(finished)))
         assert status in (1, -signal.SIGKILL), message
         killed += status == -signal.SIGKILL
-    assert killed > 6
+    assert killed > 3
     assert run.go_on()[0] == 1
     assert run.out.read_bytes() == finished
 

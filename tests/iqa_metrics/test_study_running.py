@@ -529,7 +529,7 @@ def test_an_image_too_small_for_a_layer_is_measured_in_the_others(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
 def test_kill_9_at_any_moment_then_resume(tmp_path):
     """The command itself, killed after some blocks, and between the blocks and the tables."""
-    table = write_pairs(tmp_path / "images", references=5, levels=14, side=64)
+    table = write_pairs(tmp_path / "images", references=4, levels=9, side=64)
     command = [
         *(sys.executable, "-m", "iqa_metrics.cli", "study", "run", "--pairs", str(table)),
         *("--higher-is", "worse", "--backbone", "efficientnet_lite0", "--no-report"),

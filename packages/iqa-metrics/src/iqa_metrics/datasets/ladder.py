@@ -83,7 +83,7 @@ def make_ladder(folder: str | Path) -> OpinionDatabase:
     Parameters
     ----------
     folder
-        The folder of the PNG images: 4 references and 160 distorted images, about 40 MB.
+        The folder of the PNG images: 4 references and 160 distorted images, about 27 MB.
 
     Returns
     -------
@@ -141,5 +141,5 @@ def _kept(path: Path, make: Callable[[], Image.Image]) -> Path:
     """Write an image unless it exists; writes are atomic, so an existing image is complete."""
     if not path.exists():
         with written_at_once(path) as file:
-            make().save(file, "PNG")
+            make().save(file, "PNG", compress_level=1)  # a third of the time, 8 % more bytes
     return path
