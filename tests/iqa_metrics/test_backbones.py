@@ -1,13 +1,12 @@
-"""Every backbone: its layers are what its record says, and its weights are checked."""
+"""Records of backbones: what they say is true, and their weights are checked."""
 
 import csv
 import re
-from collections import Counter, OrderedDict
+from collections import Counter
 
 import pytest
 import torch
 from material import SHARED, names_what_it_sees
-from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from torchvision.models import detection, segmentation
@@ -16,199 +15,22 @@ from iqa_metrics import (
     BACKBONES,
     Backbone,
     DeepDistance,
-    FeatureExtractor,
     FeatureReadouts,
     ImageError,
     InputScaling,
     UnknownNameError,
     WeightsError,
-    WeightsFile,
     backbone,
     create_metric,
     parse_spec,
 )
-from iqa_metrics.backbones.forms import as_grid
-from iqa_metrics.backbones.probing import passed, without_values
-from iqa_metrics.weights.checkpoints import Unfilled, read_checkpoint, read_state_dict
-
-# One network a family, small where there is a choice.
-FAMILIES = (
-    *("efficientnet_lite0", "perceptnet", "alexnet", "vgg11_bn", "resnet18", "densenet121"),
-    *("squeezenet1_0", "googlenet", "inception_v3", "mobilenet_v2", "mobilenet_v3_small"),
-    *("mnasnet0_5", "shufflenet_v2_x0_5", "efficientnet_b0", "convnext_tiny", "regnet_y_400mf"),
-    *("vit_b_32", "swin_t", "swin_v2_t", "maxvit_t"),
-    *("fcn_resnet50", "lraspp_mobilenet_v3_large", "ssd300_vgg16", "retinanet_resnet50_fpn"),
-    *("alexnet.caffenet", "alexnet.jigsaw_in1k_goyal19", "alexnet.colorization_in1k_goyal19"),
-    *("alexnet.rotnet", "alexnet.deepcluster", "resnet50.colorization_in1k_goyal19"),
-    "vit_s_16.dino_300ep",
-)
-ARCHITECTURES = {record.architecture: record.name for record in reversed(BACKBONES)}
+from iqa_metrics.weights.checkpoints import read_checkpoint, read_state_dict
 
 
 @pytest.fixture
 def here(real_weights, monkeypatch):
     """Let the library find the real networks."""
     monkeypatch.setenv("IQA_WEIGHTS", str(real_weights))
-
-
-LARGER = 384
-
-
-def built(record):
-    """The trunk with random weights, in eval mode."""
-    torch.manual_seed(0)
-    return record.trunk(record.build()).eval()
-
-
-def seen_by(record, network, images):
-    """Shapes of layers' responses."""
-    extractor = FeatureExtractor(
-        network,
-        {layer.name: layer.module for layer in record.layers},
-        forms={layer.name: layer.form for layer in record.layers},
-    )
-    seen = {}
-    with torch.no_grad():
-        extractor.visit(images, extractor.layers, lambda name, y: seen.__setitem__(name, y.shape))
-    return seen
-
-
-def shapes(record, network, size):
-    """The same of a network on the meta device and an image of that size, as far as it gets."""
-    found = passed(
-        network,
-        (1, record.scaling.channels, size, size),
-        until=[layer.module for layer in record.layers],
-    )
-    outputs = {call.path: call.output for call in reversed(found.calls)}
-    return {
-        layer.name: as_grid(
-            torch.empty(outputs[layer.module], device="meta"), layer.form, size, size
-        ).shape
-        for layer in record.layers
-        if layer.module in outputs
-    }
-
-
-def check_layers(record, whole):
-    """Channels and stride are as stated, and the smallest input is the smallest."""
-    network = without_values(whole)
-    size = record.input_size or 128
-    larger = {} if record.input_size else shapes(record, network, LARGER)
-    seen = shapes(record, network, size)
-    assert set(seen) == {layer.name for layer in record.layers}
-    for layer in record.layers:
-        _, found, height, width = seen[layer.name]
-        assert found == layer.channels
-        assert height == width
-        if record.input_size is None:
-            # However borders are padded, what is added to an image is divided by the stride.
-            more = larger[layer.name][2] - height
-            assert abs(more * layer.stride - LARGER + size) < layer.stride
-        else:
-            assert height == size // layer.stride
-    depths = [layer.depth for layer in record.layers]
-    assert depths == sorted(depths)
-    assert 0 < depths[0] <= depths[-1] == 1
-    for smallest in {layer.smallest_input for layer in record.layers}:
-        for n in (smallest, smallest - 1) if record.input_size is None else (smallest,):
-            seen = shapes(record, network, n) if n else {}
-            assert {name for name, shape in seen.items() if shape.numel()} == {
-                layer.name for layer in record.layers if layer.smallest_input <= n
-            }
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_layers_are_as_stated(name):
-    record = backbone(name)
-    network = built(record)
-    check_layers(record, network)
-    size = record.input_size or 128
-    found = seen_by(record, network, torch.rand(1, record.scaling.channels, size, size))
-    assert list(found) == [layer.name for layer in record.layers]
-    assert found == shapes(record, without_values(network), size)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES.values()) - set(FAMILIES)))
-def test_layers_of_every_architecture_are_as_stated(name):
-    record = backbone(name)
-    with Unfilled():
-        network = built(record)
-    check_layers(record, network)
-
-
-def check_deep_distance(record):
-    """A deep distance is that of the whole network's feature maps, taken with plain hooks."""
-    torch.manual_seed(0)
-    whole = record.build().eval()
-    trunk = record.trunk(whole)
-    # The head of what finds objects takes no tensor; EfficientNet-Lite's chain has modules of its
-    # own.
-    runs = whole if record.goal == "classification" and "lite" not in record.name else trunk
-    # Normalise as after training: else next to nothing is left of the images in deep layers.
-    norms = [module for module in whole.modules() if isinstance(module, nn.BatchNorm2d)]
-    epsilons = [norm.eps for norm in norms]
-    for norm in norms:
-        norm.train()
-        norm.momentum, norm.eps = 1.0, 1e-5
-    if isinstance(whole, models.VisionTransformer):
-        size = whole.image_size
-    else:
-        size = record.input_size or max(96, 2 * record.smallest_input)
-    x, y = torch.rand(2, 1, 3, size, size)
-    with torch.no_grad():
-        runs(record.scaling.apply(torch.cat([x, y])))
-    for norm, epsilon in zip(norms, epsilons, strict=True):
-        norm.eps = epsilon
-    whole.eval()
-    layers = [record.layers[len(record.layers) // 2], record.layers[-1]]
-    responses = {layer.name: [] for layer in layers}
-
-    def keep(layer):
-        def hook(module, inputs, output):
-            responses[layer.name].append(output.double())
-
-        return trunk.get_submodule(layer.module).register_forward_hook(hook)
-
-    handles = [keep(layer) for layer in layers]
-    with torch.no_grad():
-        for images in (x, y):
-            runs(record.scaling.apply(images))
-    for handle in handles:
-        handle.remove()
-    for layer in layers:
-        metric = DeepDistance(record, layer.name, "euclidean", trunk=whole)
-        first, second = responses[layer.name]
-        if first.ndim == 3:  # the class token is none of the grid
-            first, second = first[:, 1:], second[:, 1:]
-        expected = (first - second).square().sum().sqrt().item()
-        assert expected > 0
-        assert metric(x, y).item() == pytest.approx(expected, rel=1e-4), layer.name
-
-
-CHECKED = [name for name in FAMILIES if "." not in name]
-
-
-@pytest.mark.parametrize("name", CHECKED)
-def test_deep_distances_are_those_of_plain_hooks(name):
-    check_deep_distance(backbone(name))
-
-
-CLASSIFIERS = sorted(
-    name
-    for name in models.list_models(module=models)
-    if name not in CHECKED and list(models.get_model_weights(name))
-)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_deep_distances_of_every_classifier_are_those_of_plain_hooks(name):
-    record = next(r for r in BACKBONES if r.name.split(".")[0] == name)
-    if record.parameters > 400e6:
-        pytest.skip(f"{name} takes {4 * record.parameters / 1e9:.1f} GB of memory twice")
-    check_deep_distance(record)
 
 
 def test_records_are_distinct_and_say_what_they_are():
@@ -314,162 +136,6 @@ def test_the_zoo_is_the_one_that_was_published():
             assert record.architecture.startswith(short.get(stated, stated))
 
 
-# Checkpoints in the layouts of their publishers --------------------------------------------------
-
-
-def wrapped(record, state, layout):
-    """Put a state dict into a checkpoint as its publisher does."""
-    blocks = {
-        key if key.startswith("sobel.") else f"_feature_blocks.{key}": value
-        for key, value in state.items()
-    }
-    return {
-        "classy": {"classy_state_dict": {"base_model": {"model": {"trunk": blocks, "heads": {}}}}},
-        "converted": {"model_state_dict": blocks},
-        "bare": blocks,
-        "tar": {f"module.{key}": value for key, value in state.items()}
-        | dict.fromkeys(
-            ("module.prototypes.weight", "module.projection_head.0.bias"), torch.ones(1)
-        ),
-        "places": {"epoch": 90, "state_dict": {f"module.{k}": v for k, v in state.items()}},
-    }[layout]
-
-
-def published(record, checkpoint, tmp_path, monkeypatch):
-    """Write a checkpoint where the record's file is expected."""
-    monkeypatch.setenv("IQA_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    torch.save(checkpoint, tmp_path / record.weights.filename)
-
-
-@pytest.mark.filterwarnings("ignore::iqa_metrics.FirstSightWarning")
-@pytest.mark.parametrize(
-    ("name", "layout"),
-    [
-        *(("resnet50.simclr_100ep", "classy"), ("resnet50.caffe2", "converted")),
-        *(("resnet50.barlow_twins_300ep", "bare"), ("resnet50.swav_800ep", "tar")),
-        *(("resnet50.colorization_in1k_goyal19", "converted"), ("resnet18.places365", "places")),
-        *(("alexnet.caffenet", "converted"), ("alexnet.jigsaw_yfcc100m_goyal19", "converted")),
-        *(("alexnet.colorization_in22k_goyal19", "converted"), ("alexnet.rotnet", "converted")),
-        *(("alexnet.deepcluster", "converted"), ("vit_s_16.dino_300ep", "classy")),
-        *(("alexnet.places365", "places"), ("densenet161.places365", "places")),
-        ("vit_b_16.mocov3_300ep", "tar"),
-    ],
-)
-def test_a_checkpoint_in_its_published_layout_gives_the_same_feature_maps(
-    name, layout, tmp_path, monkeypatch
-):
-    record = backbone(name)
-    torch.manual_seed(1)
-    whole = record.build().eval()
-    state = theirs(name, whole.state_dict())
-    published(record, wrapped(record, state, layout), tmp_path, monkeypatch)
-    loaded = record.network()
-    images = torch.rand(1, record.scaling.channels, 96, 96)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            loaded(images), record.trunk(whole)(images), rtol=1e-6, atol=1e-6
-        )
-    damaged = dict(state)
-    damaged.pop(next(key for key in state if key.endswith("weight")))
-    damaged["surplus"] = torch.zeros(1)
-    # The first sight's record is of the good file.
-    published(record, wrapped(record, damaged, layout), tmp_path, monkeypatch)
-    (tmp_path / "torch" / "hub" / "checkpoints" / f"{record.weights.filename}.sha256").unlink()
-    with pytest.raises(WeightsError, match=r"does not fit.*Missing key.*Unexpected key.*surplus"):
-        record.network()
-
-
-def of_an_older_release(name, state):
-    """Rename parameters as in torchvision's older published files of a network."""
-    renamed = OrderedDict()
-    for key, value in state.items():
-        for now, then in (
-            (r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2"),
-            (r"mlp\.0\.", "mlp.linear_1."),
-            (r"mlp\.3\.", "mlp.linear_2."),
-            (r"(inner_blocks|layer_blocks)\.(\d)\.0\.", r"\1.\2."),
-            (r"rpn\.head\.conv\.0\.0\.", "rpn.head.conv."),
-        ):
-            key = re.sub(now, then, key)
-        if "backbone.body" not in key or "num_batches_tracked" not in key:
-            renamed[key] = value
-    return renamed
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["densenet121", "vit_b_32", "fasterrcnn_resnet50_fpn", "mnasnet0_5", "googlenet", "swin_t"],
-)
-def test_published_files_of_older_releases_load(name, tmp_path, monkeypatch):
-    record = backbone(name)
-    monkeypatch.setenv("IQA_WEIGHTS", str(tmp_path))
-    torch.manual_seed(1)
-    whole = record.build().eval()
-    today = whole.state_dict()
-    state = today if name in ("swin_t", "mnasnet0_5") else of_an_older_release(name, today)
-    if name not in ("swin_t", "mnasnet0_5"):
-        state._metadata = OrderedDict({"": {"version": 1}})
-    torch.save(state, tmp_path / record.weights.filename)
-    monkeypatch.setattr(WeightsFile, "check", lambda *_: None)  # it is not the published one
-    images = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(record.network()(images), record.trunk(whole)(images))
-    state.pop(next(key for key in state if key.endswith("weight")))
-    torch.save(state, tmp_path / record.weights.filename)
-    with pytest.raises(WeightsError, match="Missing key") as caught:
-        record.network()
-    assert "num_batches" not in str(caught.value)
-
-
-def test_a_file_without_a_version_has_current_keys(tmp_path):
-    record = backbone("mnasnet0_5")
-    torch.manual_seed(1)
-    trunk = record.trunk(record.build()).eval()
-    save_file(trunk.state_dict(), tmp_path / "x.safetensors")
-    images = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            record.network(tmp_path / "x.safetensors")(images), trunk(images)
-        )
-
-
-ALEXNET_BLOCKS = ("conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5", "pool5")
-
-
-def theirs(name, state):
-    """Rename a network's parameters as their publisher does."""
-    renamed = {}
-    for key, value in state.items():
-        match = re.fullmatch(r"(conv|bn)(\d)\.(\w+)", key)
-        if name.startswith("alexnet.") and match:
-            block = ALEXNET_BLOCKS.index(f"conv{match[2]}")
-            key = f"{block}.{'01'[match[1] == 'bn']}.{match[3]}"
-        if name == "alexnet.deepcluster":
-            key = re.sub("^sobel", "sobel.1", key) if key.startswith("sobel") else key
-            key = re.sub("^grey", "sobel.0", key)
-        if name == "alexnet.places365":
-            key = key.replace("features.", "features.module.")
-        if name == "densenet161.places365":
-            key = re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", key)
-        if name.startswith("vit_"):
-            for ours, others in (
-                *((r"^class_token$", "cls_token"), (r"^encoder\.pos_embedding$", "pos_embed")),
-                *((r"^conv_proj\.", "patch_embed.proj."), (r"^encoder\.ln\.", "norm.")),
-                (r"^encoder\.layers\.encoder_layer_", "blocks."),
-                *((r"\.ln_(\d)\.", r".norm\1."), (r"self_attention\.in_proj_", "attn.qkv.")),
-                (r"self_attention\.out_proj\.", "attn.proj."),
-                *((r"mlp\.0\.", "mlp.fc1."), (r"mlp\.3\.", "mlp.fc2.")),
-            ):
-                key = re.sub(ours, others, key)
-        renamed[key] = value
-    if name.startswith("vit_"):
-        renamed = {key: value for key, value in renamed.items() if not key.startswith("heads.")}
-    elif name.startswith("resnet") and "places" not in name:
-        renamed = {key: value for key, value in renamed.items() if not key.startswith("fc.")}
-    return renamed
-
-
 # The record ---------------------------------------------------------------------------------------
 
 
@@ -508,7 +174,7 @@ def test_threads_measure_the_same():
     from dataclasses import replace
 
     expected = {layer.name: layer.smallest_input for layer in backbone("squeezenet1_0").layers}
-    fresh = replace(backbone("squeezenet1_0"), note="measured anew")
+    fresh = replace(backbone("squeezenet1_0"), note="measured again")
     assert fresh.layers
     with ThreadPoolExecutor(4) as pool:
         found = pool.map(
@@ -539,21 +205,6 @@ def test_untrained_networks_are_the_same_each_time_and_seeds_differ():
     metric = create_metric("squeezenet1_1.untrained:fire9:euclidean")
     assert metric(x, y) > 0
     assert metric(x, x) == 0
-
-
-def test_a_transformer_takes_any_size_and_agrees_with_torchvision_at_its_own():
-    record = backbone("vit_b_32")
-    whole = models.vit_b_32(weights=None).eval()
-    trunk = record.trunk(whole)
-    own = torch.rand(2, 3, 224, 224)
-    with torch.no_grad():
-        torch.testing.assert_close(whole.heads(trunk(own)[:, 0]), whole(own))
-        metric = DeepDistance(record, record.layers[-2].name, trunk=whole)
-        x, y = torch.rand(2, 1, 3, 100, 300)
-        assert metric(x, y) > 0
-        assert metric(x, x) == 0
-        seen = seen_by(record, trunk, x)
-    assert {tuple(shape) for shape in seen.values()} == {(1, 768, 4, 10)}
 
 
 def test_a_network_that_takes_only_one_size_says_so():

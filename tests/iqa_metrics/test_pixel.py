@@ -190,7 +190,7 @@ class TestCompiled:
     """torch.compile blurs in another way, and processes one strip of a large image at a time."""
 
     @pytest.fixture(autouse=True)
-    def afresh(self):
+    def uncached(self):
         torch.compiler.reset()
         yield
         torch.compiler.reset()

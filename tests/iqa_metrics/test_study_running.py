@@ -177,7 +177,7 @@ def test_new_readouts_measure_only_themselves(finished, tmp_path, monkeypatch):
 def test_nothing_stale_is_reused(finished, changed, tmp_path, monkeypatch):
     _, whole = finished
     shutil.copytree(whole.folder, tmp_path / "out", dirs_exist_ok=True)
-    plan = small_plan(tmp_path)  # the same, made anew
+    plan = small_plan(tmp_path)  # the same, made again
     written = []
     write = Store.write
     monkeypatch.setattr(

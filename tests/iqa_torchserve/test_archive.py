@@ -50,7 +50,7 @@ def unpacked(archive, tmp_path):
 
 def test_the_same_input_gives_the_same_bytes(archive, tmp_path):
     time.sleep(2.1)  # a zip file tells times in steps of two seconds
-    again = build_archive(tmp_path / "made" / "anew", limits=check_archive(archive).limits)
+    again = build_archive(tmp_path / "made" / "again", limits=check_archive(archive).limits)
     assert again.read_bytes() == archive.read_bytes()
     assert [p.name for p in again.parent.iterdir()] == ["iqa.mar"]
     other = build_archive(tmp_path, metrics=["psnr"])
