@@ -196,11 +196,14 @@ class TestCompiled:
         torch.compiler.reset()
 
     # The C++ compiler takes a minute for MS-SSIM's five scales, which blur as SSIM does.
-    @pytest.mark.parametrize("size", [(161, 170), (400, 523)])
     @pytest.mark.parametrize(
-        ("metric", "backend"),
-        [(SSIM(), "inductor"), (SSIM("uniform"), "aot_eager"), (MSSSIM(), "aot_eager")],
-        ids=lambda value: value if isinstance(value, str) else value.name,
+        ("metric", "backend", "size"),
+        [
+            (SSIM(), "inductor", (400, 523)),
+            (SSIM("uniform"), "aot_eager", (161, 170)),
+            (MSSSIM(), "aot_eager", (400, 523)),
+        ],
+        ids=["ssim", "ssim_skimage", "ms_ssim"],
     )
     def test_values(self, metric, backend, size):
         x, y = random_pair(size)
