@@ -6,6 +6,7 @@ is tested like those that are built in: ``pytest tests/iqa_metrics/test_contract
 
 import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -195,6 +196,29 @@ class TestContract:
         wide = needs(name).backbone is None
         assert value.dtype == (torch.float64 if wide else torch.float32)
         assert torch.allclose(value.float(), metrics[name](*images), rtol=1e-4)
+
+    def test_narrow_images_give_the_values_of_their_float32_copies(self, name, metrics, images):
+        for dtype in (torch.float16, torch.bfloat16):
+            narrow = [image.to(dtype) for image in images]
+            values = metrics[name](*narrow)
+            assert values.dtype == torch.float32
+            assert torch.equal(values, metrics[name](*(image.float() for image in narrow)))
+            with metrics[name].reference(narrow[0]) as shared:
+                assert torch.allclose(shared.score(narrow[1]), values, rtol=1e-5)
+
+    def test_the_wider_type_decides(self, name, metrics, images):
+        reference, distorted = images
+        both = metrics[name](reference.double(), distorted.double())
+        for pair in ((reference.double(), distorted), (reference, distorted.double())):
+            values = metrics[name](*pair)
+            assert values.dtype == both.dtype
+            assert torch.allclose(values, both, rtol=1e-12 if both.dtype == torch.float64 else 1e-5)
+
+    def test_a_copy_measures_the_same(self, name, metrics, images):
+        pickled = pickle.dumps(metrics[name])
+        for copied in (pickle.loads(pickled), copy.deepcopy(metrics[name])):  # noqa: S301
+            assert torch.equal(copied(*images), metrics[name](*images))
+            assert repr(copied) == repr(metrics[name])
 
     def test_a_map_covers_the_image(self, name, metrics, images):
         metric, (reference, distorted) = metrics[name], images

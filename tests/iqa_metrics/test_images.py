@@ -1,7 +1,9 @@
 """Reading images: every accepted kind gives the same pixels, every bad kind a clear error."""
 
+import gzip
 import io
 import os
+import re
 import struct
 import zlib
 
@@ -11,8 +13,8 @@ import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from material import encoded
-from PIL import Image
+from material import encoded, tensor
+from PIL import Image, features
 
 from iqa_metrics import ImageError, read_image
 from iqa_metrics.io.images import check_images, check_pair
@@ -165,6 +167,29 @@ def test_a_background_shows_through_sixteen_bits():
     assert torch.allclose(image, expected(composed, 1), rtol=1e-5, atol=0)
 
 
+def test_alpha_that_is_opaque_everywhere_is_ignored():
+    opaque = np.dstack([RGB, np.full_like(GREY, 255)])
+    deep = np.dstack([RGB16, np.full_like(GREY16, 65535)])
+    palette = Image.fromarray(RGB).convert("P")
+    colours = expected(np.array(palette.convert("RGB")))
+    for source, found in (
+        (encoded(opaque, "PNG"), expected(RGB)),
+        (encoded(opaque, "TIFF"), expected(RGB)),
+        (encoded(opaque, "WEBP", lossless=True), expected(RGB)),
+        (encoded(np.dstack([GREY, opaque[..., 3]]), "PNG"), expected(GREY)),
+        (encoded(palette, "PNG", transparency=bytes([255] * 256)), colours),
+        (png16(deep), expected(RGB16, 65535)),
+        (opaque, expected(RGB)),
+        (torch.from_numpy(opaque / 255).permute(2, 0, 1), expected(RGB)),
+    ):
+        assert torch.allclose(read_image(source), found, rtol=1e-6, atol=0)
+    nearly = opaque.copy()
+    nearly[3, 2, 3] = 254
+    with pytest.raises(ImageError, match="partly transparent") as caught:
+        read_image(encoded(nearly, "PNG"))
+    assert caught.value.code == "has_alpha"
+
+
 def test_orientation_is_applied_to_sixteen_bits():
     data = tiff16(RGB16, photometric="rgb", extratags=[(274, "H", 1, 3, True)])
     assert torch.allclose(read_image(data), expected(RGB16[::-1, ::-1], 65535), rtol=1e-6)
@@ -203,7 +228,7 @@ PLANES, PLANES_ZIP = (
 BAD = {
     "empty": (b"", "bad_image", "empty"),
     "text": (b"this is no image at all", "bad_image", "not an image"),
-    "html": (b"<!DOCTYPE html><p>404 not found</p>", "bad_image", "not an image"),
+    "html": (b"<!DOCTYPE html><p>404 not found</p>", "bad_image", "HTML page"),
     "signature only": (PNG[:8], "bad_image", "expected"),
     "truncated png": (encoded(BIG, "PNG")[:-3000], "bad_image", "truncated"),
     "truncated jpeg": (encoded(BIG, "JPEG")[:-200], "bad_image", "truncated"),
@@ -211,7 +236,7 @@ BAD = {
     "truncated webp": (encoded(BIG, "WEBP")[:200], "bad_image", "expected"),
     "truncated 16 bit": (png16(RGB16)[:80], "bad_image", "truncated"),
     "flipped bytes": (PNG[:45] + b"\xff\x00\xff" + PNG[48:], "bad_image", "damaged"),
-    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "bad_image", "not an image"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "bad_image", "PostScript"),
     "bomb": (BOMB, "too_large", "pixels"),
     "large": (LARGE, "too_large", "9000x9000 has 81,000,000 pixels"),
     "rgba": (encoded(RGBA, "PNG"), "has_alpha", "background"),
@@ -290,6 +315,103 @@ def test_bad_input_is_refused_with_a_reason(kind):
     assert caught.value.code == code
     assert str(caught.value).startswith("the image: ")
     assert words in str(caught.value)
+
+
+def iso(*brands):
+    """The first box of an ISO media file: major brand, version, compatible brands."""
+    major, *compatible = brands
+    body = b"ftyp" + major + bytes(4) + b"".join(compatible)
+    return struct.pack(">I", len(body) + 4) + body + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (iso(b"heic", b"mif1", b"heic"), "a HEIC image"),
+        (iso(b"mif1", b"miaf", b"avif"), "an AVIF image"),
+        (encoded(RGB, "AVIF") if features.check("avif") else iso(b"avif"), "an AVIF image"),
+        (iso(b"isom", b"mp42"), "QuickTime video"),
+        (encoded(RGB, "JPEG2000"), "a JPEG 2000 image"),
+        (b"\xff\x0a\xfa\x10" + bytes(40), "a JPEG XL codestream"),
+        (b"\x00\x00\x00\x0cJXL \r\n\x87\n" + bytes(40), "a JPEG XL image"),
+        (b"\x76\x2f\x31\x01\x02\x00\x00\x00" + bytes(40), "OpenEXR"),
+        (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", "Radiance HDR"),
+        (b"\xef\xbb\xbf\n <HTML><body>Not found", "HTML page, perhaps a server's error"),
+        (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "SVG drawing"),
+        (b'{"message": "no such image"}', "text that looks like JSON"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "'git lfs pull'"),
+        (gzip.compress(PNG), "gzip data"),
+        (b"PK\x03\x04" + bytes(40), "ZIP archive"),
+        (b"RIFF\x40\x00\x00\x00AVI LIST" + bytes(40), "an AVI video"),
+        (bytes(128) + b"DICM" + bytes(40), "a DICOM file"),
+        (b"\x93NUMPY\x01\x00" + bytes(40), "a NumPy file"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_files_of_other_kinds_are_named(content, words, tmp_path):
+    path = tmp_path / "image.png"
+    path.write_bytes(content)
+    for source, limit in ((content, None), (path, None), (path, 5.0)):
+        with pytest.raises(ImageError) as caught:
+            read_image(source, max_seconds=limit)
+        assert caught.value.code == "bad_image"
+        assert "this is " in str(caught.value)
+        assert words in str(caught.value)
+
+
+def overshot(x):
+    x = x.clone()
+    x[..., 0, :2] = torch.tensor([-0.04, 1.04])
+    return x
+
+
+FOLLOWED = {
+    "use (x + 1) / 2": lambda x: (x + 1) / 2,
+    "use (x + 1) / 2, then clamp to [0, 1]": lambda x: ((x + 1) / 2).clamp(0, 1),
+    "use x.clamp(0, 1)": lambda x: x.clamp(0, 1),
+    "divide by 255": lambda x: x / 255,
+    "divide by 255, then clamp to [0, 1]": lambda x: (x / 255).clamp(0, 1),
+    "divide by 1023 (or by the peak of more bits)": lambda x: x / 1023,
+    "divide by 4095 (or by the peak of more bits)": lambda x: x / 4095,
+    "divide by 65535 (or by the peak of more bits)": lambda x: x / 65535,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        (lambda x: 2 * x - 1, "use (x + 1) / 2"),
+        (lambda x: 2 * overshot(x) - 1, "use (x + 1) / 2, then clamp to [0, 1]"),
+        (overshot, "use x.clamp(0, 1)"),
+        (lambda x: x.masked_fill(x == x.max(), 1.00001), "use x.clamp(0, 1)"),
+        (lambda x: x.masked_fill(x == x.min(), -0.0005), "use x.clamp(0, 1)"),
+        (lambda x: 255 * x, "divide by 255"),
+        (lambda x: 255 * overshot(x).clamp(-0.01, 1.01), "divide by 255, then clamp to [0, 1]"),
+        (lambda x: 1023 * x, "divide by 1023 (or by the peak of more bits)"),
+        (lambda x: 4095 * x, "divide by 4095 (or by the peak of more bits)"),
+        (lambda x: 65535 * x, "divide by 65535 (or by the peak of more bits)"),
+    ],
+)
+def test_the_advice_for_a_wrong_range_gives_the_right_image(change, advice, photographs):
+    image = tensor(photographs["cat"])
+    image = (image - image.min()) / (image.max() - image.min())
+    with pytest.raises(ImageError) as caught:
+        check_images(change(image), "distorted")
+    message = str(caught.value)
+    assert message.endswith(advice)
+    found = FOLLOWED[advice](change(image))
+    assert found.min() >= 0
+    assert found.max() <= 1
+    # But for the few pixels that were changed.
+    assert float((found - image).abs().mean()) < 1e-3
+    low, high = (float(v) for v in re.search(r"from (\S+) to (\S+);", message).groups())
+    assert low < 0 or high > 1
+
+
+@pytest.mark.parametrize("change", [lambda x: x - 0.5, lambda x: (x - 0.45) / 0.22])
+def test_what_follows_no_pattern_is_not_guessed(change, photographs):
+    with pytest.raises(ImageError, match="undo the normalisation that was applied"):
+        check_images(change(tensor(photographs["cat"])), "distorted")
 
 
 def test_a_large_image_is_refused_before_it_is_decoded():

@@ -278,12 +278,14 @@ class FeatureExtractor(nn.Module):
 
     def _prepare(self, batches: Sequence[Tensor]) -> Tensor:
         """Return batches as one, scaled, channels last, in the network's precision."""
+        # Scaled in half precision, images would be rounded once more.
+        batches = [batch.to(torch.promote_types(batch.dtype, torch.float32)) for batch in batches]
         first = batches[0]
         dtype = precision(self.network, first.dtype)
         scaling = self.scaling
         if torch.is_grad_enabled() and any(batch.requires_grad for batch in batches):
             whole = torch.cat(list(batches))
-            # Scaled in the images' own precision: 8-bit values times 255 do not fit bfloat16.
+            # Scaled in the images' precision: 8-bit values times 255 do not fit bfloat16.
             whole = whole if scaling is None else scaling.apply(whole)
             return whole.to(dtype=dtype, memory_format=torch.channels_last)
         # Each written once, to where the network reads it.

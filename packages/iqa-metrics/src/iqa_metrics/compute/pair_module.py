@@ -221,11 +221,11 @@ class PairModule(nn.Module):
         )
         with exact_arithmetic(distorted.device):
             if recorded:
-                return compare(reference, distorted)
+                return compare(*_widened(reference, distorted))
             compiled = self.compiled
             most = self.most_pairs(distorted)
             if isinstance(reference, Tensor) and not alone and len(distorted) > most:
-                reference = self.remember(reference)
+                reference = self.remember(reference.to(_common_type(reference, distorted)))
 
             def run(first: int, last: int) -> Tensor:
                 # A batch that fits into one chunk is not sliced.
@@ -233,6 +233,7 @@ class PairModule(nn.Module):
                 one_each = isinstance(reference, Tensor) and alone and not whole
                 x = reference[first:last] if one_each else reference  # type: ignore[index]
                 y = distorted if whole else distorted[first:last]
+                x, y = _widened(x, y)
                 return compare(x, y) if compiled is None else compiled(compare, x, y)
 
             return in_chunks(len(distorted), most, run, distorted.device)
@@ -298,8 +299,23 @@ class SharedReference:
         if self._remembered is None:
             # Outside inference mode, because a later batch may require a gradient.
             with exact_arithmetic(image.device), torch.inference_mode(False), torch.no_grad():
-                self._remembered = metric.remember(image)
+                self._remembered = metric.remember(image.to(_common_type(image, image)))
         return metric.presented(metric._streamed(self._remembered, distorted, compare))
+
+
+def _widened(reference: Reference, distorted: Tensor) -> tuple[Reference, Tensor]:
+    """Return both in the type in which they are compared."""
+    wider = _common_type(reference, distorted)
+    return reference.to(wider) if isinstance(reference, Tensor) else reference, distorted.to(wider)
+
+
+def _common_type(reference: Reference, distorted: Tensor) -> torch.dtype:
+    """Return the wider type of the two, at least float32.
+
+    Half-precision images would otherwise be rounded once more when they are scaled.
+    """
+    image = reference if isinstance(reference, Tensor) else reference.image
+    return torch.promote_types(torch.promote_types(image.dtype, distorted.dtype), torch.float32)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from iqa_metrics.io.signatures import HEAD, what_it_is
+
 # An allow-list, so that no decoder with a side effect (EPS starts Ghostscript) is ever reached.
 # JPEG 2000 and AVIF are left out as long as Pillow silently cuts their deep colour to 8 bits.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
@@ -42,8 +44,8 @@ class ImageError(ValueError):
 
 
 @contextmanager
-def _decoder_errors() -> Iterator[None]:
-    """Turn any exception of a decoder into an ImageError."""
+def _decoder_errors(file: BinaryIO | None = None) -> Iterator[None]:
+    """Turn any exception of a decoder into an ImageError, which names a file of another kind."""
     try:
         yield
     except ImageError:
@@ -51,6 +53,14 @@ def _decoder_errors() -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ImageError(f"too many pixels: {error}", "too_large") from error
     except UnidentifiedImageError as error:
+        found = None
+        if file is not None:
+            file.seek(0)
+            found = what_it_is(file.read(HEAD))
+        if found is not None:
+            raise ImageError(
+                f"this is {found[0]}, which is not read; {_EXPECTED}: {found[1]}"
+            ) from error
         raise ImageError(
             f"not an image that can be read; {_EXPECTED}, complete and undamaged"
         ) from error
@@ -120,7 +130,7 @@ def _timed(source: object, max_seconds: float | None) -> Iterator[BinaryIO]:
 
 def size_of_file(source: object, max_seconds: float | None = None) -> tuple[int, int]:
     """Return the width and height stated in a file's header. Raises ImageError."""
-    with _timed(source, max_seconds) as file, _decoder_errors(), _open_image(file) as image:
+    with _timed(source, max_seconds) as file, _decoder_errors(file), _open_image(file) as image:
         return image.size
 
 
@@ -129,7 +139,7 @@ def decode_file(source: object, max_pixels: int, max_seconds: float | None = Non
 
     The dtype is uint8, uint16 or float32; C is 2 (grey and alpha), 3 or 4. Raises ImageError.
     """
-    with _timed(source, max_seconds) as file, _decoder_errors():
+    with _timed(source, max_seconds) as file, _decoder_errors(file):
         return _decoded(file, max_pixels)
 
 

@@ -58,8 +58,8 @@ def read_image(
         float arrays are in ``[0, 1]``. EXIF orientation is applied. A tensor keeps its device and
         its gradient.
     background
-        Colour behind a transparent image: grey or RGB, in ``[0, 1]``. Without it, images with an
-        alpha channel are refused, since what shows through decides the score.
+        Colour behind a transparent image: grey or RGB, in ``[0, 1]``. Without it, images that are
+        transparent anywhere are refused, since what shows through decides the score.
     max_pixels
         Most pixels (width x height) that are decoded; a larger file is refused after its header was
         read. Pillow's own limit, about 179 million, applies as well.
@@ -233,27 +233,44 @@ def _check_range(images: Tensor, name: str | None) -> None:
     if not np.isfinite(low) or not np.isfinite(high):
         came, remedy = "NaN or infinite values", "mask or replace them"
     else:
-        came = f"values from {low:.4g} to {high:.4g}"
-        if low >= -1.001 and high <= 1.001:
-            remedy = "this looks like [-1, 1]: use (x + 1) / 2"
-        elif low >= -0.5 and high <= 1.5:
-            remedy = "this looks like [0, 1] with overshoot: use x.clamp(0, 1)"
-        elif low >= 0 and high <= 255:
-            remedy = "this looks like 0-255: divide by 255"
-        elif low >= 0 and high <= 65535:
-            remedy = "this looks like 0-65535: divide by 65535"
-        else:
-            remedy = "undo the normalisation that was applied"
+        came = f"values from {_outside(low)} to {_outside(high)}"
+        remedy = _remedy(pixels, low, high)
     prefix = f"{name}: " if name else ""
     raise ImageError(f"{prefix}expected values in [0, 1], got {came}; {remedy}", "out_of_range")
+
+
+def _remedy(pixels: Tensor, low: float, high: float) -> str:
+    """Say what to do with finite values out of range, from what they show."""
+    # A good part of an image in [-1, 1] lies well below 0; overshoot is small or rare.
+    often_negative = float((pixels < -0.05).double().mean()) > 0.02
+    largest = max(-low, high)
+    if often_negative and low < -0.3 and 0.6 < largest <= 1.1:
+        clamp = "" if largest <= 1 + _RANGE_SLACK else ", then clamp to [0, 1]"
+        return f"this looks like [-1, 1]: use (x + 1) / 2{clamp}"
+    if high <= 1.5 and (low >= -0.3 or (low >= -0.5 and not often_negative)):
+        return "this looks like [0, 1] with overshoot: use x.clamp(0, 1)"
+    for bits, most in ((8, 255), (10, 1023), (12, 4095), (16, 65535)):
+        if high > 1.5 and low >= -0.02 * high and high <= 1.02 * most:
+            clamp = "" if low >= 0 and high <= most else ", then clamp to [0, 1]"
+            wider = " (or by the peak of more bits)" if bits > 8 else ""
+            return f"this looks like 0-{most}: divide by {most}{wider}{clamp}"
+    return "undo the normalisation that was applied"
+
+
+def _outside(bound: float) -> str:
+    """Return a bound in as many digits as show that it lies outside [0, 1]."""
+    short = f"{bound:.4g}"
+    return short if 0 <= bound <= 1 or not 0 <= float(short) <= 1 else f"{bound:.9g}"
 
 
 def _to_rgb(image: Tensor, background: Background | None) -> Tensor:
     channels = image.shape[1]
     if channels in (2, 4):
+        if background is None and bool((image[:, -1] == 1).all()):  # nothing shows through
+            return image[:, :-1].expand(-1, 3, -1, -1)
         if background is None:
             raise ImageError(
-                "it has an alpha channel, and what shows through would decide the score; flatten "
+                "it is partly transparent, and what shows through would decide the score; flatten "
                 "it, or set a background (background=1.0 is white)",
                 "has_alpha",
             )

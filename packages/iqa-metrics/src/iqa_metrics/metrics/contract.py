@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from iqa_metrics.compute.features import Reference
@@ -78,8 +77,8 @@ class Metric(PairModule):
     def compare(self, reference: Any, distorted: Tensor) -> Tensor:
         """Return ``[N]`` for images that were already checked. Every metric implements this.
 
-        ``reference`` is a batch of N images, a single image, or what :meth:`remember` returned for
-        one.
+        Both are float32 or both float64, the wider type of what was given. ``reference`` is a batch
+        of N images, a single image, or what :meth:`remember` returned for one.
         """
         raise NotImplementedError
 
@@ -91,8 +90,3 @@ class Metric(PairModule):
         if map and not self.has_map:
             raise ValueError(f"{self.name} has no map; has_map says which metrics have one")
         return self.compare_map if map else self.compare
-
-
-def at_least_float32(images: Tensor) -> Tensor:
-    """Return images as float32; float64 images stay as they are."""
-    return images if images.dtype == torch.float64 else images.float()

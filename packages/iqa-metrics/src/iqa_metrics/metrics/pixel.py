@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iqa_metrics.compute.pair_module import Check
-from iqa_metrics.metrics.contract import Metric, at_least_float32
+from iqa_metrics.metrics.contract import Metric
 from iqa_metrics.metrics.windows import Windows
 
 _K1, _K2 = 0.01, 0.03
@@ -45,7 +45,7 @@ class MSE(Metric):
         return _like(distorted, _mean_squared_error(reference, distorted))
 
     def compare_map(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        return _difference(reference, distorted).square().mean(dim=1, keepdim=True)
+        return (reference - distorted).square().mean(dim=1, keepdim=True)
 
 
 class PSNR(Metric):
@@ -188,7 +188,7 @@ class MSSSIM(Metric):
 def _mean_squared_error(reference: Tensor, distorted: Tensor) -> Tensor:
     """Return ``[N]``, float64, since the square of a small error may vanish in float32."""
     if distorted.device.type != "cpu" or torch.compiler.is_compiling():
-        return _difference(reference, distorted).double().square().mean(dim=(1, 2, 3))
+        return (reference - distorted).double().square().mean(dim=(1, 2, 3))
     references = reference.expand_as(distorted)
     return torch.stack([_in_blocks(x, y) for x, y in zip(references, distorted, strict=True)])
 
@@ -210,12 +210,8 @@ def _in_blocks(x: Tensor, y: Tensor) -> Tensor:
         if mean > _LEAST_IN_FLOAT32:
             return mean
     # In place, since nothing else uses the block.
-    squares = [_difference(*block).double().square_().sum() for block in blocks]
+    squares = [torch.sub(*block).double().square_().sum() for block in blocks]
     return torch.stack(squares).sum() / y.numel()
-
-
-def _difference(x: Tensor, y: Tensor) -> Tensor:
-    return at_least_float32(x) - at_least_float32(y)
 
 
 def _like(images: Tensor, values: Tensor) -> Tensor:
