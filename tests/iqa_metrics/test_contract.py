@@ -198,13 +198,12 @@ class TestContract:
         assert torch.allclose(value.float(), metrics[name](*images), rtol=1e-4)
 
     def test_narrow_images_give_the_values_of_their_float32_copies(self, name, metrics, images):
-        for dtype in (torch.float16, torch.bfloat16):
-            narrow = [image.to(dtype) for image in images]
-            values = metrics[name](*narrow)
-            assert values.dtype == torch.float32
-            assert torch.equal(values, metrics[name](*(image.float() for image in narrow)))
-            with metrics[name].reference(narrow[0]) as shared:
-                assert torch.allclose(shared.score(narrow[1]), values, rtol=1e-5)
+        narrow = [image.half() for image in images]
+        values = metrics[name](*narrow)
+        assert values.dtype == torch.float32
+        assert torch.equal(values, metrics[name](*(image.float() for image in narrow)))
+        with metrics[name].reference(narrow[0]) as shared:
+            assert torch.allclose(shared.score(narrow[1]), values, rtol=1e-5)
 
     def test_the_wider_type_decides(self, name, metrics, images):
         reference, distorted = images
@@ -215,9 +214,9 @@ class TestContract:
             assert torch.allclose(values, both, rtol=1e-12 if both.dtype == torch.float64 else 1e-5)
 
     def test_a_copy_measures_the_same(self, name, metrics, images):
-        pickled = pickle.dumps(metrics[name])
+        expected, pickled = metrics[name](*images), pickle.dumps(metrics[name])
         for copied in (pickle.loads(pickled), copy.deepcopy(metrics[name])):  # noqa: S301
-            assert torch.equal(copied(*images), metrics[name](*images))
+            assert torch.equal(copied(*images), expected)
             assert repr(copied) == repr(metrics[name])
 
     def test_a_map_covers_the_image(self, name, metrics, images):

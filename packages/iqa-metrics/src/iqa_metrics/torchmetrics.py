@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
-from iqa_metrics.weights.checkpoints import digest_of
+from iqa_metrics.weights.checkpoints import digest_of_tensors
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -127,4 +127,5 @@ class ImageQuality(TorchMetric):
 
 def _fingerprint(metric: Metric) -> str:
     """Return a hash of a metric's name and weights, which tells it from others of its name."""
-    return hashlib.sha256(f"{metric.name} {digest_of(metric)}".encode()).hexdigest()[:16]
+    held = digest_of_tensors((str(number), tensor) for number, tensor in enumerate(metric.held()))
+    return hashlib.sha256(f"{metric.name} {held}".encode()).hexdigest()[:16]

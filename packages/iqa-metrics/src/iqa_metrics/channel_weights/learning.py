@@ -155,7 +155,7 @@ def channel_squares(
     pairs = [Pair(str(pair.reference), str(pair.distorted)) for pair in database.pairs]
     found: list[NDArray[np.float64]] = []
     problems: dict[Problem, None] = {}
-    on_gpu = any(parameter.is_cuda for parameter in table.parameters())
+    on_gpu = any(tensor.is_cuda for tensor in table.held())
     parts = read_ahead(pairs, workers=workers or cores(), background=None, pin=on_gpu)
     with closing(BatchScorer({table.name: table})) as scorer, closing(parts):
         for part in parts:

@@ -5,11 +5,12 @@ response is freed, so memory follows the widest layer and not the sum of them. T
 the last layer that was asked for.
 """
 
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from iqa_metrics.backbones.forms import Form, as_grid
 from iqa_metrics.backbones.probing import Pass, passed, precision, without_values
 from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.compute.folding import runs_as_its_class
+from iqa_metrics.compute.steady import Steady
 from iqa_metrics.names import lookup
 
 Visitor = Callable[[str, Tensor], None]
@@ -57,12 +59,12 @@ _SMALL_CONVOLUTION = 20_480
 """Numbers in the input of a convolution from which on one image is computed as several are."""
 
 
-class FeatureExtractor(nn.Module):
+class FeatureExtractor(Steady):
     """A frozen network whose layers can be visited.
 
-    The network is put into eval mode and its parameters are frozen, and so they stay:
-    ``train()`` on a model that holds the extractor does not reach the network. Its parameters are
-    laid out channels last.
+    The network is put into eval mode and its parameters are frozen, and so they stay, whatever a
+    model that holds the extractor does: see :class:`Steady`. Its parameters are laid out channels
+    last.
 
     Parameters
     ----------
@@ -91,9 +93,21 @@ class FeatureExtractor(nn.Module):
         self.forms = dict(forms or {})
         self._differing: dict[tuple[int | str, ...], bool] = {}
 
-    def train(self, mode: bool = True) -> "FeatureExtractor":
-        """Keep eval mode: batch statistics must not move a metric."""
-        return super().train(False)
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Not registered as a submodule, so that a parent does not reach it.
+        if name == "network":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _own(self) -> Iterator[Tensor]:
+        return itertools.chain(self.network.parameters(), self.network.buffers())
+
+    def _move(self, device: torch.device) -> None:
+        self.network.to(device)
+
+    def _convert(self, dtype: torch.dtype) -> None:
+        self.network.to(dtype)
 
     def visit(
         self, images: Tensor, layers: Iterable[str], visitor: Visitor, *, keep: bool = False

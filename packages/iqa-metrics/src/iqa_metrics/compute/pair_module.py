@@ -6,11 +6,12 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iqa_metrics.compute.compilation import Compiled
 from iqa_metrics.compute.features import Reference
 from iqa_metrics.compute.memory import Memory, MemoryBudget, in_chunks
+from iqa_metrics.compute.steady import Steady
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.io.images import check_images, check_pair
 
@@ -28,7 +29,7 @@ _PIXEL_BYTES = 3 * 8 * 16
 """Bytes per pixel of a pair in a metric without a network: sixteen RGB images in float64."""
 
 
-class PairModule(nn.Module):
+class PairModule(Steady):
     """A module that compares two batches of images, and checks that they can be compared.
 
     Parameters
@@ -173,7 +174,7 @@ class PairModule(nn.Module):
         raise NotImplementedError
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Self":
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         if self.compiled is not None:
             self.compiled = Compiled()  # the compiled code contains the old weights
         return self
@@ -198,7 +199,7 @@ class PairModule(nn.Module):
 
     def _check_together(self, reference: Tensor, distorted: Tensor) -> None:
         check_pair(reference, distorted)
-        homes = {str(t.device) for t in (reference, distorted, *self.parameters())}
+        homes = {str(t.device) for t in (reference, distorted, *self.held())}
         if len(homes) > 1:
             raise ImageError(
                 f"metric and images are on different devices ({', '.join(sorted(homes))}); "

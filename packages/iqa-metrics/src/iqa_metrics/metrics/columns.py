@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from iqa_metrics.backbones import Layer
-from iqa_metrics.compute.constants import Constant
+from iqa_metrics.compute.steady import Constant
 from iqa_metrics.readouts import Readout
 
 LayerWeights = Mapping[str, Tensor | Sequence[float]]
@@ -85,7 +85,9 @@ def weights_by_layer(
     return given
 
 
-def constant_of(column: Column, readout: Readout, layer: Layer) -> nn.Module:
+def constant_of(
+    column: Column, readout: Readout, layer: Layer, *, persistent: bool = False
+) -> nn.Module:
     """Return the module that holds a column's channel weights, once they are checked."""
     weights = column.weights
     if not readout.weighted:
@@ -110,4 +112,4 @@ def constant_of(column: Column, readout: Readout, layer: Layer) -> nn.Module:
         raise ValueError(
             f"channel_weights: layer {layer.name}: expected finite values of at least 0"
         )
-    return Constant(values)
+    return Constant(values, persistent=persistent)

@@ -28,7 +28,7 @@ class DeepDistance(TableModule, Metric):
     give 0. The range is ``[0, inf)``; the functions of readouts that are bounded state their bound.
 
     The metric is a :class:`LayerTable` whose columns are concatenated. The network is frozen and
-    stays in eval mode. ``.to(device)`` and ``.to(dtype)`` move it; float16 and bfloat16 networks
+    stays in eval mode. ``.to(device)`` and ``.to(dtype)`` convert it; float16 and bfloat16 networks
     give float32 values.
 
     There is a map if the readout has one: the layers' values at each position, enlarged bilinearly
@@ -60,6 +60,9 @@ class DeepDistance(TableModule, Metric):
     trunk
         Your own network with the backbone's architecture: the whole network, or only the part that
         the backbone uses. It is copied.
+    persistent
+        Save the channel weights in ``state_dict()``, and load them from it. The network's weights
+        are never in it, since they can be had again.
     check
         As for :class:`Metric`.
 
@@ -94,6 +97,7 @@ class DeepDistance(TableModule, Metric):
         channel_weights: LayerWeights | None = None,
         weights: str | Path | None = None,
         trunk: nn.Module | None = None,
+        persistent: bool = False,
         check: Check = "error",
     ) -> None:
         super().__init__(check=check)
@@ -116,7 +120,9 @@ class DeepDistance(TableModule, Metric):
         self.has_map = self.readout.map is not None
         of_layer = weights_by_layer(channel_weights, spec.layers if self.readout.weighted else ())
         columns = [Column(name, self.readout, of_layer.get(name)) for name in spec.layers]
-        self.table = LayerTable(record, columns, weights=weights, trunk=trunk)
+        self.table = LayerTable(
+            record, columns, weights=weights, trunk=trunk, persistent=persistent
+        )
         self.input_size = self.table.input_size
 
     @property

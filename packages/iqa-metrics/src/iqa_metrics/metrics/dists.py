@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iqa_metrics import backbones
-from iqa_metrics.compute.constants import Constant
 from iqa_metrics.compute.features import Reference, Remembered
 from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.compute.steady import Constant
 from iqa_metrics.metrics.columns import Column
 from iqa_metrics.metrics.contract import Metric
 from iqa_metrics.metrics.layer_table import LayerTable

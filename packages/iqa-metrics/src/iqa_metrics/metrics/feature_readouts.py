@@ -29,7 +29,7 @@ class FeatureReadouts(LayerTable):
         :class:`Readout`.
     channel_weights
         For the weighted readouts: non-negative weights ``[C]`` of each layer, by the layer's name.
-    weights, trunk, check
+    weights, trunk, persistent, check
         As for :class:`DeepDistance`.
 
     Raises
@@ -60,6 +60,7 @@ class FeatureReadouts(LayerTable):
         channel_weights: LayerWeights | None = None,
         weights: str | Path | None = None,
         trunk: nn.Module | None = None,
+        persistent: bool = False,
         check: Check = "error",
     ) -> None:
         record = backbone if isinstance(backbone, Backbone) else backbones.backbone(backbone)
@@ -85,7 +86,9 @@ class FeatureReadouts(LayerTable):
             Column(layer, readout, of_layer[layer] if readout.weighted else None)
             for layer, readout in pairs
         ]
-        super().__init__(record, columns, weights=weights, trunk=trunk, check=check)
+        super().__init__(
+            record, columns, weights=weights, trunk=trunk, persistent=persistent, check=check
+        )
 
     def presented(self, values: Tensor) -> dict[str, dict[str, Tensor]]:
         """Return the columns of the table by their names, ``{layer: {readout: [N]}}``."""

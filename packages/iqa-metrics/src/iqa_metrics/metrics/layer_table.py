@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from iqa_metrics import readouts
 from iqa_metrics.backbones import Backbone, Layer
 from iqa_metrics.backbones.layers import SURELY_ENOUGH, only_size
-from iqa_metrics.compute.constants import Constant
 from iqa_metrics.compute.extractors import extractor_of
 from iqa_metrics.compute.features import FeatureExtractor, Reference
 from iqa_metrics.compute.pair_module import Check, PairModule
+from iqa_metrics.compute.steady import Constant
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.metrics.columns import Column, Reading, Readings, constant_of
 from iqa_metrics.readouts import Readout
@@ -54,6 +54,9 @@ class LayerTable(PairModule):
     unreached
         What to do with images that are too small for some of the layers: ``"error"`` refuses them,
         ``"nan"`` gives NaN in the columns of those layers.
+    persistent
+        Save the channel weights in ``state_dict()``, and load them from it. The network's weights
+        are never in it, since they can be had again.
     check
         As for :class:`Metric`.
 
@@ -99,6 +102,7 @@ class LayerTable(PairModule):
         network: nn.Module | None = None,
         extractor: FeatureExtractor | None = None,
         unreached: str = "error",
+        persistent: bool = False,
         check: Check = "error",
     ) -> None:
         super().__init__(check=check)
@@ -119,7 +123,7 @@ class LayerTable(PairModule):
         read_layers = {name: record.layer(name) for name in layers}
         chosen = [readouts.readout(column.readout) for column in wanted]
         constants = [
-            constant_of(column, readout, read_layers[column.layer])
+            constant_of(column, readout, read_layers[column.layer], persistent=persistent)
             for column, readout in zip(wanted, chosen, strict=True)
         ]
         self._assemble(

@@ -217,8 +217,8 @@ def outcome_of(metric: PairModule, reference: Tensor, distorted: Tensor) -> Outc
 
 
 def _home(metric: PairModule) -> torch.device:
-    parameter = next(metric.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+    held = next(metric.held(), None)
+    return torch.device("cpu") if held is None else held.device
 
 
 def _row(row: LoadedPair, name: str, outcome: Outcome) -> Score:

@@ -78,7 +78,7 @@ def score(
                 f"{role}: expected one image, got {image.shape[0]}. To score a batch, call a "
                 "metric object: create_metric(spec)(references, distorted)"
             )
-    home = next(chosen.parameters(), images[0]).device
+    home = next(chosen.held(), images[0]).device
     with torch.no_grad():
         return float(chosen(*(image.to(home) for image in images)))
 
@@ -132,7 +132,7 @@ def _scored(
     background: Background | None,
     workers: int,
 ) -> Generator[Score, None, None]:
-    pin = any(p.device.type == "cuda" for metric in metrics.values() for p in metric.parameters())
+    pin = any(t.is_cuda for metric in metrics.values() for t in metric.held())
     parts = read_ahead(pairs, workers=workers, background=background, pin=pin)
     with closing(BatchScorer(metrics)) as scorer, closing(parts):
         for part in parts:

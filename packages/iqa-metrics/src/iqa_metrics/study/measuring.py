@@ -252,7 +252,7 @@ class Measuring:
             [Pair(str(pair.reference), str(pair.distorted)) for pair in pairs],
             workers=self._workers,
             background=None,
-            pin=any(p.is_cuda for m in reader.modules.values() for p in m.parameters()),
+            pin=any(t.is_cuda for m in reader.modules.values() for t in m.held()),
         )
         with closing(BatchScorer(reader.modules)) as scorer, closing(parts):
             for part in parts:

@@ -6,7 +6,7 @@ A checkpoint is read as data, never as code: torch's checkpoints are read with
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -138,10 +138,15 @@ def load(
 
 def digest_of(network: nn.Module) -> str:
     """Return the SHA-256 of a network's parameters and buffers, whichever file they came from."""
+    return digest_of_tensors(sorted(network.state_dict().items()))
+
+
+def digest_of_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Return the SHA-256 of tensors and their names, in the given order."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in tensors:
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -1,0 +1,171 @@
+"""A metric inside a model measures the same, whatever happens to the model."""
+
+import copy
+
+import pytest
+import torch
+from seeded import trunk
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from iqa_metrics import LPIPS, DeepDistance, FeatureReadouts, create_metric
+from iqa_metrics.torchmetrics import ImageQuality
+
+WEIGHTS = {"stem": [float(n % 5) for n in range(32)]}
+MADE = {
+    "default": lambda: create_metric("default"),
+    "ssim": lambda: create_metric("ssim"),
+    "lpips": lambda: LPIPS("alex", calibrated=False, trunk=trunk("alexnet")),
+    "weighted": lambda: DeepDistance(
+        "efficientnet_lite0", "stem", "weighted_euclidean", channel_weights=WEIGHTS
+    ),
+    "readouts": lambda: FeatureReadouts("efficientnet_lite0", {"block3": ["rmse"]}),
+    "adapter": lambda: ImageQuality("default"),
+}
+
+
+class Model(nn.Module):
+    """What people train: a layer of their own, and a metric as its loss."""
+
+    def __init__(self, metric=None):
+        super().__init__()
+        self.own = nn.Conv2d(3, 3, 3, padding=1)
+        if metric is not None:
+            self.loss = metric
+
+    def forward(self, x):
+        return self.own(x)
+
+
+@pytest.fixture(scope="module")
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, 1, 3, 64, 64, generator=generator)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return {kind: make() for kind, make in MADE.items()}
+
+
+def measured(metric, images):
+    """The value as a number that is equal only to the bit."""
+    if isinstance(metric, ImageQuality):
+        return float(metric.metric(*images))
+    value = metric(*images)
+    return float(value["block3"]["rmse"] if isinstance(value, dict) else value)
+
+
+def trained(model):
+    model.requires_grad_(True).train()
+    step = torch.optim.Adam(model.parameters(), lr=0.1)
+    for _ in range(3):
+        step.zero_grad()
+        model(torch.rand(1, 3, 8, 8)).sum().backward()
+        step.step()
+    return model
+
+
+def initialised(model):
+    def init(module):
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            nn.init.constant_(tensor, 0.5)
+
+    return model.apply(init)
+
+
+def averaged(model):
+    average = AveragedModel(model, use_buffers=True)
+    average.update_parameters(initialised(copy.deepcopy(model)))
+    return average.module
+
+
+def distributed_model(model):
+    store = distributed.HashStore()
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        return DistributedDataParallel(model).module
+    finally:
+        distributed.destroy_process_group()
+
+
+HAPPENINGS = {
+    "trained": trained,
+    "initialised": initialised,
+    "half": lambda model: model.half(),
+    "bfloat16": lambda model: model.to(torch.bfloat16),
+    "double": lambda model: model.double(),
+    "channels last": lambda model: model.to(memory_format=torch.channels_last),
+    "empty": lambda model: model.to_empty(device="cpu"),
+    "shared": lambda model: model.share_memory(),
+    "copied": copy.deepcopy,
+    "averaged": averaged,
+    "distributed": distributed_model,
+    "reloaded": lambda model: model.load_state_dict(initialised(Model()).state_dict()) and model,
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+@pytest.mark.parametrize("happening", HAPPENINGS)
+def test_a_value_stays_to_the_bit(kind, happening, made, images):
+    expected = measured(made[kind], images)
+    model = HAPPENINGS[happening](Model(copy.deepcopy(made[kind])))
+    assert measured(model.loss, images) == expected
+    if kind == "default":
+        y = images[1].clone().requires_grad_()
+        model.loss(images[0], y).sum().backward()
+        assert float(y.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_checkpoints_do_not_know_of_it(kind, made):
+    plain, with_it = Model(), Model(made[kind])
+    other = Model(made["ssim" if kind == "default" else "default"])
+    states = [one.state_dict() for one in (plain, with_it, other)]
+    assert all(set(state) == {"own.weight", "own.bias"} for state in states)
+    assert len(list(with_it.parameters())) == 2
+    for model in (plain, with_it, other):
+        for state in states:
+            model.load_state_dict(state)
+
+
+def test_learned_weights_are_saved_if_asked_for(images):
+    def make(values):
+        return DeepDistance(
+            *("efficientnet_lite0", "stem", "weighted_euclidean"),
+            channel_weights={"stem": values},
+            persistent=True,
+        )
+
+    first, second = make(WEIGHTS["stem"]), make([1.0] * 32)
+    state = first.state_dict()
+    assert [tuple(tensor.shape) for tensor in state.values()] == [(32,)]
+    assert float(second(*images)) != float(first(*images))
+    second.load_state_dict(state)
+    assert float(second(*images)) == float(first(*images))
+    Model(second).half()
+    assert float(second(*images)) == float(first(*images))
+
+
+def test_precision_is_changed_by_asking_the_metric_itself(images):
+    metric = create_metric("default")
+    expected = float(metric(*images))
+    wide = metric.double()(*(image.double() for image in images))
+    assert wide.dtype == torch.float64
+    assert {tensor.dtype for tensor in metric.held() if tensor.is_floating_point()} == {
+        torch.float64
+    }
+    assert float(wide) == pytest.approx(expected, rel=1e-5)
+    assert float(metric.to(torch.bfloat16)(*images)) == pytest.approx(expected, rel=0.1)
+    assert float(metric.float()(*images)) == pytest.approx(expected, rel=0.02)  # rounded before
+
+
+def test_calibrations_keep_their_precision():
+    generator = torch.Generator().manual_seed(0)
+    weighted = DeepDistance(
+        *("efficientnet_lite0", "stem", "weighted_euclidean"),
+        channel_weights={"stem": torch.rand(32, generator=generator)},
+    )
+    before = weighted.channel_weights["stem"].clone()
+    assert torch.equal(weighted.half().channel_weights["stem"], before)
