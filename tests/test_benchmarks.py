@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from material import REPOSITORY
+from seeded import trunk
 
 sys.path.insert(0, str(REPOSITORY))  # benchmarks/ is not installed
 
@@ -16,8 +17,10 @@ from benchmarks.child import KINDS
 from benchmarks.contests import deviation
 from benchmarks.layers import by_hooks, every_layer, sum_of_layers
 from benchmarks.photographs import one_to_many, pairs
+from benchmarks.winograd import without_it
 
 from iqa_metrics import LPIPS, backbone
+from iqa_metrics.compute.winograd import WinogradConv2d
 
 
 def contest(ours, theirs, floor=None, **more):
@@ -214,3 +217,13 @@ def test_the_command_writes_a_table_and_json(tmp_path):
     whole = json.loads(out.read_text())
     assert whole["missing_peers"] == {"piq==0": "no such version"}
     assert whole["machine"]["cores"] >= 1
+
+
+def test_a_metric_without_the_winograd_convolution_measures_the_same(pair):
+    metric = LPIPS("alex", calibrated=False, trunk=trunk("alexnet"))
+    plain = without_it(metric)
+    assert any(type(m) is WinogradConv2d for m in metric.extractor.network.modules())
+    assert not any(type(m) is WinogradConv2d for m in plain.extractor.network.modules())
+    assert float(plain(*pair)) == pytest.approx(float(metric(*pair)), rel=1e-4)
+    with pytest.raises(ValueError, match="no Winograd convolution"):
+        without_it(plain)
