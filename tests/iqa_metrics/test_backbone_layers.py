@@ -15,7 +15,7 @@ from iqa_metrics.backbones.forms import as_grid
 from iqa_metrics.backbones.probing import passed, without_values
 from iqa_metrics.weights.checkpoints import Unfilled
 
-# One network a family, small where there is a choice.
+# One network per family, small where there is a choice.
 FAMILIES = (
     *("efficientnet_lite0", "perceptnet", "alexnet", "vgg11_bn", "resnet18", "densenet121"),
     *("squeezenet1_0", "googlenet", "inception_v3", "mobilenet_v2", "mobilenet_v3_small"),

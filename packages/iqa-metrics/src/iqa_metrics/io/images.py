@@ -1,8 +1,8 @@
 """Read files, bytes, PIL images, arrays and tensors into this package's one image convention.
 
 The convention is RGB, float32, ``[N, 3, H, W]``, values in ``[0, 1]``. Everything outside it
-(alpha, animation, other colour spaces, values out of range) raises an :class:`ImageError`, and
-nothing is guessed: a silent resize or a wrong range is the most common mistake in this field.
+(transparency, animation, other colour spaces, values out of range) raises an :class:`ImageError`,
+and nothing is guessed: a silent resize or a wrong range is the most common mistake in this field.
 
 Pixel values are taken as stored. Colour profiles (ICC) are not applied.
 """

@@ -28,8 +28,8 @@ class DeepDistance(TableModule, Metric):
     give 0. The range is ``[0, inf)``; the functions of readouts that are bounded state their bound.
 
     The metric is a :class:`LayerTable` whose columns are concatenated. The network is frozen and
-    stays in eval mode. ``.to(device)`` and ``.to(dtype)`` convert it; float16 and bfloat16 networks
-    give float32 values.
+    stays in eval mode. ``.to(device)`` moves it and ``.to(dtype)`` converts it; float16 and
+    bfloat16 networks give float32 values.
 
     There is a map if the readout has one: the layers' values at each position, enlarged bilinearly
     to the size of the images and concatenated like the values. The map of networks that pad their
