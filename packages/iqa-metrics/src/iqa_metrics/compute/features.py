@@ -20,7 +20,9 @@ from iqa_metrics.backbones.forms import Form, as_grid
 from iqa_metrics.backbones.probing import Pass, passed, precision, without_values
 from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.compute.folding import runs_as_its_class
-from iqa_metrics.compute.steady import Steady
+from iqa_metrics.compute.steady import Steady, lasting
+from iqa_metrics.compute.tracing import recorded, traced
+from iqa_metrics.compute.winograd import WinogradConv2d
 from iqa_metrics.names import lookup
 
 Visitor = Callable[[str, Tensor], None]
@@ -87,7 +89,7 @@ class FeatureExtractor(Steady):
         forms: Mapping[str, Form] | None = None,
     ) -> None:
         super().__init__()
-        self.network = _channels_last(_unfused(network.eval().requires_grad_(False)))
+        self.network = _channels_last(lasting(_unfused(network.eval().requires_grad_(False))))
         self.layers = dict(layers)
         self.scaling = scaling
         self.forms = dict(forms or {})
@@ -104,10 +106,12 @@ class FeatureExtractor(Steady):
         return itertools.chain(self.network.parameters(), self.network.buffers())
 
     def _move(self, device: torch.device) -> None:
-        self.network.to(device)
+        with torch.inference_mode(False):
+            self.network.to(device)
 
     def _convert(self, dtype: torch.dtype) -> None:
-        self.network.to(dtype)
+        with torch.inference_mode(False):
+            self.network.to(dtype)
 
     def visit(
         self, images: Tensor, layers: Iterable[str], visitor: Visitor, *, keep: bool = False
@@ -127,8 +131,9 @@ class FeatureExtractor(Steady):
             ``[N, C, 1, 1]``; else as the module returns it. The response is the visitor's for the
             length of the call only: a later in-place activation may write into it.
         keep
-            Hand out responses that stay as they are after the call, at the cost of a copy. Always
-            so where a gradient is recorded.
+            Hand out responses that stay as they are after the call, at the cost of a copy. Where a
+            gradient is recorded they always stay, and are copied only if the network may write into
+            them.
 
         Raises
         ------
@@ -158,7 +163,7 @@ class FeatureExtractor(Steady):
         if alone:
             batches = [*batches, *batches]
 
-        def hand_out(name: str, output: object) -> None:
+        def hand_out(name: str, output: object, overwritten: bool = True) -> None:
             if not isinstance(output, Tensor):
                 raise FeatureError(
                     f"layer {name!r} gives {type(output).__name__}; expected one tensor"
@@ -169,7 +174,7 @@ class FeatureExtractor(Steady):
                 except ValueError as error:
                     raise FeatureError(f"layer {name!r}: {error}") from error
             output = output[:1] if alone else output
-            survives = keep or (torch.is_grad_enabled() and output.requires_grad)
+            survives = keep or (overwritten and recorded(output))
             visitor(name, output.clone() if survives else output)
 
         # An enclosing autocast would change the values without a word.
@@ -179,10 +184,11 @@ class FeatureExtractor(Steady):
                 self._visit_by_hooks(batches, modules, hand_out)
                 return
             response = self._prepare(batches)
-            for module, names in steps:
+            for step, (module, names) in enumerate(steps):
                 response = module(response)
+                overwritten = step + 1 < len(steps) and _may_overwrite(steps[step + 1][0])
                 for name in names:
-                    hand_out(name, response)
+                    hand_out(name, response, overwritten)
 
     def visit_pair(
         self, reference: Reference, distorted: Tensor, layers: Iterable[str], visitor: PairVisitor
@@ -190,13 +196,31 @@ class FeatureExtractor(Steady):
         """Call ``visitor(name, reference's response, distorted images' response)`` layer by layer.
 
         References and distorted images go through the network in one batch; of a remembered
-        reference only the distorted images do. See :meth:`visit` for how long responses live.
+        reference only the distorted images do. Where the gradient of one side only is recorded, the
+        other side goes through first and by itself, so that nothing of it is kept for the gradient.
+        See :meth:`visit` for how long responses live.
         """
         if isinstance(reference, Remembered):
             kept = reference.responses
             self.visit(
                 distorted, layers, lambda name, response: visitor(name, kept[name], response)
             )
+            return
+        if recorded(reference) != recorded(distorted):
+            layers = tuple(layers)
+            first, second = (
+                (reference, distorted) if recorded(distorted) else (distorted, reference)
+            )
+            responses = self.responses(first, layers)
+
+            def compare(name: str, response: Tensor) -> None:
+                other = responses.pop(name)
+                if second is distorted:
+                    visitor(name, other, response)
+                else:
+                    visitor(name, response, other)
+
+            self.visit(second, layers, compare)
             return
         count = reference.shape[0]
         self._visit(
@@ -231,7 +255,7 @@ class FeatureExtractor(Steady):
         On a CPU torch computes the convolution of one small image with another kernel, whose
         rounding differs. A reference that passes alone would then lie at a distance from itself.
         """
-        if image.device.type != "cpu" or torch.compiler.is_compiling():
+        if image.device.type != "cpu" or traced():
             return False
         height, width = image.shape[-2:]
         key: tuple[int | str, ...] = (height, width, *sorted(layers))
@@ -297,8 +321,8 @@ class FeatureExtractor(Steady):
         first = batches[0]
         dtype = precision(self.network, first.dtype)
         scaling = self.scaling
-        if torch.is_grad_enabled() and any(batch.requires_grad for batch in batches):
-            whole = torch.cat(list(batches))
+        if traced() or recorded(*batches):
+            whole = torch.cat(batches) if len(batches) > 1 else batches[0]
             # Scaled in the images' precision: 8-bit values times 255 do not fit bfloat16.
             whole = whole if scaling is None else scaling.apply(whole)
             return whole.to(dtype=dtype, memory_format=torch.channels_last)
@@ -316,6 +340,17 @@ class FeatureExtractor(Steady):
 
 
 Step = tuple[nn.Module, Sequence[str]]
+
+_ONLY_READS = (
+    *(nn.Conv2d, WinogradConv2d, nn.Linear, nn.BatchNorm2d, nn.LayerNorm),
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+)
+"""Modules that leave their input as it is."""
+
+
+def _may_overwrite(module: nn.Module) -> bool:
+    """Say whether a module may write into its input, as an activation in place does."""
+    return type(module) not in _ONLY_READS or not runs_as_its_class(module)
 
 
 def _chain(network: nn.Module, modules: Mapping[str, nn.Module]) -> list[Step] | None:

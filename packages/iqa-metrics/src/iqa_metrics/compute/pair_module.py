@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from iqa_metrics.compute.compilation import Compiled
 from iqa_metrics.compute.features import Reference
 from iqa_metrics.compute.memory import Memory, MemoryBudget, in_chunks
 from iqa_metrics.compute.steady import Steady
+from iqa_metrics.compute.tracing import is_hidden, recorded, traced
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.io.images import check_images, check_pair
 
@@ -180,7 +181,7 @@ class PairModule(Steady):
         return self
 
     def _check_images(self, role: str, images: Tensor) -> None:
-        check_images(images, role, values=self.check == "error")
+        check_images(images, role, values=self.check == "error" and not is_hidden(images))
         height, width = images.shape[-2:]
         if self.input_size not in (None, height) or self.input_size not in (None, width):
             raise ImageError(
@@ -188,9 +189,11 @@ class PairModule(Steady):
                 f"pixels, got {width}x{height}; crop or resize both images in the same way",
                 "wrong_size",
             )
-        # Finding a network's smallest input takes a moment, so it is only done for small images.
+        # Finding a network's smallest input takes a moment, so it is only done for small images. A
+        # compiler can't do it; then the network refuses what is too small.
         least = min(height, width)
-        if least < self.surely_enough and least < self.smallest_input:
+        surely = torch.compiler.is_compiling() or least >= self.surely_enough
+        if not surely and least < self.smallest_input:
             raise ImageError(
                 f"{role}: {images.shape[-1]}x{images.shape[-2]} is too small for {self.name}; "
                 f"expected at least {self.smallest_input} pixels each way",
@@ -217,27 +220,35 @@ class PairModule(Steady):
         If a gradient is recorded, all pairs are computed at once: autograd keeps everything anyway.
         """
         alone = isinstance(reference, Tensor) and reference.shape[0] == len(distorted)
-        recorded = torch.is_grad_enabled() and any(
-            t.requires_grad for t in (reference, distorted) if isinstance(t, Tensor)
-        )
+        images = [reference, distorted] if isinstance(reference, Tensor) else [distorted]
         with exact_arithmetic(distorted.device):
-            if recorded:
+            if traced() or recorded(*images, *self.parameters()):
                 return compare(*_widened(reference, distorted))
-            compiled = self.compiled
-            most = self.most_pairs(distorted)
-            if isinstance(reference, Tensor) and not alone and len(distorted) > most:
-                reference = self.remember(reference.to(_common_type(reference, distorted)))
+            return self._by_chunks(reference, distorted, compare, alone)
 
-            def run(first: int, last: int) -> Tensor:
-                # A batch that fits into one chunk is not sliced.
-                whole = last - first == len(distorted)
-                one_each = isinstance(reference, Tensor) and alone and not whole
-                x = reference[first:last] if one_each else reference  # type: ignore[index]
-                y = distorted if whole else distorted[first:last]
-                x, y = _widened(x, y)
-                return compare(x, y) if compiled is None else compiled(compare, x, y)
+    @torch.no_grad()
+    def _by_chunks(
+        self,
+        reference: Reference,
+        distorted: Tensor,
+        compare: Callable[[Reference, Tensor], Tensor],
+        alone: bool,
+    ) -> Tensor:
+        compiled = self.compiled
+        most = self.most_pairs(distorted)
+        if isinstance(reference, Tensor) and not alone and len(distorted) > most:
+            reference = self.remember(reference.to(_common_type(reference, distorted)))
 
-            return in_chunks(len(distorted), most, run, distorted.device)
+        def run(first: int, last: int) -> Tensor:
+            # A batch that fits into one chunk is not sliced.
+            whole = last - first == len(distorted)
+            one_each = isinstance(reference, Tensor) and alone and not whole
+            x = reference[first:last] if one_each else reference  # type: ignore[index]
+            y = distorted if whole else distorted[first:last]
+            x, y = _widened(x, y)
+            return compare(x, y) if compiled is None else compiled(compare, x, y)
+
+        return in_chunks(len(distorted), most, run, distorted.device)
 
     def most_pairs(self, distorted: Tensor) -> int:
         """Return how many of these pairs the memory budget allows at once."""
@@ -263,7 +274,7 @@ class SharedReference:
     def __init__(self, metric: PairModule, image: Tensor) -> None:
         self._metric = metric
         self._image: Tensor | None = image
-        self._remembered: Reference | None = None
+        self._remembered: dict[bool, Reference] = {}
 
     def __enter__(self) -> "SharedReference":
         return self
@@ -273,7 +284,8 @@ class SharedReference:
 
     def close(self) -> None:
         """Free the memory of the reference. It can't be used afterwards."""
-        self._image = self._remembered = None
+        self._image = None
+        self._remembered.clear()
 
     def score(self, distorted: Tensor, *, map: bool = False) -> Any:
         """Return what calling the metric returns: the value of each distorted image, ``[N]``.
@@ -295,13 +307,21 @@ class SharedReference:
         compare = metric._compare(map)
         metric._check_images("distorted", distorted)
         metric._check_together(image, distorted)
-        if torch.is_grad_enabled() and image.requires_grad:
+        if recorded(image):
             return metric.presented(metric._streamed(image, distorted, compare))
-        if self._remembered is None:
+        # Networks compute a distorted image whose gradient is recorded by other kernels, whose
+        # rounding differs, and the reference has to go the same way.
+        way = traced() or recorded(distorted)
+        if way not in self._remembered:
             # Outside inference mode, because a later batch may require a gradient.
-            with exact_arithmetic(image.device), torch.inference_mode(False), torch.no_grad():
-                self._remembered = metric.remember(image.to(_common_type(image, image)))
-        return metric.presented(metric._streamed(self._remembered, distorted, compare))
+            with (
+                exact_arithmetic(image.device),
+                torch.inference_mode(False),
+                torch.set_grad_enabled(way),
+            ):
+                wide = image.detach().to(_common_type(image, image))
+                self._remembered[way] = metric.remember(wide)
+        return metric.presented(metric._streamed(self._remembered[way], distorted, compare))
 
 
 def _widened(reference: Reference, distorted: Tensor) -> tuple[Reference, Tensor]:
@@ -326,16 +346,19 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
     It switches off an enclosing autocast and, on a GPU, TF32 for convolutions, which is torch's
     default. The latter is a flag of the whole process; it is restored at the end.
     """
-    with ExitStack() as stack:
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        if device.type == "cuda":
-            cudnn = torch.backends.cudnn
-            stack.enter_context(
-                cudnn.flags(
-                    enabled=cudnn.enabled,
-                    benchmark=cudnn.benchmark,
-                    deterministic=cudnn.deterministic,
-                    allow_tf32=False,
-                )
-            )
+    with torch.autocast(device.type, enabled=False), _exact_convolutions(device):
         yield
+
+
+def _exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
+    # A compiler can't trace the flag, and leaves it as it is.
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return nullcontext()
+    cudnn = torch.backends.cudnn
+    flags: AbstractContextManager[None] = cudnn.flags(
+        enabled=cudnn.enabled,
+        benchmark=cudnn.benchmark,
+        deterministic=cudnn.deterministic,
+        allow_tf32=False,
+    )
+    return flags

@@ -78,6 +78,23 @@ class Steady(nn.Module):
         return self.to(torch.bfloat16)
 
 
+def lasting(network: nn.Module) -> nn.Module:
+    """Put usual tensors in the place of those that were made in inference mode, and return it.
+
+    Torch refuses to record a gradient through the latter.
+    """
+    with torch.inference_mode(False):
+        for module in network.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None and parameter.is_inference():
+                    usual = nn.Parameter(parameter.clone(), parameter.requires_grad)
+                    module._parameters[name] = usual
+            for name, buffer in module._buffers.items():
+                if buffer is not None and buffer.is_inference():
+                    module._buffers[name] = buffer.clone()
+    return network
+
+
 class Constant(Steady):
     """A float32 tensor that stays in full precision, whatever precision its metric computes in.
 
@@ -98,7 +115,8 @@ class Constant(Steady):
 
     def __init__(self, values: Tensor, *, persistent: bool = False) -> None:
         super().__init__()
-        kept = values.detach().float().clone()
+        with torch.inference_mode(False):
+            kept = values.detach().float().clone()
         if persistent:
             self.register_buffer("values", kept)
         else:
@@ -108,7 +126,8 @@ class Constant(Steady):
         return iter(()) if "values" in self._buffers else iter((self.values,))
 
     def _move(self, device: torch.device) -> None:
-        self.values = self.values.to(device)
+        with torch.inference_mode(False):
+            self.values = self.values.to(device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Constant":
         exact = self.values

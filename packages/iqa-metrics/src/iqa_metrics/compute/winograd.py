@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iqa_metrics.compute.folding import is_untouched
+from iqa_metrics.compute.tracing import traced
 
 _OUT, _IN = 4, 6
 _LEAST_CHANNELS = 192
@@ -46,9 +47,10 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
 class WinogradConv2d(nn.Conv2d):
     """A 3x3 convolution that multiplies less where that pays, with the parameters of another.
 
-    Elsewhere (on a GPU, in other precisions, for small images, where a gradient is recorded) it is
-    torch's own. Against float64 its responses are off by 3e-6 of their root mean square, torch's by
-    4e-7.
+    Elsewhere (on a GPU, in other precisions, for small images, where gradients are enabled, in a
+    compiler) it is torch's own. A reference whose gradient is not recorded still has to go the same
+    way as the distorted image whose gradient is. Against float64 its responses are off by 3e-6 of
+    their root mean square, torch's by 4e-7.
 
     Parameters
     ----------
@@ -95,7 +97,8 @@ class WinogradConv2d(nn.Conv2d):
             or images.dtype != torch.float32
             or images.device.type != "cpu"
             or images.ndim != 4
-            or (torch.is_grad_enabled() and images.requires_grad)
+            or torch.is_grad_enabled()
+            or traced()
         ):
             return super().forward(images)
         to_tiles, weights, from_tiles = self._transformed()

@@ -16,6 +16,7 @@ from iqa_metrics.compute.extractors import extractor_of
 from iqa_metrics.compute.features import FeatureExtractor, Reference
 from iqa_metrics.compute.pair_module import Check, PairModule
 from iqa_metrics.compute.steady import Constant
+from iqa_metrics.compute.tracing import traced
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.metrics.columns import Column, Reading, Readings, constant_of
 from iqa_metrics.readouts import Readout
@@ -262,7 +263,7 @@ class LayerTable(PairModule):
         def read(layer: str, x: Tensor, y: Tensor) -> None:
             here = [(n, column) for n, column in enumerate(self.columns) if column.layer == layer]
             # A compiler finds by itself what columns have in common, and one column shares nothing.
-            alone = len(here) == 1 or torch.compiler.is_compiling()
+            alone = len(here) == 1 or traced()
             with contextlib.nullcontext() if alone else readouts.sharing():
                 for number, column in here:
                     function, weights = function_of(column.readout), self.channel_weights(number)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.compute.tracing import recorded, traced
 from iqa_metrics.metrics.contract import Metric
 from iqa_metrics.metrics.windows import Windows
 
@@ -165,7 +166,7 @@ class MSSSIM(Metric):
     _windows: ClassVar[Windows] = Windows(_GAUSSIAN)
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        if distorted.device.type == "cpu" and not torch.compiler.is_compiling():
+        if distorted.device.type == "cpu" and not traced():
             # One image at a time, so that its smaller scales stay in cache.
             references = reference.expand_as(distorted)
             pairs = [(x[None], y[None]) for x, y in zip(references, distorted, strict=True)]
@@ -187,7 +188,7 @@ class MSSSIM(Metric):
 
 def _mean_squared_error(reference: Tensor, distorted: Tensor) -> Tensor:
     """Return ``[N]``, float64, since the square of a small error may vanish in float32."""
-    if distorted.device.type != "cpu" or torch.compiler.is_compiling():
+    if distorted.device.type != "cpu" or traced():
         return (reference - distorted).double().square().mean(dim=(1, 2, 3))
     references = reference.expand_as(distorted)
     return torch.stack([_in_blocks(x, y) for x, y in zip(references, distorted, strict=True)])
@@ -197,8 +198,7 @@ def _in_blocks(x: Tensor, y: Tensor) -> Tensor:
     """Return the mean squared error of one image, computed in blocks that stay in cache."""
     planes = (image.flatten() for image in (x, y))
     blocks = list(zip(*(torch.split(plane, _BLOCK_VALUES) for plane in planes), strict=True))
-    recorded = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
-    if x.dtype == y.dtype == torch.float32 and not recorded:
+    if x.dtype == y.dtype == torch.float32 and not recorded(x, y):
         # One buffer for all blocks: fresh allocations would cost a page fault per page. Torch sums
         # a block pairwise; the sums of blocks are added in float64.
         buffer = torch.empty(min(_BLOCK_VALUES, y.numel()), dtype=torch.float32)

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from iqa_metrics.compute.tracing import recorded, traced
+
 Formula = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """An elementwise function from the local means of s, d, s² and d² to a map of the same shape."""
 
@@ -53,7 +55,7 @@ class Windows:
         ``x`` has as many images as ``y``, or one image.
         """
         count, channels, height, width = y.shape
-        if torch.compiler.is_compiling():
+        if traced():
             total = self._compiled_sum(formula, x, y)
         elif y.device.type == "cpu":
             pairs = zip(x.expand_as(y), y, strict=True)
@@ -66,7 +68,7 @@ class Windows:
     def map(self, formula: Formula, x: Tensor, y: Tensor) -> Tensor:
         """Return the formula at each window, ``[N, C, h, w]``, float64."""
         count, channels = y.shape[:2]
-        if torch.compiler.is_compiling():
+        if traced():
             return formula(*self._shifted_moments(x, y))
         planes = [i.flatten(0, 1) for i in (x.expand_as(y), y)]
         across = len(list(self._spans(planes[1].shape[2], self._block(planes[1])[1])))
@@ -125,9 +127,9 @@ class Windows:
         windows = height - self.size + 1
         strips = -(-windows * channels * width // _STRIP_VALUES)
         rows = -(-windows // strips)
-        differentiable = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
         whole = y.device.type != "cpu" or count * windows * channels * width <= _STRIP_VALUES
-        if whole or differentiable or not hasattr(torch, "while_loop"):
+        loops = torch.compiler.is_compiling() and hasattr(torch, "while_loop")
+        if whole or not loops or recorded(x, y):
             # In two steps: for a sum over both, torch's kernel would compute rows again.
             return formula(*self._shifted_moments(x, y)).sum(dim=3).sum(dim=2)
 

@@ -6,11 +6,11 @@ Readouts with a map are computed from differences at each position: ``..._map`` 
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
+from iqa_metrics.compute.tracing import recorded
 from iqa_metrics.readouts.blocks import joined, shared, single, summed
 from iqa_metrics.readouts.numerics import elements, one_is_zero, result, root, without_zeros
 
@@ -54,7 +54,7 @@ def euclidean_map(reference: Tensor, distorted: Tensor, weights: Tensor | None =
 
     The root of the sum of its squares is :func:`euclidean`.
     """
-    squares = joined(partial(_squares_of_rows, weights=weights), reference, distorted)
+    squares = joined(_squares_of_rows, reference, distorted, *_of_channels(weights))
     return _placed(root(squares), distorted)
 
 
@@ -138,14 +138,13 @@ def lpips(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -
     R. Zhang, P. Isola, A. A. Efros, E. Shechtman and O. Wang, "The Unreasonable Effectiveness of
     Deep Features as a Perceptual Metric", CVPR 2018, arXiv:1801.03924, equation 1.
     """
-    return _mean_of_rows(partial(_lpips_of_rows, weights=weights), reference, distorted)
+    return _mean_of_rows(_lpips_of_rows, reference, distorted, weights)
 
 
 def lpips_map(reference: Tensor, distorted: Tensor, weights: Tensor | None = None) -> Tensor:
     """LPIPS's readout at each position, before averaging."""
-    return _placed(
-        joined(partial(_lpips_of_rows, weights=weights), reference, distorted), distorted
-    )
+    values = joined(_lpips_of_rows, reference, distorted, *_of_channels(weights))
+    return _placed(values, distorted)
 
 
 # Functions of blocks [n, p, C] --------------------------------------------------------------------
@@ -172,23 +171,29 @@ def _lengths_of_rows(features: Tensor) -> Tensor:
 
 
 def _over_channels(squares: Tensor, weights: Tensor | None) -> Tensor:
-    return squares.sum(dim=-1) if weights is None else squares @ weights.to(squares.dtype)
+    return squares.sum(dim=-1) if weights is None else squares @ weights.flatten()
 
 
 def _squared(difference: Tensor) -> Tensor:
     """Square a difference, in place where no gradient needs it."""
-    return difference.square() if difference.requires_grad else difference.square_()
+    return difference.square() if recorded(difference) else difference.square_()
 
 
 # Functions of feature maps [N, C, ...] ------------------------------------------------------------
 
 
+def _of_channels(weights: Tensor | None) -> tuple[Tensor, ...]:
+    """Return channel weights as feature maps of one position, so that they get a gradient too."""
+    return () if weights is None else (weights[None],)
+
+
 @shared
 def _sum_of_squares(reference: Tensor, distorted: Tensor, weights: Tensor | None) -> Tensor:
     return summed(
-        lambda x, y: _squares_of_rows(x, y, weights).sum(dim=1, dtype=torch.float64),
+        lambda *block: _squares_of_rows(*block).sum(dim=1, dtype=torch.float64),
         reference,
         distorted,
+        *_of_channels(weights),
     )
 
 
@@ -198,9 +203,17 @@ def _energy(features: Tensor) -> Tensor:
 
 
 def _mean_of_rows(
-    rows: Callable[[Tensor, Tensor], Tensor], reference: Tensor, distorted: Tensor
+    rows: Callable[..., Tensor],
+    reference: Tensor,
+    distorted: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    total = summed(lambda x, y: rows(x, y).sum(dim=1, dtype=torch.float64), reference, distorted)
+    total = summed(
+        lambda *block: rows(*block).sum(dim=1, dtype=torch.float64),
+        reference,
+        distorted,
+        *_of_channels(weights),
+    )
     count = elements(distorted) // distorted.shape[1]
     return result(total / count, reference, distorted)
 

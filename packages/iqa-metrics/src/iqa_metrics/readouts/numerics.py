@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from iqa_metrics.compute.tracing import traced
+
 
 def result(values: Tensor, *features: Tensor) -> Tensor:
     """Return a readout's values as float64 if its feature maps are float64, else as float32."""
@@ -16,7 +18,7 @@ def root(squares: Tensor) -> Tensor:
     use this function instead of torch's ``vector_norm``: torch's sum is pairwise and exact to 1e-7,
     while ``vector_norm`` adds values one by one and loses up to 1e-3.
     """
-    if not squares.requires_grad:
+    if not (squares.requires_grad or traced()):
         return squares.sqrt()
     none = squares == 0
     return torch.where(none, 0.0, torch.where(none, 1.0, squares).sqrt())

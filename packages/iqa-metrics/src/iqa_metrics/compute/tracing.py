@@ -1,0 +1,47 @@
+"""What is done with the tensors that are being computed: differentiated, transformed or compiled.
+
+Values are computed quickest in blocks that are overwritten and in passes of several images. Where
+torch differentiates, transforms or compiles the computation, it has to see plain functions instead.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+def traced() -> bool:
+    """Say whether a compiler or a transform of ``torch.func`` traces what is computed.
+
+    Then code must neither look at values nor write into tensors that it made itself.
+    """
+    # A compiler takes the first term for a constant, and does not look at the others.
+    return bool(
+        torch.compiler.is_compiling()
+        or _interpreters() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def recorded(*tensors: Tensor) -> bool:
+    """Say whether a derivative of what is computed from these tensors is recorded."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return True
+    # Inside a transform, tensors do not tell of the derivatives of an outer one.
+    return not torch.compiler.is_compiling() and traced()
+
+
+def is_hidden(tensor: Tensor) -> bool:
+    """Say whether a tensor has no values that can be looked at, as inside ``torch.func.vmap``."""
+    if torch.compiler.is_compiling():
+        return False
+    if tensor.is_meta:
+        return True
+    batched, unwrapped = torch._C._functorch.is_batchedtensor, torch._C._functorch.get_unwrapped
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if batched(tensor):
+            return True
+        tensor = unwrapped(tensor)
+    return False
+
+
+_interpreters = torch._C._functorch.peek_interpreter_stack
