@@ -21,7 +21,7 @@ from iqa_metrics.backbones.probing import Pass, passed, precision, without_value
 from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.compute.folding import runs_as_its_class
 from iqa_metrics.compute.steady import Steady, lasting
-from iqa_metrics.compute.tracing import recorded, traced
+from iqa_metrics.compute.tracing import recorded, traced, transformed
 from iqa_metrics.compute.winograd import WinogradConv2d
 from iqa_metrics.names import lookup
 
@@ -89,7 +89,8 @@ class FeatureExtractor(Steady):
         forms: Mapping[str, Form] | None = None,
     ) -> None:
         super().__init__()
-        self.network = _channels_last(lasting(_unfused(network.eval().requires_grad_(False))))
+        with torch.inference_mode(False):
+            self.network = _channels_last(lasting(_unfused(network.eval().requires_grad_(False))))
         self.layers = dict(layers)
         self.scaling = scaling
         self.forms = dict(forms or {})
@@ -325,7 +326,9 @@ class FeatureExtractor(Steady):
             whole = torch.cat(batches) if len(batches) > 1 else batches[0]
             # Scaled in the images' precision: 8-bit values times 255 do not fit bfloat16.
             whole = whole if scaling is None else scaling.apply(whole)
-            return whole.to(dtype=dtype, memory_format=torch.channels_last)
+            # Inside vmap, images have a dimension more than they show.
+            layout = torch.preserve_format if transformed() else torch.channels_last
+            return whole.to(dtype=dtype, memory_format=layout)
         # Each written once, to where the network reads it.
         count = sum(len(batch) for batch in batches)
         whole = torch.empty(
@@ -371,17 +374,15 @@ def _chain(network: nn.Module, modules: Mapping[str, nn.Module]) -> list[Step] |
     return None
 
 
-def _links(module: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
-    """Yield the modules that a sequence calls in turn, and what each is the end of."""
+def _links(module: nn.Module) -> list[tuple[nn.Module, list[nn.Module]]]:
+    """Return the modules that a sequence calls in turn, and what each is the end of."""
     # Not children(), which leaves out a module that is called a second time.
     children = list(module._modules.values()) if _is_plain_sequence(module) else []
     links = [link for child in children if child is not None for link in _links(child)]
     if not links:
-        yield module, [module]
-        return
-    *others, (last, ends) = links
-    yield from others
-    yield last, [*ends, module]
+        return [(module, [module])]
+    last, ends = links[-1]
+    return [*links[:-1], (last, [*ends, module])]
 
 
 def _is_plain_sequence(module: nn.Module) -> bool:

@@ -15,11 +15,14 @@ def traced() -> bool:
     Then code must neither look at values nor write into tensors that it made itself.
     """
     # A compiler takes the first term for a constant, and does not look at the others.
-    return bool(
-        torch.compiler.is_compiling()
-        or _interpreters() is not None
-        or forward_ad._current_level >= 0
-    )
+    return bool(torch.compiler.is_compiling() or transformed() or forward_ad._current_level >= 0)
+
+
+def transformed() -> bool:
+    """Say whether a transform of ``torch.func`` is at work."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def recorded(*tensors: Tensor) -> bool:
@@ -42,6 +45,3 @@ def is_hidden(tensor: Tensor) -> bool:
             return True
         tensor = unwrapped(tensor)
     return False
-
-
-_interpreters = torch._C._functorch.peek_interpreter_stack
