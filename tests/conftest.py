@@ -7,8 +7,10 @@ import torch
 from hypothesis import settings
 from material import REPOSITORY, SHARED, tensor
 from safetensors.torch import load_file
-from seeded import trunk
+from seeded import save_trunk, trunk
 from skimage import data
+
+from iqa_metrics import backbone, create_metric, needs
 
 # No test asserts a time.
 settings.register_profile("without deadlines", deadline=None)
@@ -83,3 +85,20 @@ def _beside(name):
     if not folder.is_dir():
         pytest.skip(f"{os.path.relpath(folder, REPOSITORY)} is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory):
+    """Return a function that makes any metric, with seeded networks where real ones are missing."""
+    folder, paths = tmp_path_factory.mktemp("trunks"), {}
+
+    def make(name, **options):
+        trunk = needs(name).backbone
+        file = None if trunk is None else backbone(trunk).weights
+        if file is None or file.find() is not None:
+            return create_metric(name, **options)
+        if trunk not in paths:
+            paths[trunk] = save_trunk(trunk, folder)
+        return create_metric(name, weights=paths[trunk], **options)
+
+    return make

@@ -10,7 +10,6 @@ import pickle
 
 import pytest
 import torch
-from seeded import save_trunk
 from torch import nn
 
 from iqa_metrics import (
@@ -18,7 +17,6 @@ from iqa_metrics import (
     ImageError,
     Metric,
     all_metrics,
-    backbone,
     create_metric,
     needs,
     resolve,
@@ -26,23 +24,6 @@ from iqa_metrics import (
 
 RECORDS = {record.name: record for record in all_metrics()}
 ALL = list(RECORDS)
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory):
-    """Return a function that makes any metric, with seeded networks where real ones are missing."""
-    folder, paths = tmp_path_factory.mktemp("trunks"), {}
-
-    def make(name, **options):
-        trunk = needs(name).backbone
-        file = None if trunk is None else backbone(trunk).weights
-        if file is None or file.find() is not None:
-            return create_metric(name, **options)
-        if trunk not in paths:
-            paths[trunk] = save_trunk(trunk, folder)
-        return create_metric(name, weights=paths[trunk], **options)
-
-    return make
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from .backbones import backbone as backbone
 from .backbones import comparisons as comparisons
 from .backbones import read_record as read_record
 from .backbones import select as select
+from .compute.conventions import Conventions as Conventions
 from .compute.devices import pick_device as pick_device
 from .compute.features import FeatureError as FeatureError
 from .compute.features import FeatureExtractor as FeatureExtractor

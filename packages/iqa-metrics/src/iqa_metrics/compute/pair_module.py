@@ -1,14 +1,23 @@
 """Modules that compare two batches of images: checked, within memory, compiled if asked for."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from iqa_metrics.compute.compilation import Compiled
+from iqa_metrics.compute.conventions import (
+    AS_GIVEN,
+    Conventions,
+    Space,
+    check_mask_values,
+    checked_mask,
+)
 from iqa_metrics.compute.features import Reference
 from iqa_metrics.compute.memory import Memory, MemoryBudget, in_chunks
 from iqa_metrics.compute.steady import Steady
@@ -49,14 +58,18 @@ class PairModule(Steady):
         The height and width, in pixels, that the network needs; None if it takes any size.
     surely_enough
         A height and width, in pixels, that is known to be large enough.
-    memory, compiled
-        The memory budget and the compiled comparison, as set by :meth:`configure`.
+    any_channels
+        Whether it compares images of one channel as well as of three.
+    memory, compiled, conventions
+        The memory budget, the compiled comparison, and what is compared of the images, as set by
+        :meth:`configure`.
     """
 
     name: str
     smallest_input: int
     input_size: int | None = None
     surely_enough: float = math.inf
+    any_channels: ClassVar[bool] = False
 
     def __init__(self, *, check: Check = "error") -> None:
         super().__init__()
@@ -65,22 +78,27 @@ class PairModule(Steady):
         self.check = check
         self.memory = MemoryBudget()
         self.compiled: Compiled | None = None
+        self.conventions = AS_GIVEN
 
     def forward(self, reference: Tensor, distorted: Tensor) -> Any:
         """Compare two batches of images. Raises ImageError like a :class:`Metric`."""
         compare = self._compare(False)
-        self.check_inputs(reference, distorted)
-        return self.presented(self._streamed(reference, distorted, compare))
+        pair = self.prepared(reference, distorted)
+        return self.presented(self._streamed(*pair, compare))
 
     def presented(self, values: Tensor) -> Any:
         """Return the computed values in the form that callers get; by default unchanged."""
         return values
 
-    def check_inputs(self, reference: Tensor, distorted: Tensor) -> None:
-        """Raise ImageError if the images can't be compared; see :class:`Metric`."""
-        self._check_images("reference", reference)
-        self._check_images("distorted", distorted)
+    def prepared(self, reference: Tensor, distorted: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is compared of two batches of images, by the module's conventions.
+
+        Raises ImageError if they can't be compared; see :class:`Metric`.
+        """
+        reference = self._checked("reference", reference)
+        distorted = self._checked("distorted", distorted)
         self._check_together(reference, distorted)
+        return self._compared(reference), self._compared(distorted)
 
     def reference(self, image: Tensor) -> "SharedReference":
         """Prepare a reference that several batches of distorted images will be compared with.
@@ -108,11 +126,11 @@ class PairModule(Steady):
         >>> first.tolist(), bool(second > 1)
         ([0.0, 0.0], True)
         """
-        self._check_images("reference", image)
+        image = self._checked("reference", image)
         if len(image) != 1:
             raise ImageError(f"reference: expected one image [1, 3, H, W], got {list(image.shape)}")
         self._check_together(image, image)
-        return SharedReference(self, image)
+        return SharedReference(self, self._compared(image))
 
     def remember(self, reference: Tensor) -> Reference:
         """Return what to keep of a reference between batches of distorted images.
@@ -131,6 +149,9 @@ class PairModule(Steady):
         memory: Memory = None,
         precision: Precision | None = None,
         compile: bool | None = None,
+        space: Space | None = None,
+        border: int | None = None,
+        peak: float | None = None,
     ) -> "Self":
         """Set how the module computes, and return it. Options that are left out do not change.
 
@@ -148,6 +169,9 @@ class PairModule(Steady):
             Compile the comparison for each size of images and batch, up to 16 of them; the first
             call with each size takes seconds to minutes. This needs a C++ compiler. Calls that
             record a gradient are not compiled.
+        space, border, peak
+            What is compared of the images; see :class:`Conventions`. The values of pixels are
+            checked after division by the peak.
 
         Raises
         ------
@@ -164,15 +188,35 @@ class PairModule(Steady):
             self.to(PRECISIONS[precision])
         if compile is not None:
             self.compiled = Compiled() if compile else None
+        given = {"space": space, "border": border, "peak": peak}
+        changes: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
+        self.conventions = replace(self.conventions, **changes)
         return self
+
+    def under(self, conventions: Conventions) -> "Self":
+        """Return the module under other conventions; both share their network and weights."""
+        if conventions == self.conventions:
+            return self
+        twin = copy.copy(self)
+        twin.conventions = conventions
+        return twin
 
     def extra_repr(self) -> str:
         """Return its name, for ``repr``."""
         return self.name
 
-    def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
+    def _compare(self, map: bool, *, masked: bool = False) -> Callable[..., Tensor]:
         """Return the function that compares images that were already checked."""
         raise NotImplementedError
+
+    def _weights(self, mask: object, distorted: Tensor) -> Tensor | None:
+        """Return the weights of the pixels that are compared, ``[N, 1, H, W]``; None if none."""
+        if mask is None:
+            return None
+        weights = self.conventions.cut(checked_mask(mask, distorted))
+        if self.check == "error" and not is_hidden(weights):
+            check_mask_values(weights)
+        return weights
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Self":
         super()._apply(fn, recurse)
@@ -180,13 +224,28 @@ class PairModule(Steady):
             self.compiled = Compiled()  # the compiled code contains the old weights
         return self
 
+    def _compared(self, images: Tensor) -> Tensor:
+        compared = self.conventions.compared(images)
+        grey = compared.shape[1] == 1 and not self.any_channels
+        return compared.expand(-1, 3, -1, -1) if grey else compared
+
+    def _checked(self, role: str, images: Tensor) -> Tensor:
+        """Return images in [0, 1]; raise ImageError if they can't be compared with any others."""
+        if isinstance(images, Tensor):
+            images = self.conventions.scaled(images)
+        self._check_images(role, images)
+        return images
+
     def _check_images(self, role: str, images: Tensor) -> None:
         check_images(images, role, values=self.check == "error" and not is_hidden(images))
-        height, width = images.shape[-2:]
+        border = self.conventions.border
+        height, width = (side - 2 * border for side in images.shape[-2:])
+        without = f" without a border of {border}" if border else ""
         if self.input_size not in (None, height) or self.input_size not in (None, width):
             raise ImageError(
                 f"{role}: {self.name} needs images of exactly {self.input_size}x{self.input_size} "
-                f"pixels, got {width}x{height}; crop or resize both images in the same way",
+                f"pixels, got {width}x{height}{without}; crop or resize both images in the same "
+                "way",
                 "wrong_size",
             )
         # Finding a network's smallest input takes a moment, so it is only done for small images. A
@@ -195,7 +254,7 @@ class PairModule(Steady):
         surely = torch.compiler.is_compiling() or least >= self.surely_enough
         if not surely and least < self.smallest_input:
             raise ImageError(
-                f"{role}: {images.shape[-1]}x{images.shape[-2]} is too small for {self.name}; "
+                f"{role}: {max(0, width)}x{max(0, height)}{without} is too small for {self.name}; "
                 f"expected at least {self.smallest_input} pixels each way",
                 "too_small",
             )
@@ -213,28 +272,31 @@ class PairModule(Steady):
         self,
         reference: Reference,
         distorted: Tensor,
-        compare: Callable[[Reference, Tensor], Tensor],
+        compare: Callable[..., Tensor],
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Compare batches that were already checked, in chunks that fit the memory budget.
 
-        If a gradient is recorded, all pairs are computed at once: autograd keeps everything anyway.
+        A mask, ``[N, 1, H, W]``, is the third argument of ``compare``. If a gradient is recorded,
+        all pairs are computed at once: autograd keeps everything anyway.
         """
         alone = isinstance(reference, Tensor) and reference.shape[0] == len(distorted)
         images = [reference, distorted] if isinstance(reference, Tensor) else [distorted]
         with exact_arithmetic(distorted.device):
             if traced() or recorded(*images, *self.parameters()):
-                return compare(*_widened(reference, distorted))
-            return self._by_chunks(reference, distorted, compare, alone)
+                return compare(*_widened(reference, distorted), *_given(mask))
+            return self._by_chunks(reference, distorted, compare, alone, mask)
 
     @torch.no_grad()
     def _by_chunks(
         self,
         reference: Reference,
         distorted: Tensor,
-        compare: Callable[[Reference, Tensor], Tensor],
+        compare: Callable[..., Tensor],
         alone: bool,
+        mask: Tensor | None,
     ) -> Tensor:
-        compiled = self.compiled
+        compiled = self.compiled if mask is None else None
         most = self.most_pairs(distorted)
         if isinstance(reference, Tensor) and not alone and len(distorted) > most:
             reference = self.remember(reference.to(_common_type(reference, distorted)))
@@ -246,7 +308,9 @@ class PairModule(Steady):
             x = reference[first:last] if one_each else reference  # type: ignore[index]
             y = distorted if whole else distorted[first:last]
             x, y = _widened(x, y)
-            return compare(x, y) if compiled is None else compiled(compare, x, y)
+            if compiled is not None:
+                return compiled(compare, x, y)
+            return compare(x, y, *_given(mask if mask is None else mask[first:last]))
 
         return in_chunks(len(distorted), most, run, distorted.device)
 
@@ -287,12 +351,12 @@ class SharedReference:
         self._image = None
         self._remembered.clear()
 
-    def score(self, distorted: Tensor, *, map: bool = False) -> Any:
+    def score(self, distorted: Tensor, *, map: bool = False, mask: Tensor | None = None) -> Any:
         """Return what calling the metric returns: the value of each distorted image, ``[N]``.
 
-        With ``map`` it is the map of each, ``[N, 1, H, W]``. Values are equal to those of calling
-        the metric, up to rounding. A reference that requires a gradient is passed through the
-        network again each time.
+        With ``map`` it is the map of each, ``[N, 1, H, W]``; a mask gives weights to pixels. Values
+        are equal to those of calling the metric, up to rounding. A reference that requires a
+        gradient is passed through the network again each time.
 
         Raises
         ------
@@ -304,11 +368,13 @@ class SharedReference:
         metric, image = self._metric, self._image
         if image is None:
             raise RuntimeError("this reference is closed; make a new one: metric.reference(image)")
-        compare = metric._compare(map)
-        metric._check_images("distorted", distorted)
+        compare = metric._compare(map, masked=mask is not None)
+        distorted = metric._checked("distorted", distorted)
+        weights = metric._weights(mask, distorted)
+        distorted = metric._compared(distorted)
         metric._check_together(image, distorted)
         if recorded(image):
-            return metric.presented(metric._streamed(image, distorted, compare))
+            return metric.presented(metric._streamed(image, distorted, compare, weights))
         # Networks compute a distorted image whose gradient is recorded by other kernels, whose
         # rounding differs, and the reference has to go the same way.
         way = traced() or recorded(distorted)
@@ -321,7 +387,12 @@ class SharedReference:
             ):
                 wide = image.detach().to(_common_type(image, image))
                 self._remembered[way] = metric.remember(wide)
-        return metric.presented(metric._streamed(self._remembered[way], distorted, compare))
+        found = metric._streamed(self._remembered[way], distorted, compare, weights)
+        return metric.presented(found)
+
+
+def _given(mask: Tensor | None) -> tuple[Tensor, ...]:
+    return () if mask is None else (mask,)
 
 
 def _widened(reference: Reference, distorted: Tensor) -> tuple[Reference, Tensor]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from iqa_metrics.backbones import backbone
+from iqa_metrics.compute.conventions import Space
 from iqa_metrics.compute.devices import pick_device
 from iqa_metrics.compute.memory import Memory
 from iqa_metrics.compute.pair_module import Check, Precision
@@ -177,6 +178,9 @@ def create_metric(
     memory: Memory = None,
     precision: Precision | None = None,
     compile: bool | None = None,
+    space: Space | None = None,
+    border: int | None = None,
+    peak: float | None = None,
 ) -> Metric:
     """Make the metric that a spec names.
 
@@ -195,6 +199,8 @@ def create_metric(
         For a spec whose readout weighs channels: names of its layers to weights ``[C]``.
     memory, precision, compile
         How it computes; see :meth:`Metric.configure`.
+    space, border, peak
+        What is compared of the images; see :class:`Conventions`.
 
     Raises
     ------
@@ -221,7 +227,9 @@ def create_metric(
     else:
         record = metric_record(chosen.name)
         metric = check_made(record, record.make(check, *paths))
-    metric.configure(memory=memory, precision=precision, compile=compile)
+    metric.configure(
+        memory=memory, precision=precision, compile=compile, space=space, border=border, peak=peak
+    )
     return metric.to(pick_device(str(device)))
 
 

@@ -1,12 +1,15 @@
 """The contract that every metric keeps."""
 
+import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
-from iqa_metrics.compute.features import Reference
 from iqa_metrics.compute.pair_module import PairModule
+from iqa_metrics.compute.signature import signature_of
+
+Reduction = Literal["mean", "sum", "none"]
 
 
 class Metric(PairModule):
@@ -42,6 +45,8 @@ class Metric(PairModule):
         Least height and width, in pixels.
     has_map
         Whether it can also give a value for each position.
+    takes_mask
+        Whether pixels can be given weights.
     source
         The paper to cite.
     """
@@ -50,9 +55,17 @@ class Metric(PairModule):
     range: ClassVar[tuple[float, float]]
     differentiable: ClassVar[bool] = True
     has_map: bool = False
+    takes_mask: bool = False
     source: ClassVar[str]
 
-    def forward(self, reference: Tensor, distorted: Tensor, *, map: bool = False) -> Tensor:
+    def forward(
+        self,
+        reference: Tensor,
+        distorted: Tensor,
+        *,
+        map: bool = False,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Return the metric's value for each pair, ``[N]``, or its map, ``[N, 1, H, W]``.
 
         Parameters
@@ -60,19 +73,86 @@ class Metric(PairModule):
         reference, distorted
             The images.
         map
-            Return the value at each position instead, with the height and width of the images.
+            Return the value at each position instead, with the height and width of the images
+            (without the border that is cut off; see :class:`Conventions`).
+        mask
+            Weights of the pixels, from 0 on: ``[H, W]``, ``[N, H, W]`` or ``[N, 1, H, W]``. Means
+            over positions become weighted means, in a network's layer with the means of the weights
+            over its cells. Weights that are all equal change nothing. What is computed at a
+            position with weight 0 still reaches the positions around it.
 
         Raises
         ------
         ImageError
             If the images break the convention above, differ in size, are too small, or are on
-            different devices.
+            different devices; or if the mask does not fit them.
         ValueError
-            If ``map`` is given and the metric has no map.
+            If the metric has no map, or takes no mask, and is given one; or if both are given.
         """
-        compare = self._compare(map)
-        self.check_inputs(reference, distorted)
-        return self._streamed(reference, distorted, compare)
+        compare: Callable[..., Tensor] = self._compare(map, masked=mask is not None)
+        pair = self.prepared(reference, distorted)
+        return self._streamed(*pair, compare, self._weights(mask, distorted))
+
+    def loss(
+        self,
+        reference: Tensor,
+        distorted: Tensor,
+        *,
+        reduction: Reduction = "mean",
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return what to minimise so that the distorted images look like the references.
+
+        That is the value where lower is better. Of a metric whose greatest value is finite it is
+        what is lacking to that value, such as 1 - SSIM; of any other, such as PSNR, it is the value
+        with its sign changed.
+
+        Parameters
+        ----------
+        reference, distorted, mask
+            As when the metric is called.
+        reduction
+            ``"mean"`` or ``"sum"`` over the pairs, or ``"none"`` for ``[N]``.
+
+        Raises
+        ------
+        ImageError
+            As when the metric is called.
+        ValueError
+            If the reduction is unknown, or if the metric is not differentiable.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from iqa_metrics import create_metric
+        >>> ssim = create_metric("ssim")
+        >>> restored = torch.full((2, 3, 32, 32), 0.4, requires_grad=True)
+        >>> ssim.loss(torch.full((2, 3, 32, 32), 0.5), restored).backward()
+        >>> bool((restored.grad < 0).all())
+        True
+        """
+        if reduction not in get_args(Reduction):
+            raise ValueError(
+                f"reduction: expected one of {', '.join(get_args(Reduction))}, got {reduction!r}"
+            )
+        if not self.differentiable:
+            raise ValueError(f"{self.name} is not differentiable, and can't be a loss")
+        values: Tensor = self(reference, distorted, mask=mask)
+        if self.higher_is_better:
+            best = self.range[1]
+            values = best - values if math.isfinite(best) else -values
+        if reduction == "none":
+            return values
+        return values.mean() if reduction == "mean" else values.sum()
+
+    @property
+    def signature(self) -> str:
+        """What decides the values, in one line to be printed with them.
+
+        It has the spec, the versions, a digest of the weights, the precision, and what is compared
+        of the images. Equal signatures mean equal values for equal images, up to rounding.
+        """
+        return signature_of(self)
 
     def compare(self, reference: Any, distorted: Tensor) -> Tensor:
         """Return ``[N]`` for images that were already checked. Every metric implements this.
@@ -86,7 +166,23 @@ class Metric(PairModule):
         """Return ``[N, 1, H, W]`` likewise. Metrics that have a map implement this."""
         raise NotImplementedError
 
-    def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
+    def compare_masked(self, reference: Any, distorted: Tensor, mask: Tensor) -> Tensor:
+        """Return ``[N]`` likewise, given weights of pixels ``[N, 1, H, W]``.
+
+        Metrics that take a mask implement this.
+        """
+        raise NotImplementedError
+
+    def _compare(self, map: bool, *, masked: bool = False) -> Callable[..., Tensor]:
+        if map and masked:
+            raise ValueError("expected either map or mask, got both")
         if map and not self.has_map:
             raise ValueError(f"{self.name} has no map; has_map says which metrics have one")
+        if masked and not self.takes_mask:
+            raise ValueError(
+                f"{self.name} takes no mask: its value is no mean over positions; takes_mask says "
+                "which metrics take one"
+            )
+        if masked:
+            return self.compare_masked
         return self.compare_map if map else self.compare

@@ -118,6 +118,7 @@ class DeepDistance(TableModule, Metric):
                 f"readout {self.readout.name!r} gives a value per channel; use a LayerTable"
             )
         self.has_map = self.readout.map is not None
+        self.takes_mask = self.has_map and self.readout.of_map is not None
         of_layer = weights_by_layer(channel_weights, spec.layers if self.readout.weighted else ())
         columns = [Column(name, self.readout, of_layer.get(name)) for name in spec.layers]
         self.table = LayerTable(
@@ -139,6 +140,14 @@ class DeepDistance(TableModule, Metric):
         readings = self.table.maps(reference, distorted)
         maps = [enlarged(layer_map, distorted) for layer_map in readings.values]
         return self.concatenated(maps, readings.elements)
+
+    def compare_masked(self, reference: Reference, distorted: Tensor, mask: Tensor) -> Tensor:
+        of_map = self.readout.of_map
+        if of_map is None:
+            raise ValueError(f"readout {self.readout.name!r} takes no mask")
+        readings = self.table.maps(reference, distorted)
+        values = [of_map(layer_map, mask) for layer_map in readings.values]
+        return self.concatenated(values, readings.elements)
 
     def concatenated(self, values: list[Tensor], counts: list[int]) -> Tensor:
         """Return ``[N]`` from the layers' values and the numbers of elements of the layers."""

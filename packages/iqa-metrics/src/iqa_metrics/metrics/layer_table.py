@@ -313,7 +313,9 @@ class LayerTable(PairModule):
         height, width = images.shape[-2:]
         return tuple(name for name in self.layers if not self.refusal(name, height, width))
 
-    def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
+    def _compare(self, map: bool, *, masked: bool = False) -> Callable[..., Tensor]:
+        if masked:
+            raise ValueError(f"{self.name}: a mask is given to a metric; expected none")
         if map:
             raise ValueError(
                 f"a layer table has no map; make a DeepDistance of {self.name} for its map"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from iqa_metrics.compute.conventions import averaged
 from iqa_metrics.compute.pair_module import Check
 from iqa_metrics.compute.tracing import recorded, traced
 from iqa_metrics.metrics.contract import Metric
@@ -38,7 +39,8 @@ class MSE(Metric):
     name = "mse"
     higher_is_better: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    has_map = True
+    has_map = takes_mask = True
+    any_channels: ClassVar[bool] = True
     smallest_input = 1
     source: ClassVar[str] = "Wang and Bovik, IEEE SPM 2009, doi 10.1109/MSP.2008.930649"
 
@@ -47,6 +49,9 @@ class MSE(Metric):
 
     def compare_map(self, reference: Tensor, distorted: Tensor) -> Tensor:
         return (reference - distorted).square().mean(dim=1, keepdim=True)
+
+    def compare_masked(self, reference: Tensor, distorted: Tensor, mask: Tensor) -> Tensor:
+        return _like(distorted, _masked_squared_error(reference, distorted, mask))
 
 
 class PSNR(Metric):
@@ -64,16 +69,25 @@ class PSNR(Metric):
     name = "psnr"
     higher_is_better: ClassVar[bool] = True
     range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    takes_mask = True
+    any_channels: ClassVar[bool] = True
     smallest_input = 1
     source: ClassVar[str] = "ITU-T J.340 (2010)"
 
     def compare(self, reference: Tensor, distorted: Tensor) -> Tensor:
-        mse = _mean_squared_error(reference, distorted)
+        return _like(distorted, self._decibel(_mean_squared_error(reference, distorted)))
+
+    def compare_masked(self, reference: Tensor, distorted: Tensor, mask: Tensor) -> Tensor:
+        error = _masked_squared_error(reference, distorted, mask)
+        return _like(distorted, self._decibel(error))
+
+    @staticmethod
+    def _decibel(mse: Tensor) -> Tensor:
         # The logarithm is never taken of 0, where its slope is infinite, nor of an error so small
         # that the gradient would be infinite.
         same = mse < _LEAST_ERROR
         decibel = -10 * torch.log10(torch.where(same, 1.0, mse))
-        return _like(distorted, torch.where(same, torch.inf, decibel))
+        return torch.where(same, torch.inf, decibel)
 
 
 Window = Literal["gaussian", "uniform"]
@@ -109,7 +123,8 @@ class SSIM(Metric):
 
     higher_is_better: ClassVar[bool] = True
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    has_map = True
+    has_map = takes_mask = True
+    any_channels: ClassVar[bool] = True
     source: ClassVar[str] = "Wang et al., IEEE TIP 2004, doi 10.1109/TIP.2003.819861"
 
     def __init__(self, window: Window = "gaussian", *, check: Check = "error") -> None:
@@ -137,6 +152,12 @@ class SSIM(Metric):
         border = [self._windows.size // 2] * 4
         return _like(distorted, F.pad(similarity, border, mode="replicate"))
 
+    def compare_masked(self, reference: Tensor, distorted: Tensor, mask: Tensor) -> Tensor:
+        # A window has the weight of the pixel at its centre.
+        similarity = self._windows.map(self._formula, reference, distorted)
+        inside = slice(self._windows.size // 2, -(self._windows.size // 2))
+        return _like(distorted, averaged(similarity, mask[..., inside, inside]).mean(dim=1))
+
 
 class MSSSIM(Metric):
     """Multi-scale structural similarity (Wang et al., 2003).
@@ -160,6 +181,7 @@ class MSSSIM(Metric):
     higher_is_better: ClassVar[bool] = True
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     source: ClassVar[str] = "Wang et al., Asilomar 2003, doi 10.1109/ACSSC.2003.1292216"
+    any_channels: ClassVar[bool] = True
     weights: ClassVar[tuple[float, ...]] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
     # At the last scale, one window must still fit into the image.
     smallest_input = (11 - 1) * 2 ** (len(weights) - 1) + 1
@@ -192,6 +214,11 @@ def _mean_squared_error(reference: Tensor, distorted: Tensor) -> Tensor:
         return (reference - distorted).double().square().mean(dim=(1, 2, 3))
     references = reference.expand_as(distorted)
     return torch.stack([_in_blocks(x, y) for x, y in zip(references, distorted, strict=True)])
+
+
+def _masked_squared_error(reference: Tensor, distorted: Tensor, mask: Tensor) -> Tensor:
+    squares = (reference - distorted).double().square()
+    return averaged(squares, mask).mean(dim=1)
 
 
 def _in_blocks(x: Tensor, y: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ class DistancesTogether(TableModule):
     Raises
     ------
     ValueError
-        If there is no metric, or if their networks are not the same object.
+        If there is no metric, if their networks are not the same object, or if they compare
+        different things of the images.
     """
 
     def __init__(self, metrics: Sequence[DeepDistance]) -> None:
@@ -39,6 +40,9 @@ class DistancesTogether(TableModule):
         self.table = LayerTable.union([metric.table for metric in metrics])
         self.input_size = self.table.input_size
         self.memory = metrics[0].memory
+        self.conventions = metrics[0].conventions
+        if any(metric.conventions != self.conventions for metric in metrics):
+            raise ValueError("metrics: expected the same space, border and peak of all")
         self._concatenated: list[Callable[[list[Tensor], list[int]], Tensor]] = [
             metric.concatenated for metric in metrics
         ]
@@ -59,7 +63,9 @@ class DistancesTogether(TableModule):
             first += width
         return torch.stack(found, dim=1)
 
-    def _compare(self, map: bool) -> Callable[[Reference, Tensor], Tensor]:
+    def _compare(self, map: bool, *, masked: bool = False) -> Callable[..., Tensor]:
+        if masked:
+            raise ValueError(f"{self.name}: a mask is given to a metric; expected none")
         if map:
             raise ValueError("several distances together have no map; ask each metric for its own")
         return self.compare

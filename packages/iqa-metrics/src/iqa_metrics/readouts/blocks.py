@@ -125,7 +125,7 @@ def _in_blocks(kernel: Callable[..., Tensor], join: Join, features: tuple[Tensor
     if traced():
         return kernel(*single(*tables))
     if recorded(*tables):
-        values: Tensor = _Differentiated.apply(kernel, join, *tables)  # type: ignore[no-untyped-call]
+        values: Tensor = _Differentiated.apply(kernel, join, *tables)
         return values
     return _computed(kernel, join, tables)
 

@@ -35,6 +35,9 @@ class Readout:
         None, several layers can only be summed.
     map
         Like ``function``, with one value per position, ``[N, 1, ...]``; None if there is no map.
+    of_map
+        How the map gives the value if positions are weighted: ``(map, weights) -> [N]``, where
+        weights are ``[N, 1, ...]``; None if it takes no mask.
     weighted
         Whether it takes a weight for each channel.
     per_channel
@@ -67,6 +70,7 @@ class Readout:
     source: str
     joint: Joint | None = None
     map: Callable[..., Tensor] | None = None
+    of_map: Callable[[Tensor, Tensor], Tensor] | None = None
     weighted: bool = False
     per_channel: bool = False
     weight_sets: tuple[int, ...] = ()
@@ -87,6 +91,7 @@ READOUTS: tuple[Readout, ...] = (
         source=_STUDY,
         joint=root_of_squares,
         map=differences.euclidean_map,
+        of_map=differences.root_of_weighted_sum,
         degree=1,
     ),
     Readout(
@@ -96,6 +101,7 @@ READOUTS: tuple[Readout, ...] = (
         source=_STUDY,
         joint=root_of_mean_squares,
         map=differences.rmse_map,
+        of_map=differences.root_of_weighted_mean,
         degree=1,
     ),
     Readout(
@@ -105,6 +111,7 @@ READOUTS: tuple[Readout, ...] = (
         source="classical",
         joint=mean_over_elements,
         map=differences.mean_absolute_map,
+        of_map=differences.weighted_mean,
         degree=1,
     ),
     Readout(
@@ -120,6 +127,7 @@ READOUTS: tuple[Readout, ...] = (
         summary="1 - cosine of the channels at a position, mean over positions",
         source=_LPIPS,
         map=differences.position_cosine_map,
+        of_map=differences.weighted_mean,
         degree=0,
     ),
     Readout(
@@ -129,6 +137,7 @@ READOUTS: tuple[Readout, ...] = (
         source=_STUDY,
         joint=root_of_squares,
         map=differences.euclidean_map,
+        of_map=differences.root_of_weighted_sum,
         weighted=True,
         degree=1,
     ),
@@ -138,6 +147,7 @@ READOUTS: tuple[Readout, ...] = (
         summary="squared difference of unit-length channel vectors, mean over positions",
         source=_LPIPS,
         map=differences.lpips_map,
+        of_map=differences.weighted_mean,
         degree=0,
     ),
     Readout(
@@ -146,6 +156,7 @@ READOUTS: tuple[Readout, ...] = (
         summary="the same with a weight for each channel: LPIPS",
         source=_LPIPS,
         map=differences.lpips_map,
+        of_map=differences.weighted_mean,
         weighted=True,
         degree=0,
     ),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from iqa_metrics.compute.conventions import averaged
 from iqa_metrics.compute.tracing import recorded
 from iqa_metrics.readouts.blocks import joined, shared, single, summed
 from iqa_metrics.readouts.numerics import elements, one_is_zero, result, root, without_zeros
@@ -145,6 +146,28 @@ def lpips_map(reference: Tensor, distorted: Tensor, weights: Tensor | None = Non
     """LPIPS's readout at each position, before averaging."""
     values = joined(_lpips_of_rows, reference, distorted, *_of_channels(weights))
     return _placed(values, distorted)
+
+
+# Functions of maps, for masks ---------------------------------------------------------------------
+
+
+def weighted_mean(map_: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted mean of a map ``[N, 1, h, w]``: ``[N]``."""
+    return _like(averaged(map_.double(), weights).squeeze(1), map_)
+
+
+def root_of_weighted_mean(map_: Tensor, weights: Tensor) -> Tensor:
+    """Return the root of the weighted mean of a map's squares."""
+    return _like(root(averaged(map_.double().square(), weights).squeeze(1)), map_)
+
+
+def root_of_weighted_sum(map_: Tensor, weights: Tensor) -> Tensor:
+    """Return the root of the sum of a map's squares, with weights whose mean is 1."""
+    return root_of_weighted_mean(map_, weights) * math.sqrt(elements(map_))
+
+
+def _like(values: Tensor, map_: Tensor) -> Tensor:
+    return values.to(map_.dtype)
 
 
 # Functions of blocks [n, p, C] --------------------------------------------------------------------
