@@ -244,6 +244,32 @@ CASES: tuple[Case, ...] = (
         )
     ),
     Case(
+        "training step, LPIPS vgg, 4 x 256x256",
+        "training",
+        "training",
+        {"net": "vgg", "size": (256, 256), "count": 4},
+        tuple(
+            Row(f"{quantity}{way}", targets.TRAINING)
+            for way in ("", ", compiled")
+            for quantity in ("kept memory", "peak memory", "time")
+        ),
+        sides=("ours", "lpips", "ours compiled", "lpips compiled"),
+        processes=3,
+        quick=False,
+    ),
+    *(
+        Case(
+            f"default, {_pixels(SIZE)}, batch {count}",
+            "default",
+            "default",
+            {"size": SIZE, "count": count},
+            (Row("float32 compiled", targets.DEFAULT_COMPILED),),
+            seconds=8,
+            quick=False,
+        )
+        for count in (1, 8)
+    ),
+    Case(
         "iqa score --pairs, 2000 pairs of mixed sizes",
         "table",
         "table",

@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-CONTESTS = ("lpips", "dists", "dists_resized", "ssim", "ms_ssim", "psnr", "layers", "winograd")
+CONTESTS = (
+    *("lpips", "dists", "dists_resized", "ssim", "ms_ssim", "psnr"),
+    *("layers", "winograd", "default"),
+)
 MODULES = {
     "memory": "benchmarks.memory",
     "table": "benchmarks.tables",
     "imports": "benchmarks.imports",
     "opinions": "benchmarks.opinions",
     "study": "benchmarks.statistics_of_studies",
+    "training": "benchmarks.training",
 }
 KINDS = (*CONTESTS, *MODULES)
 

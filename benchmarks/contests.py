@@ -12,7 +12,7 @@ from benchmarks import peers, photographs
 from benchmarks.layers import by_hooks, every_layer
 from benchmarks.timing import interleaved, summary, timed
 from benchmarks.winograd import with_it, without_it
-from iqa_metrics import DISTS, LPIPS, MSSSIM, PSNR, SSIM
+from iqa_metrics import DISTS, LPIPS, MSSSIM, PSNR, SSIM, create_metric
 from iqa_metrics.metrics.contract import Metric
 
 Run = Callable[[], Tensor]
@@ -225,6 +225,18 @@ def winograd(job: Job) -> Contest:
     metric = with_it(job["options"]["of"])
     return Contest(
         {"Winograd": _bound(metric, x, y)}, {"torch's own": _bound(without_it(metric), x, y)}
+    )
+
+
+def default(job: Job) -> Contest:
+    """The default metric, compiled and not."""
+    x, y = _images(job)
+    metrics = _configured({way: create_metric("default") for way in _ways(job)}, job["device"])
+    plain = create_metric("default").to(job["device"])
+    return Contest(
+        {name: _bound(metric, x, y) for name, metric in metrics.items()},
+        {"uncompiled": _bound(plain, x, y)},
+        metrics=metrics,
     )
 
 

@@ -188,6 +188,28 @@ def memory_rows(case: Case, results: Results) -> list[Finding]:
     return [finding]
 
 
+def training_rows(case: Case, results: Results) -> list[Finding]:
+    """Return one row per quantity, and one per quantity of compiled steps."""
+    found = []
+    for row in case.rows:
+        quantity, *compiled = row.ours.split(", ")
+        key, unit = {"kept memory": ("kept_mib", "MiB"), "peak memory": ("peak_mib", "MiB")}.get(
+            quantity, ("ms", "ms")
+        )
+        ours, theirs = (
+            [r[key] for r in results if r["side"] == " ".join([side, *compiled]) and key in r]
+            for side in ("ours", "lpips")
+        )
+        finding = Finding(f"{case.name}: {row.ours}", at_most=row.at_most)
+        finding.ours = f"{statistics.median(ours):,.0f} {unit}"
+        if theirs:
+            finding.peer = f"{statistics.median(theirs):,.0f} {unit} (lpips)"
+            finding.ratio = statistics.median(ours) / statistics.median(theirs)
+            finding.spread = min(ours) / max(theirs), max(ours) / min(theirs)
+        found.append(finding)
+    return found
+
+
 def table_rows(case: Case, results: Results) -> list[Finding]:
     """Return the busy share and the growth of memory."""
     busy, growth = case.rows
@@ -284,4 +306,5 @@ _BY_KIND: Mapping[str, Callable[[Case, Results], list[Finding]]] = {
     "imports": import_rows,
     "opinions": opinion_rows,
     "study": study_rows,
+    "training": training_rows,
 }
