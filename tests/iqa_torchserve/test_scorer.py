@@ -163,10 +163,10 @@ def test_references_of_the_same_size_share_a_pass(photographs):
 def test_equal_references_are_decoded_once_and_pass_the_network_once(requests_, monkeypatch):
     from iqa_torchserve import decoding
 
-    names, read = [], decoding.read_image
+    names, read = [], decoding.read_with_colour
     monkeypatch.setattr(
         decoding,
-        "read_image",
+        "read_with_colour",
         lambda *a, **options: names.append(options["name"]) or read(*a, **options),
     )
     metric = create_metric("default", memory=1)

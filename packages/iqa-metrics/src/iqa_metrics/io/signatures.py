@@ -27,7 +27,6 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     ),
 )
 _BRANDS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
-    ((b"avif", b"avis"), "an AVIF image", _CONVERT),
     ((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), "a HEIC image", _CONVERT),
 )
 _MARKUP: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
