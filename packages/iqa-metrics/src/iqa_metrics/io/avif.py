@@ -45,6 +45,7 @@ def check_depth(file: BinaryIO) -> tuple[int, int, int, int] | None:
 
     They are those of ITU-T H.273, for a file that states its colours by them. Raises ImageError.
     """
+    check_codec()
     depths: set[int] = set()
     cicp = None
     for kind, content in _properties(file):

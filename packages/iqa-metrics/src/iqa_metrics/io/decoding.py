@@ -204,7 +204,6 @@ def _decoded(file: BinaryIO, max_pixels: int) -> Decoded:
     Image.init()
     avif = is_avif(_head(file))
     cicp = check_depth(file) if avif else cicp_of_png(file)
-    file.seek(0)
     with _open_image(file) as image:
         if not _raw_modes(image) & _DEEP.keys():
             pixels = _pixels(image, max_pixels)

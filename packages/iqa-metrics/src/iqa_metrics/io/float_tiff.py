@@ -1,4 +1,4 @@
-"""Read float TIFF files that Pillow can't: RGB, half precision, and alpha.
+"""Read float TIFF files, of which Pillow knows only grey ones, and not all of them rightly.
 
 Strict: of TIFF 6.0, one image of 16-, 32- or 64-bit IEEE floats, in strips or tiles, interleaved or
 in planes, uncompressed or with Deflate, with no predictor or the one for floats (Adobe's TIFF
@@ -6,6 +6,7 @@ Technical Note 3). Everything else is refused with the reason.
 """
 
 import struct
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class FloatTiff:
 
     @classmethod
     def open(cls, file: BinaryIO) -> "FloatTiff | None":
-        """Read the directory; None if the file is no TIFF, or one that Pillow reads."""
+        """Read the directory; None if the file is no float TIFF, or one for Pillow."""
         start = file.read(8)
         order = {b"II*\0": "<", b"MM\0*": ">"}.get(start[:4])
         if order is None or len(start) < 8:
@@ -60,11 +61,7 @@ class FloatTiff:
             tags, icc, following = _directory(file, order, struct.unpack(f"{order}I", start[4:])[0])
         except (struct.error, OSError, ValueError):
             return None  # Pillow says what is wrong with it
-        bits, samples = tags.get(_BITS, (1,)), tags.get(_SAMPLES, (1,))[0]
-        if set(tags.get(_FORMAT, (1,))) != {_FLOAT}:
-            return None
-        grey = samples == 1 and tags.get(_PHOTOMETRIC, (_BLACK_IS_ZERO,)) == (_BLACK_IS_ZERO,)
-        if grey and bits in ((32,), (64,)):
+        if set(tags.get(_FORMAT, (1,))) != {_FLOAT} or _is_for_pillow(tags, order):
             return None
         try:
             width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
@@ -165,6 +162,21 @@ class FloatTiff:
         whole = np.cumsum(rows, axis=1, dtype=np.uint8).reshape(shape[0], dtype.itemsize, -1)
         values = np.ascontiguousarray(whole.transpose(0, 2, 1)).view(dtype.newbyteorder(">"))
         return values.reshape(shape)
+
+
+def _is_for_pillow(tags: Mapping[int, Sequence[int]], order: str) -> bool:
+    """Say whether Pillow reads a float file whose compression this reader does not know.
+
+    It swaps the bytes of other byte orders twice if they are compressed.
+    """
+    compression = tags.get(_COMPRESSION, (_NONE,))[0]
+    return (
+        compression not in (_NONE, *_DEFLATE)
+        and order == ("<" if sys.byteorder == "little" else ">")
+        and tags.get(_SAMPLES, (1,))[0] == 1
+        and tags.get(_BITS) == (32,)
+        and tags.get(_PHOTOMETRIC) == (_BLACK_IS_ZERO,)
+    )
 
 
 def _directory(
