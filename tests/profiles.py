@@ -65,7 +65,9 @@ def profile(tags, *, space=b"RGB ", kind=b"mntr", connection=b"XYZ ", version=4)
     for name, content in tags.items():
         table += struct.pack(">4sII", name.encode(), start + len(body), len(content))
         body += content + bytes(-len(content) % 4)
-    head = struct.pack(">I4sB3x4s4s4s", start + len(body), bytes(4), version, kind, space, connection)
+    head = struct.pack(
+        ">I4sB3x4s4s4s", start + len(body), bytes(4), version, kind, space, connection
+    )
     head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(28)
     head += fixed(0.9642, 1, 0.8249)
     return head + bytes(128 - len(head)) + table + body

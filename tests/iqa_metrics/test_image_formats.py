@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from material import encoded, scan_bomb
-from PIL import Image, features
+from PIL import Image
 from profiles import P3, PRIMARIES, from_space
 
 from iqa_metrics import ImageError, read_image, score

@@ -383,9 +383,7 @@ class Scorer:
                 item.answer(_failure(error))
             else:
                 key, wanted = keys[item.reference], passes.wanted(item.call.specs)
-                rows.append(
-                    LoadedPair(Pair("", ""), key, (reference, distorted), metrics=wanted)
-                )
+                rows.append(LoadedPair(Pair("", ""), key, (reference, distorted), metrics=wanted))
                 ready.append((item, reference, distorted, colour))
         then = None if following is None else keys[following]
         outcomes = _outcomes(scorer, rows, then)

@@ -134,9 +134,7 @@ def _score_pair(
         behind, choice = _background(background), _choice(colour)
         metrics = _metrics(specs, computing)
     pair = Pair(str(reference), str(distorted))
-    rows = list(
-        score_pairs([pair], metrics, background=behind, colour=choice, workers=workers)
-    )
+    rows = list(score_pairs([pair], metrics, background=behind, colour=choice, workers=workers))
     if as_json:
         print_json(
             [

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from PIL import features
 
 from iqa_metrics.io.errors import ImageError
+from iqa_metrics.io.stated_colour import CodePoints
 
 _BRANDS = (b"avif", b"avis")
 _MOST_META = 2**24
@@ -40,10 +41,10 @@ def check_codec() -> None:
         )
 
 
-def check_depth(file: BinaryIO) -> tuple[int, int, int, int] | None:
-    """Refuse a file of more than 8 bits; return primaries, transfer, matrix and full-range flag.
+def check_depth(file: BinaryIO) -> CodePoints | None:
+    """Refuse a file of more than 8 bits; return the code points of its colours, if it has them.
 
-    They are those of ITU-T H.273, for a file that states its colours by them. Raises ImageError.
+    Raises ImageError.
     """
     check_codec()
     depths: set[int] = set()

@@ -17,13 +17,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from iqa_metrics.io.avif import check_codec, check_depth, is_avif
-from iqa_metrics.io.colour import Stated, stated_by
 from iqa_metrics.io.errors import ImageError as ImageError
 from iqa_metrics.io.errors import check_size
 from iqa_metrics.io.float_tiff import FloatTiff
 from iqa_metrics.io.netpbm import Netpbm
-from iqa_metrics.io.png_chunks import cicp_of_png
 from iqa_metrics.io.signatures import HEAD, what_it_is
+from iqa_metrics.io.stated_colour import Stated, cicp_of_png, stated_by
 
 # An allow-list, so that no decoder with a side effect (EPS starts Ghostscript) is ever reached.
 # JPEG 2000 is left out as long as Pillow silently cuts its deep colour to 8 bits; so it does with

@@ -131,7 +131,7 @@ class FloatTiff:
             what = f"photometric interpretation {self._one(_PHOTOMETRIC)}, {samples} channels"
         elif samples > colours and extra != (_STRAIGHT_ALPHA,):
             what = "an extra channel that is not unassociated alpha"
-        elif bits not in [(n,) * samples for n in (16, 32, 64)] and bits not in ((16,), (32,), (64,)):
+        elif len(set(bits)) != 1 or len(bits) not in (1, samples) or bits[0] not in (16, 32, 64):
             what = f"{bits} bits"
         elif compression != _NONE and compression not in _DEFLATE:
             what = f"compression {compression}"

@@ -213,16 +213,16 @@ def _parts(window: list[_Row], sizes: dict[str, "Future[int]"]) -> Iterator[_Pla
 def _loaded(row: _Row, images: dict[str, "Future[_Image | str]"]) -> LoadedPair:
     if row.reference is None or row.distorted is None:
         return LoadedPair(row.pair, "", None, row.pair.problem)
-    reference, distorted = (images[path].result() for path in (row.reference, row.distorted))
-    if isinstance(reference, str) or isinstance(distorted, str):
-        problem = reference if isinstance(reference, str) else str(distorted)
+    of_reference, of_distorted = (images[path].result() for path in (row.reference, row.distorted))
+    if isinstance(of_reference, str) or isinstance(of_distorted, str):
+        problem = of_reference if isinstance(of_reference, str) else str(of_distorted)
         return LoadedPair(row.pair, row.reference, None, problem)
-    images, colours = zip(reference, distorted, strict=True)
+    pair = of_reference[0], of_distorted[0]
     try:
-        colour = check_pair(*images, colours)
+        colour = check_pair(*pair, (of_reference[1], of_distorted[1]))
     except ImageError as error:
         return LoadedPair(row.pair, row.reference, None, reason(error))
-    return LoadedPair(row.pair, row.reference, images, colour=colour)
+    return LoadedPair(row.pair, row.reference, pair, colour=colour)
 
 
 def reason(error: Exception) -> str:
