@@ -73,10 +73,10 @@ def profile(tags, *, space=b"RGB ", kind=b"mntr", connection=b"XYZ ", version=4)
     return head + bytes(128 - len(head)) + table + body
 
 
-def rgb_profile(name, primaries=None, curve=None, **options):
+def rgb_profile(name, primaries=None, curve=None, xyz=None, **options):
     """A profile of a matrix and tone curves; by default with the curve of sRGB."""
     curves = curve if isinstance(curve, tuple) else (curve or parametric(*SRGB_CURVE),) * 3
-    xyz = colorants(primaries or PRIMARIES[name])
+    xyz = colorants(primaries or PRIMARIES[name]) if xyz is None else np.array(xyz)
     tags = {"desc": text(name)}
     for at, letter in enumerate("rgb"):
         tags[f"{letter}XYZ"] = b"XYZ " + bytes(4) + fixed(*xyz[:, at])

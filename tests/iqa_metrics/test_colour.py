@@ -169,6 +169,25 @@ SRGBS = {
         version=2,
         more={"desc": old_text("sRGB IEC61966-2.1")},
     ),
+    # The primaries of profiles that many programs embed, as they were rounded.
+    "Hewlett-Packard": rgb_profile(
+        "sRGB IEC61966-2.1",
+        curve=sampled(srgb_light(np.linspace(0, 1, 1024))),
+        xyz=[
+            [0.436066, 0.385147, 0.143066],
+            [0.222488, 0.716873, 0.060608],
+            [0.013916, 0.097076, 0.714096],
+        ],
+        version=2,
+    ),
+    "Ghostscript": rgb_profile(
+        "sRGB",
+        xyz=[
+            [0.435852, 0.385330, 0.143021],
+            [0.222382, 0.717041, 0.060593],
+            [0.013916, 0.097137, 0.713837],
+        ],
+    ),
     "littleCMS": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
 }
 
@@ -179,6 +198,20 @@ def test_srgb_profiles_change_nothing(icc):
         image, colour = read_with_colour(png(array, iccp(SRGBS[icc])))
         assert torch.equal(image, stored(array))
         assert colour.done == ""
+
+
+@pytest.mark.parametrize(
+    "icc",
+    [
+        rgb_profile("sRGB", curve=parametric(2.2)),
+        rgb_profile("sRGB", (0.635, 0.33, 0.30, 0.60, 0.15, 0.06)),
+    ],
+    ids=["gamma 2.2", "other red"],
+)
+def test_what_is_merely_near_srgb_is_converted(icc):
+    image, colour = read_with_colour(png(RGB, iccp(icc)))
+    assert colour.done == "sRGB to sRGB"
+    assert not torch.equal(image, stored(RGB))
 
 
 def test_a_profile_counts_by_its_numbers_not_its_name():
