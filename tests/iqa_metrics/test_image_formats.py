@@ -196,6 +196,11 @@ def test_float_tiff_is_turned_upright_as_pillow_does(orientation):
     assert size_of_file(data) == tuple(read_image(data).shape[:1:-1])
 
 
+def test_other_compressions_of_grey_floats_are_left_to_pillow():
+    data = encoded(Image.fromarray(GREYS), "TIFF", compression="tiff_lzw")
+    assert torch.equal(read_image(data), expected(GREYS))
+
+
 def test_profiles_and_alpha_of_float_tiff():
     data = tiff(FLOATS, iccprofile=P3)
     found = read_image(data)[0].permute(1, 2, 0).numpy()

@@ -77,7 +77,7 @@ def read_image(
         read. Pillow's own limit, about 179 million, applies as well.
     max_seconds
         Longest time that decoding a file may take, checked every few kilobytes; by default there is
-        no limit.
+        no limit. AVIF is decoded at once, and the time is checked before and afterwards.
     name
         Name of the image in messages, such as ``"reference"``; by default its path or kind.
 
