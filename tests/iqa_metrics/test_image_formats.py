@@ -16,6 +16,7 @@ from profiles import P3, PRIMARIES, from_space
 
 from iqa_metrics import ImageError, read_image, score
 from iqa_metrics.io import avif
+from iqa_metrics.io.av1 import Av1Error, frame_sizes
 from iqa_metrics.io.decoding import decode_file, size_of_file
 
 RNG = np.random.default_rng(0)
@@ -308,6 +309,7 @@ def test_damaged_files_of_our_own_readers_raise_nothing_but_image_errors(data):
     assert bool(((image >= 0) & (image <= 1)).all())
 
 
+AVIF = encoded(BYTES, "AVIF") if avif.has_codec() else b""
 needs_avif = pytest.mark.skipif(not avif.has_codec(), reason="this Pillow has no AVIF codec")
 
 
@@ -354,6 +356,113 @@ def test_deeper_avif_is_refused(flags, bits):
     with pytest.raises(ImageError, match=f"AVIF with {bits} bits per channel") as caught:
         read_image(bytes(data))
     assert caught.value.code == "bad_image"
+
+
+@needs_avif
+def test_avif_whose_frames_have_another_size_is_refused():
+    """Pillow would decode all of the frame, however large, and scale it."""
+    data = bytearray(encoded(BYTES, "AVIF"))
+    at = data.index(b"ispe") + 8
+    assert struct.unpack_from(">II", data, at) == (18, 21)
+    struct.pack_into(">II", data, at, 9, 10)
+    with pytest.raises(ImageError, match="a frame of 18x21"):
+        read_image(bytes(data))
+    with pytest.raises(ImageError, match="18x21 has 378 pixels") as caught:
+        read_image(bytes(data), max_pixels=377)
+    assert caught.value.code == "too_large"
+
+
+@needs_avif
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (65, 300), (257, 511)])
+def test_avif_of_all_kinds_is_accepted(size):
+    for mode, options in (
+        ("RGB", {}),
+        ("RGBA", {"speed": 10}),
+        ("RGB", {"codec": "auto", "quality": 100, "subsampling": "4:4:4"}),
+        ("L", {"range": "limited"}),
+        ("RGB", {"tile_rows": 1, "tile_cols": 1, "icc_profile": P3}),
+    ):
+        data = encoded(
+            Image.new(mode, size, 255 if mode == "L" else (9, 80, 200)), "AVIF", **options
+        )
+        assert read_image(data).shape == (1, 3, *size[::-1])
+
+
+def bits(*numbers):
+    """Numbers with their count of bits, as bytes."""
+    text = "".join(f"{value:0{count}b}" for value, count in numbers)
+    return int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8), "big")
+
+
+SIZE = ((9, 4), (8, 4), (999, 10), (299, 9), (0, 7))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        bits((0, 3), (1, 1), (1, 1), (5, 5), *SIZE),
+        bits((0, 3), (0, 1), (0, 1), (0, 1), (0, 1), (0, 5), (0, 12), (4, 5), *SIZE),
+        bits(
+            (0, 3),
+            (0, 1),
+            (0, 1),
+            (0, 1),
+            (1, 1),
+            (1, 5),
+            (0, 12),
+            (9, 5),
+            (1, 1),
+            (1, 1),
+            (9, 4),
+            (0, 12),
+            (4, 5),
+            (0, 1),
+            *SIZE,
+        ),
+        bits(
+            (0, 3),
+            (0, 1),
+            (0, 1),
+            (1, 1),
+            (1, 64),
+            (1, 1),
+            (1, 3),
+            (2, 2),
+            (1, 1),
+            (9, 5),
+            (7, 42),
+            (0, 1),
+            (0, 5),
+            (0, 12),
+            (4, 5),
+            (1, 1),
+            (0, 21),
+            *SIZE,
+        ),
+    ],
+    ids=["still picture", "one point", "two points, delays", "timing, decoder model"],
+)
+def test_the_frame_size_of_av1_is_found(header):
+    unit = bytes([0x0A, len(header)]) + header
+    assert frame_sizes(bytes([0x12, 0]) + unit) == {(1000, 300)}
+    assert frame_sizes(bytes([0x0E, 0, len(header)]) + header) == {(1000, 300)}
+    for cut in (b"", bytes([0x12, 0]), unit[:4], bytes([0x0A, 0x80])):
+        with pytest.raises(Av1Error):
+            frame_sizes(cut)
+
+
+@needs_avif
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_damaged_avif_raises_nothing_but_image_errors(data):
+    whole = bytearray(AVIF)
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        image = read_image(bytes(whole[: data.draw(st.integers(0, len(whole)))]), max_pixels=10_000)
+    except ImageError:
+        return
+    assert bool(((image >= 0) & (image <= 1)).all())
 
 
 @needs_avif

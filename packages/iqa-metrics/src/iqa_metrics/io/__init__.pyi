@@ -1,5 +1,7 @@
 from . import atomic as atomic
+from . import av1 as av1
 from . import avif as avif
+from . import avif_items as avif_items
 from . import colour as colour
 from . import colour_spaces as colour_spaces
 from . import conversions as conversions

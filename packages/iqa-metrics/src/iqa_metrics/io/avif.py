@@ -1,7 +1,8 @@
-"""The depth and the colours that an AVIF file states, which Pillow does not tell.
+"""The depth, the colours and the frames of an AVIF file, which Pillow does not tell.
 
-Pillow decodes all AVIF files to 8 bits. See ISO/IEC 23008-12 (HEIF), 14496-12 (its boxes), and
-https://aomediacodec.github.io/av1-isobmff/ for the box av1C.
+Pillow decodes all AVIF files to 8 bits, and scales frames to the size that the file states. See
+ISO/IEC 23008-12 (HEIF), 14496-12 (its boxes), and https://aomediacodec.github.io/av1-isobmff/ for
+the box av1C.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from typing import BinaryIO
 
 from PIL import features
 
-from iqa_metrics.io.errors import ImageError
+from iqa_metrics.io.av1 import Av1Error, frame_sizes
+from iqa_metrics.io.avif_items import boxes, coded_items
+from iqa_metrics.io.errors import ImageError, check_size
 from iqa_metrics.io.stated_colour import CodePoints
 
 _BRANDS = (b"avif", b"avis")
@@ -41,18 +44,23 @@ def check_codec() -> None:
         )
 
 
-def check_depth(file: BinaryIO) -> CodePoints | None:
-    """Refuse a file of more than 8 bits; return the code points of its colours, if it has them.
+def check_header(file: BinaryIO, max_pixels: int) -> CodePoints | None:
+    """Refuse what Pillow would cut or scale; return the code points of its colours, if any.
 
-    Raises ImageError.
+    These are files of more than 8 bits, and files whose frames have another size than the file
+    says, which it would scale. Raises ImageError.
     """
     check_codec()
     depths: set[int] = set()
+    sizes: set[tuple[int, int]] = set()
     cicp = None
-    for kind, content in _properties(file):
+    meta = _meta(file)
+    for kind, content in _properties(meta):
         if kind == b"av1C" and len(content) >= 4:
             high, twelve = content[2] & 0x40, content[2] & 0x20
             depths.add(12 if high and twelve else 10 if high else 8)
+        elif kind == b"ispe" and len(content) >= 12:
+            sizes.add((int.from_bytes(content[4:8], "big"), int.from_bytes(content[8:12], "big")))
         elif kind == b"colr" and content[:4] == b"nclx" and len(content) >= 11 and cicp is None:
             values = [int.from_bytes(content[at : at + 2], "big") for at in (4, 6, 8)]
             # The matrix and the range are those of the coded YUV, which Pillow decodes to RGB.
@@ -64,23 +72,44 @@ def check_depth(file: BinaryIO) -> CodePoints | None:
             f"AVIF with {max(depths)} bits per channel, of which Pillow keeps only 8; convert it "
             "to 16-bit PNG"
         )
+    _check_frames(file, meta, sizes, max_pixels)
     return cicp
 
 
-def _properties(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the kind and content of each property of a file's images."""
+def _check_frames(
+    file: BinaryIO, meta: bytes, sizes: set[tuple[int, int]], max_pixels: int
+) -> None:
+    """Refuse images whose frames have too many pixels, or no size that the file states."""
+    try:
+        for content in coded_items(file, meta):
+            for width, height in frame_sizes(content):
+                check_size(width, height, max_pixels)
+                if (width, height) not in sizes:
+                    raise ImageError(
+                        f"damaged AVIF image: a frame of {width}x{height}, which is no size that "
+                        "the file states"
+                    )
+    except (Av1Error, IndexError) as error:
+        raise ImageError(f"damaged AVIF image: {error}") from error
+
+
+def _meta(file: BinaryIO) -> bytes:
+    """Return the content of the box of descriptions; empty if there is none."""
     for kind, size in _top_boxes(file):
-        if kind != b"meta":
-            continue
-        if size > _MOST_META:
-            raise ImageError("damaged AVIF image: its header is too long")
-        meta = file.read(size)[_FULL_BOX:]
-        for outer, properties in _boxes(meta):
-            if outer == b"iprp":
-                for inner, container in _boxes(properties):
-                    if inner == b"ipco":
-                        yield from _boxes(container)
-        return
+        if kind == b"meta":
+            if size > _MOST_META:
+                raise ImageError("damaged AVIF image: its header is too long")
+            return file.read(size)[_FULL_BOX:]
+    return b""
+
+
+def _properties(meta: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and content of each property of a file's images."""
+    for outer, properties in boxes(meta):
+        if outer == b"iprp":
+            for inner, container in boxes(properties):
+                if inner == b"ipco":
+                    yield from boxes(container)
 
 
 def _top_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
@@ -101,13 +130,3 @@ def _top_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield kind, size - header
         at += size
         file.seek(at)
-
-
-def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 0
-    while at + 8 <= len(content):
-        size = int.from_bytes(content[at : at + 4], "big")
-        if size < 8 or at + size > len(content):
-            return
-        yield content[at + 4 : at + 8], content[at + 8 : at + size]
-        at += size

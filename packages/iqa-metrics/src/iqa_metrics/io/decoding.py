@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from iqa_metrics.io.avif import check_codec, check_depth, is_avif
+from iqa_metrics.io.avif import check_codec, check_header, is_avif
 from iqa_metrics.io.errors import ImageError as ImageError
 from iqa_metrics.io.errors import check_size
 from iqa_metrics.io.float_tiff import FloatTiff
@@ -202,7 +202,7 @@ def decode_pil(image: Image.Image, max_pixels: int) -> Decoded:
 def _decoded(file: BinaryIO, max_pixels: int) -> Decoded:
     Image.init()
     avif = is_avif(_head(file))
-    cicp = check_depth(file) if avif else cicp_of_png(file)
+    cicp = check_header(file, max_pixels) if avif else cicp_of_png(file)
     with _open_image(file) as image:
         if not _raw_modes(image) & _DEEP.keys():
             pixels = _pixels(image, max_pixels)
