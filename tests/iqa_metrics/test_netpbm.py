@@ -1,11 +1,14 @@
 """PGM and PPM files are exact, whatever their maximum value and form."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from material import planes
+from PIL import Image
 
 from iqa_metrics import ImageError, read_image, score
 
@@ -92,6 +95,21 @@ def test_twelve_bits_in_a_pgm_have_their_psnr(photographs):
 def test_damaged_pgm_and_ppm_are_refused(content, words):
     with pytest.raises(ImageError, match=words):
         read_image(content)
+
+
+def test_pil_images_of_pgm_and_ppm_are_refused_where_pillow_rescales():
+    for shape, peak, fine in (
+        *(((5, 7), 255, True), ((5, 7, 3), 255, True), ((5, 7), 65535, True)),
+        *(((5, 7), 100, False), ((5, 7), 1023, False), ((5, 7, 3), 65535, False)),
+    ):
+        for plain in (False, True):
+            data = netpbm(RNG.integers(0, peak + 1, shape), peak, plain)
+            picture = Image.open(io.BytesIO(data))
+            if fine:
+                assert torch.equal(read_image(picture), read_image(data))
+            else:
+                with pytest.raises(ImageError, match="path or bytes"):
+                    read_image(picture)
 
 
 def test_the_time_limit_holds():

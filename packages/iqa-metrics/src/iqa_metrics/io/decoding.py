@@ -196,6 +196,11 @@ def decode_pil(image: Image.Image, max_pixels: int) -> Decoded:
             raise ImageError(
                 "PIL keeps only 8 of this file's 16 bits; pass the file's path or bytes instead"
             )
+        if isinstance(image, ImageFile) and _is_rescaled(image):
+            raise ImageError(
+                "PIL rescales the values of this PGM or PPM file; pass the file's path or bytes "
+                "instead"
+            )
         return Decoded(_pixels(image, max_pixels), stated_by(image))
 
 
@@ -253,6 +258,15 @@ _DEEP = {
     for bands in ("RGB", "RGBA")
     for order, swapped in ((";16B", ";16L"), (";16L", ";16B"), (";16N", _NATIVE_SWAPPED))
 }
+
+
+def _is_rescaled(image: ImageFile) -> bool:
+    """Say whether Pillow is going to scale the samples of a PGM or PPM file, with rounding."""
+    if image.format != "PPM":
+        return False
+    exact = (255, 65535) if image.mode == "I" else (255,)
+    arguments = [a for t in image.tile if isinstance(t[3], tuple) for a in t[3]]
+    return any(isinstance(a, int) and a > 1 and a not in exact for a in arguments)
 
 
 def _raw_modes(image: ImageFile) -> set[str]:
