@@ -25,6 +25,18 @@ def tensor(array):
     return torch.from_numpy(np.array(array)).permute(2, 0, 1)[None].float() / 255
 
 
+def planes(array):
+    """Values in [0, 1], ``[H, W]`` or ``[H, W, 3]`` -> [1, 3, H, W] in float32."""
+    array = np.asarray(array, dtype=np.float32)
+    array = array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
+    return torch.from_numpy(array.copy()).permute(2, 0, 1)[None]
+
+
+def stored(array):
+    """uint8 or uint16, ``[H, W]`` or ``[H, W, 3]`` -> [1, 3, H, W] in [0, 1]."""
+    return planes(array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max))
+
+
 CATS, CUPS, ROCKETS = range(281, 288), (504, 967, 968, 969), (657, 744, 812)
 
 

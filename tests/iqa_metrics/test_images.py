@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from material import encoded, tensor
-from PIL import Image, features
+from PIL import Image
 
 from iqa_metrics import ImageError, read_image
 from iqa_metrics.io.images import check_images, check_pair
@@ -101,6 +101,7 @@ def test_every_kind_of_source_gives_the_same(tmp_path):
         (tiff16(GREY16), GREY16),
         (tiff16(GREY16, byteorder=">"), GREY16),
         (b"P5 5 6 65535\n" + GREY16.astype(">u2").tobytes(), GREY16),
+        (b"P6 5 6 65535\n" + RGB16.astype(">u2").tobytes(), RGB16),
     ],
     ids=[
         "png-rgb",
@@ -112,6 +113,7 @@ def test_every_kind_of_source_gives_the_same(tmp_path):
         "grey",
         "grey-be",
         "pgm",
+        "ppm",
     ],
 )
 def test_sixteen_bits_are_all_kept(data, array):
@@ -246,7 +248,6 @@ BAD = {
     "16 bit grey and alpha": (png16(RGB16[..., :2]), "bad_image", "only 8 bits"),
     "16 bit planes": (PLANES, "bad_image", "only 8 bits"),
     "16 bit planes, compressed": (PLANES_ZIP, "bad_image", "only 8 bits"),
-    "16 bit ppm": (b"P6 5 6 65535\n" + RGB16.astype(">u2").tobytes(), "bad_image", "only 8 bits"),
     "16 bit colour key": (png16(RGB16, KEY), "has_alpha", "flatten"),
     "gif animation": (
         encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
@@ -328,8 +329,6 @@ def iso(*brands):
     ("content", "words"),
     [
         (iso(b"heic", b"mif1", b"heic"), "a HEIC image"),
-        (iso(b"mif1", b"miaf", b"avif"), "an AVIF image"),
-        (encoded(RGB, "AVIF") if features.check("avif") else iso(b"avif"), "an AVIF image"),
         (iso(b"isom", b"mp42"), "QuickTime video"),
         (encoded(RGB, "JPEG2000"), "a JPEG 2000 image"),
         (b"\xff\x0a\xfa\x10" + bytes(40), "a JPEG XL codestream"),

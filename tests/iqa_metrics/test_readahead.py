@@ -33,13 +33,13 @@ def images(tmp_path_factory):
 @pytest.fixture
 def decoded(monkeypatch):
     """The paths, recorded when they are decoded."""
-    read, paths = readahead.read_image, []
+    read, paths = readahead.read_with_colour, []
 
     def counted(path, **options):
         paths.append(path)
         return read(path, **options)
 
-    monkeypatch.setattr(readahead, "read_image", counted)
+    monkeypatch.setattr(readahead, "read_with_colour", counted)
     return paths
 
 
@@ -59,13 +59,13 @@ def test_order_does_not_depend_on_the_time_of_decoding(images, monkeypatch):
     pairs = pairs_of(images, names)
     metrics = {"psnr": create_metric("psnr")}
     expected = list(score_pairs(pairs, metrics, workers=1))
-    read, uneven = readahead.read_image, random.Random(0)
+    read, uneven = readahead.read_with_colour, random.Random(0)
 
     def slow(path, **options):
         time.sleep(uneven.choice([0, 0, 0, 0.02]))
         return read(path, **options)
 
-    monkeypatch.setattr(readahead, "read_image", slow)
+    monkeypatch.setattr(readahead, "read_with_colour", slow)
     rows = list(score_pairs(pairs, metrics, workers=7))
     assert rows == expected
     assert [row.carried["n"] for row in rows] == [str(n) for n in range(150)]
@@ -74,7 +74,7 @@ def test_order_does_not_depend_on_the_time_of_decoding(images, monkeypatch):
 
 def test_read_ahead_is_bounded(images, monkeypatch):
     lock, alive, most = threading.Lock(), 0, 0
-    read = readahead.read_image
+    read = readahead.read_with_colour
 
     def gone(size):
         nonlocal alive
@@ -83,15 +83,15 @@ def test_read_ahead_is_bounded(images, monkeypatch):
 
     def tracked(path, **options):
         nonlocal alive, most
-        image = read(path, **options)
+        image, colour = read(path, **options)
         with lock:
             alive += image.nbytes
             most = max(most, alive)
         weakref.finalize(image, gone, image.nbytes)
-        return image
+        return image, colour
 
     largest = 40 * 40 * 3 * 4
-    monkeypatch.setattr(readahead, "read_image", tracked)
+    monkeypatch.setattr(readahead, "read_with_colour", tracked)
     monkeypatch.setattr(readahead, "PART_BYTES", 6 * largest)
     monkeypatch.setattr(readahead, "AHEAD_BYTES", 15 * largest)
     pairs = pairs_of(images, [(n % 30, (n + 3) % 30) for n in range(200)])
@@ -168,7 +168,7 @@ def test_running_out_of_memory_in_a_decoder_is_a_row(images, monkeypatch):
     def refused(path, **options):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(readahead, "read_image", refused)
+    monkeypatch.setattr(readahead, "read_with_colour", refused)
     (part,) = parts_of(pairs_of(images, [(0, 3)]))
     assert part.rows[0].problem.startswith("failed: RuntimeError: DefaultCPUAllocator")
 

@@ -14,6 +14,7 @@ import requests
 import torch
 from material import encoded, scan_bomb
 from PIL import Image
+from profiles import P3, cicp, iccp, png
 from typer.testing import CliRunner
 
 from iqa_metrics import create_metric, read_image, score
@@ -93,6 +94,14 @@ def test_all_forms_give_the_same(server, pairs):
     assert values == pytest.approx(expected, rel=1e-6)
 
 
+def test_what_was_done_about_colours_reaches_the_client(client):
+    wide = png(RGB, iccp(P3))
+    served = client.score(GOOD, wide, "psnr")
+    assert served.value == pytest.approx(score(GOOD, wide, "psnr"), rel=1e-6)
+    assert served.colour == "distorted: Display P3 to sRGB"
+    assert client.score(GOOD, GOOD).colour == ""
+
+
 def test_maps_reach_the_client(client, pairs):
     reference, distorted = pairs[0]
     ((found,),) = client.compare(reference, [distorted], ["ssim"], maps=True)
@@ -170,6 +179,7 @@ BAD_IMAGES = {
     "another size": (encoded(RGB[:, 1:]), "size_mismatch"),
     "too small": (encoded(RGB[:20, :20]), "size_mismatch"),
     "too slow": (scan_bomb(), "too_slow"),
+    "colours of HDR": (png(RGB, cicp(9, 16, 0, 1)), "bad_colour"),
 }
 
 

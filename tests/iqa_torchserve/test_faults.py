@@ -238,7 +238,7 @@ FORMATS = [
 ]
 IMAGE_CODES = {
     *("bad_image", "has_alpha", "animated", "too_large", "too_small", "too_slow"),
-    *("size_mismatch", "out_of_range"),
+    *("size_mismatch", "out_of_range", "bad_colour"),
 }
 
 

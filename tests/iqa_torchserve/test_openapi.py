@@ -13,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from material import REPOSITORY, encoded
+from profiles import P3, cicp, iccp, png
 
 from iqa_metrics import PSNR, create_metric
 from iqa_torchserve import __version__
@@ -35,6 +36,7 @@ GOOD = encoded(RGB)
 OTHER = encoded(RGB, "JPEG", quality=10)
 SMALL = encoded(RGB[:20, :20])
 ALPHA = encoded(np.dstack([RGB, RGB[..., 0]]))
+WIDE, HDR = png(RGB, iccp(P3)), png(RGB, cicp(9, 16, 0, 1))
 
 
 def validator(*path):
@@ -219,6 +221,9 @@ def as_json(body):
         ({"body": pack([GOOD, b"broken", SMALL])}, 400),
         ({"body": pack([GOOD, ALPHA])}, 400),
         ({"body": pack([b"", GOOD, GOOD])}, 400),
+        ({"body": pack([GOOD, OTHER, WIDE, HDR], ["psnr"])}, 200),
+        ({"body": pack([png(RGB[:5], iccp(P3))] * 2, ["ssim"])}, 400),
+        ({"body": pack([GOOD, HDR])}, 400),
         ({"body": pack([GOOD, OTHER], ["nonsense"])}, 400),
         ({"body": pack([GOOD] * 100)}, 400),
         ({"body": pack([GOOD, GOOD])[:-1]}, 400),

@@ -123,7 +123,7 @@ def test_a_repeated_form_field_is_noticed():
 def test_every_code_of_an_image_has_a_status():
     documented = set(ImageError.__doc__.replace("``", " ").replace(",", " ").split())
     codes = {c for c in STATUSES if c in documented}
-    assert {"bad_image", "too_slow", "has_alpha", "size_mismatch"} <= codes
+    assert {"bad_image", "bad_colour", "too_slow", "has_alpha", "size_mismatch"} <= codes
     assert all(400 <= status < 600 for status in STATUSES.values())
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from material import encoded, scan_bomb
 from PIL import Image
+from profiles import P3, cicp, iccp, png
 
 from iqa_metrics import PSNR, create_metric, read_image, score
 from iqa_torchserve.archive import build_archive, unpack_archive
@@ -68,6 +69,26 @@ def test_values_equal_the_librarys_in_any_batch(scorer, requests_):
         assert set(body["versions"]) == {"iqa_metrics", "iqa_torchserve", "torch"}
     assert (good[0]["results"][0]["width"], good[0]["results"][0]["height"]) == (320, 256)
     assert good[0]["results"][0]["scores"][0]["resolved"] == "efficientnet_lite0:block14:rmse"
+
+
+def test_colours_are_converted_and_pairs_judged_as_in_the_library(scorer):
+    array = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    plain, wide, hdr = png(array), png(array, iccp(P3)), png(array, cicp(9, 16, 0, 1))
+    body = {"body": pack([plain, plain, wide, hdr], ["psnr"])}
+    both = {"body": pack([hdr, png(255 - array, cicp(9, 16, 0, 1))], ["psnr"])}
+    replies = scorer.answer([body, both])
+    first, second, third = replies[0].body["results"]
+    assert "colour" not in first
+    assert second["colour"] == "distorted: Display P3 to sRGB"
+    expected = score(plain, wide, "psnr")
+    assert second["scores"][0]["value"] == pytest.approx(expected, rel=1e-6)
+    assert expected < 40
+    assert (third["status"], third["code"]) == (400, "bad_colour")
+    assert "PQ" in third["message"]
+    (alike,) = replies[1].body["results"]
+    assert alike["colour"].startswith("both: not converted, PQ")
+    expected = score(plain, png(255 - array), "psnr")
+    assert alike["scores"][0]["value"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_many_distorted_images_and_metrics_in_a_request(scorer, photographs):
@@ -163,10 +184,10 @@ def test_references_of_the_same_size_share_a_pass(photographs):
 def test_equal_references_are_decoded_once_and_pass_the_network_once(requests_, monkeypatch):
     from iqa_torchserve import decoding
 
-    names, read = [], decoding.read_image
+    names, read = [], decoding.read_with_colour
     monkeypatch.setattr(
         decoding,
-        "read_image",
+        "read_with_colour",
         lambda *a, **options: names.append(options["name"]) or read(*a, **options),
     )
     metric = create_metric("default", memory=1)

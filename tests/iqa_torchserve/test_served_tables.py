@@ -27,7 +27,7 @@ class Server:
 
 
 def value(image, metric):
-    return ServedScore(metric, float(image), True, metric)
+    return ServedScore(metric, float(image), True, metric, colour=f"both: {image.decode()} to sRGB")
 
 
 def error(code, status=400):
@@ -57,6 +57,7 @@ def test_consecutive_pairs_with_the_same_reference_share_requests(pairs):
     assert sorted(len(distorted) for _, distorted in server.seen) == [1, 1, 3, TOGETHER]
     assert [float(row["value"]) for row in rows[::2]] == [*range(1, 12), 13, 14]
     assert [row["metric"] for row in rows[:2]] == ["psnr", "ssim"]
+    assert [row["colour"] for row in rows[:2]] == ["both: 1 to sRGB"] * 2
     assert table == ScoredTable(rows=26, failed=0)
 
 

@@ -350,11 +350,13 @@ def _score_pair(
                 "resolved": outcome.resolved,
                 "value": json_number(outcome.value),
                 "higher_is_better": outcome.higher_is_better,
+                "colour": outcome.colour or None,
             }
         )
         if not as_json:
             better = "higher" if outcome.higher_is_better else "lower"
-            print(f"{outcome.metric}\t{outcome.value:.6g}\t{better} is better")
+            colours = f"\t{outcome.colour}" if outcome.colour else ""
+            print(f"{outcome.metric}\t{outcome.value:.6g}\t{better} is better{colours}")
     if as_json:
         print(json.dumps(scores, indent=2, allow_nan=False))
     if failed:

@@ -86,6 +86,9 @@ class ServedScore:
         The full spec that the name stands for.
     map
         The metric's map, if it was requested.
+    colour
+        What was done about the colours of the images, such as ``distorted: Display P3 to sRGB``;
+        empty if nothing was.
     """
 
     metric: str
@@ -93,6 +96,7 @@ class ServedScore:
     higher_is_better: bool
     resolved: str
     map: ServedMap | None = None
+    colour: str = ""
 
 
 Outcome = Union[ServedScore, ServeError]
@@ -365,10 +369,13 @@ _LOST = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
 def _outcomes(result: dict[str, Any], count: int) -> list[Outcome]:
     if "scores" not in result:
         return [_refusal(result)] * count
-    return [_refusal(score) if "code" in score else _score(score) for score in result["scores"]]
+    colour = str(result.get("colour", ""))
+    return [
+        _refusal(score) if "code" in score else _score(score, colour) for score in result["scores"]
+    ]
 
 
-def _score(said: dict[str, Any]) -> ServedScore:
+def _score(said: dict[str, Any], colour: str) -> ServedScore:
     map_ = said.get("map")
     return ServedScore(
         str(said["metric"]),
@@ -377,6 +384,7 @@ def _score(said: dict[str, Any]) -> ServedScore:
         bool(said["higher_is_better"]),
         str(said["resolved"]),
         map_ and ServedMap(base64.b64decode(map_["png"]), float(map_["low"]), float(map_["high"])),
+        colour,
     )
 
 

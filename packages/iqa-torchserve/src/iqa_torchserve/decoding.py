@@ -11,12 +11,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from iqa_metrics import ImageError, read_image
+from iqa_metrics import ImageError
+from iqa_metrics.io.colour import Colour
 from iqa_metrics.io.decoding import size_of_file
+from iqa_metrics.io.images import read_with_colour
 from iqa_metrics.io.readahead import cores, decoding_pool
 from iqa_torchserve.limits import Limits
 
 T = TypeVar("T")
+Read = tuple[Tensor, Colour]
+"""An image, and what became of its colours."""
 
 _PIXEL_BYTES = 3 * 4
 
@@ -79,13 +83,13 @@ class Decoder:
         # Larger images are refused, from their header, when they are decoded.
         return _PIXEL_BYTES * min(width * height, self._limits.pixels)
 
-    def decoded(self, wanted: Iterable[Wanted], end: float) -> dict[bytes, Tensor | Exception]:
+    def decoded(self, wanted: Iterable[Wanted], end: float) -> dict[bytes, Read | Exception]:
         """Decode images, equal ones only once, and return them or their errors.
 
         After ``end``, as measured by :func:`time.monotonic`, no decoding is begun, and the error is
         a TimeoutError.
         """
-        coming: dict[bytes, tuple[Wanted, Future[Tensor | Exception]]] = {}
+        coming: dict[bytes, tuple[Wanted, Future[Read | Exception]]] = {}
         others: list[Wanted] = []
         for one in wanted:
             if one.image not in coming:
@@ -99,13 +103,13 @@ class Decoder:
                 found[one.image] = self._read(one, end)
         return found
 
-    def _read(self, one: Wanted, end: float) -> Tensor | Exception:
+    def _read(self, one: Wanted, end: float) -> Read | Exception:
         if time.monotonic() > end:
             return TimeoutError()
 
-        def decode(seconds: float) -> Tensor:
+        def decode(seconds: float) -> Read:
             most = self._limits.pixels
-            return read_image(one.image, name=one.name, max_pixels=most, max_seconds=seconds)
+            return read_with_colour(one.image, name=one.name, max_pixels=most, max_seconds=seconds)
 
         try:
             return one.clock.read(one.name, decode)

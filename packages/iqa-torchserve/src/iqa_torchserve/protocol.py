@@ -45,6 +45,7 @@ STATUSES: Mapping[str, int] = {
     BAD_REQUEST: 400,
     UNKNOWN_METRIC: 400,
     "bad_image": 400,
+    "bad_colour": 400,
     "has_alpha": 400,
     "animated": 400,
     TOO_LARGE: 400,
@@ -185,8 +186,13 @@ def score_body(
     return body if map is None else {**body, "map": dict(map)}
 
 
-def item_body(scores: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> dict[str, Any]:
-    """Return the result for one distorted image; ``size`` is (width, height)."""
+def item_body(
+    scores: Sequence[Mapping[str, Any]], size: tuple[int, int], colour: str = ""
+) -> dict[str, Any]:
+    """Return the result for one distorted image; ``size`` is (width, height).
+
+    ``colour`` says what was done about the colours of the images; it is left out if it is empty.
+    """
     failed = [score for score in scores if "code" in score]
     if len(failed) == len(scores):
         status = max(STATUSES[score["code"]] for score in failed)
@@ -194,7 +200,8 @@ def item_body(scores: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> dic
         said = {"status": status, "code": worst["code"], "message": worst["message"]}
     else:
         said = {"status": 200}
-    return {**said, "width": size[0], "height": size[1], "scores": list(scores)}
+    done = {"colour": colour} if colour else {}
+    return {**said, "width": size[0], "height": size[1], **done, "scores": list(scores)}
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from iqa_metrics.io.tables import Pair
 from iqa_metrics.names import nearest
 from iqa_metrics.scoring.batches import BatchScorer, Outcome, outcome_of
 from iqa_torchserve import archive
-from iqa_torchserve.decoding import Clock, Decoder, Wanted
+from iqa_torchserve.decoding import Clock, Decoder, Read, Wanted
 from iqa_torchserve.limits import Limits
 from iqa_torchserve.maps import map_body
 from iqa_torchserve.passes import Passes, network_of
@@ -363,17 +363,18 @@ class Scorer:
         scorer: BatchScorer,
         passes: Passes,
         part: Sequence[_Item],
-        images: Mapping[bytes, Tensor | Exception],
+        images: Mapping[bytes, Read | Exception],
         keys: Mapping[bytes, str],
         following: bytes | None,
         end: float,
     ) -> None:
         rows: list[LoadedPair] = []
-        ready: list[tuple[_Item, Tensor, Tensor]] = []
+        ready: list[tuple[_Item, Tensor, Tensor, str]] = []
         for item in part:
             try:
-                pair = _decoded(images[item.reference]), _decoded(images[item.distorted])
-                check_pair(*pair)
+                reference, of_reference = _decoded(images[item.reference])
+                distorted, of_distorted = _decoded(images[item.distorted])
+                colour = check_pair(reference, distorted, (of_reference, of_distorted))
             except ImageError as error:
                 item.answer(error_body(error.code, str(error)))
             except TimeoutError:
@@ -382,11 +383,11 @@ class Scorer:
                 item.answer(_failure(error))
             else:
                 key, wanted = keys[item.reference], passes.wanted(item.call.specs)
-                rows.append(LoadedPair(Pair("", ""), key, pair, metrics=wanted))
-                ready.append((item, *pair))
+                rows.append(LoadedPair(Pair("", ""), key, (reference, distorted), metrics=wanted))
+                ready.append((item, reference, distorted, colour))
         then = None if following is None else keys[following]
         outcomes = _outcomes(scorer, rows, then)
-        for (item, reference, distorted), of_pair in zip(ready, outcomes, strict=True):
+        for (item, reference, distorted, colour), of_pair in zip(ready, outcomes, strict=True):
             of_spec = {spec: passes.outcome(spec, of_pair) for spec in item.call.specs}
             for spec, (value, _) in of_spec.items():
                 if value is None and passes.is_shared(spec):  # another spec may be the cause
@@ -397,7 +398,7 @@ class Scorer:
                 else self._score_body(item, entry, *of_spec[entry], reference, distorted, end)
                 for entry in item.call.asked
             ]
-            item.answer(item_body(scores, (distorted.shape[-1], distorted.shape[-2])))
+            item.answer(item_body(scores, (distorted.shape[-1], distorted.shape[-2]), colour))
 
     def _score_body(
         self,
@@ -466,7 +467,7 @@ def _outcomes(scorer: BatchScorer, rows: list[LoadedPair], then: str | None) -> 
         return [[(None, f"failed: {type(error).__name__}: {error}")] * scorer.width]
 
 
-def _decoded(image: Tensor | Exception) -> Tensor:
+def _decoded(image: Read | Exception) -> Read:
     if isinstance(image, Exception):
         raise image
     return image

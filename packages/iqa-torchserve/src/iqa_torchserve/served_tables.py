@@ -139,4 +139,5 @@ def _row(pair: Pair, metric: str, outcome: "Outcome | str") -> Score:
     if isinstance(outcome, ServeError):
         error = f"{outcome.code}: {outcome}"
         return Score(pair.reference, pair.distorted, metric, None, error, pair.carried)
-    return Score(pair.reference, pair.distorted, metric, outcome.value, "", pair.carried)
+    value, colour = outcome.value, outcome.colour
+    return Score(pair.reference, pair.distorted, metric, value, "", pair.carried, colour)

@@ -3,7 +3,7 @@
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
@@ -19,6 +19,9 @@ from iqa_metrics.cli.console import (
     stop,
     stopped,
 )
+
+if TYPE_CHECKING:
+    from iqa_metrics.io.colour import ColourChoice
 
 MetricOption = Annotated[
     Optional[list[str]],
@@ -43,6 +46,13 @@ def score(
         Optional[str],
         typer.Option(help="Colour behind transparent images, such as white or #808080."),
     ] = None,
+    colour: Annotated[
+        str,
+        typer.Option(
+            help="srgb converts images to sRGB by their embedded profiles; ignore takes their "
+            "values as stored."
+        ),
+    ] = "srgb",
     workers: Annotated[
         Optional[int],
         typer.Option(
@@ -95,7 +105,7 @@ def score(
             stop("--json is only for a single pair; --pairs writes CSV")
         if resume and str(out) == "-":
             stop("--resume needs the file that the stopped run wrote: expected --out FILE, got -")
-        _score_table(pairs, out, specs, computing, background, workers, resume)
+        _score_table(pairs, out, specs, computing, background, colour, workers, resume)
     elif reference is None or distorted is None:
         stop("expected REFERENCE and DISTORTED, or --pairs FILE")
     elif out is not None:
@@ -103,7 +113,7 @@ def score(
     elif resume:
         stop("--resume is only for --pairs")
     else:
-        _score_pair(reference, distorted, specs, computing, background, workers, as_json)
+        _score_pair(reference, distorted, specs, computing, background, colour, workers, as_json)
 
 
 def _score_pair(
@@ -112,6 +122,7 @@ def _score_pair(
     specs: list[str],
     computing: dict[str, Any],
     background: str | None,
+    colour: str,
     workers: int | None,
     as_json: bool,
 ) -> None:
@@ -120,9 +131,10 @@ def _score_pair(
     from iqa_metrics.scoring.scores import json_number, score_pairs
 
     with refusals():
-        colour, metrics = _colour(background), _metrics(specs, computing)
+        behind, choice = _background(background), _choice(colour)
+        metrics = _metrics(specs, computing)
     pair = Pair(str(reference), str(distorted))
-    rows = list(score_pairs([pair], metrics, background=colour, workers=workers))
+    rows = list(score_pairs([pair], metrics, background=behind, colour=choice, workers=workers))
     if as_json:
         print_json(
             [
@@ -134,6 +146,7 @@ def _score_pair(
                     "value": None if row.value is None else json_number(row.value),
                     "higher_is_better": metrics[row.metric].higher_is_better,
                     "error": row.error or None,
+                    "colour": row.colour or None,
                 }
                 for row in rows
             ]
@@ -142,7 +155,8 @@ def _score_pair(
         for row in rows:
             if row.value is not None:
                 better = "higher" if metrics[row.metric].higher_is_better else "lower"
-                print(f"{row.metric}\t{row.value:.6g}\t{better} is better")
+                colours = f"\t{row.colour}" if row.colour else ""
+                print(f"{row.metric}\t{row.value:.6g}\t{better} is better{colours}")
     errors = list(dict.fromkeys(row.error for row in rows if row.error))
     for error in errors:
         err.print(f"[red]error[/red] {escape(error)}", soft_wrap=True)
@@ -156,6 +170,7 @@ def _score_table(
     specs: list[str],
     computing: dict[str, Any],
     background: str | None,
+    colour: str,
     workers: int | None,
     resume: bool,
 ) -> None:
@@ -163,7 +178,7 @@ def _score_table(
 
     to_stdout = str(out) == "-"
     with refusals():
-        colour = _colour(background)
+        behind, choice = _background(background), _choice(colour)
     progress = RowProgress()
     try:
         with refusals(), progress:
@@ -172,7 +187,8 @@ def _score_table(
                 sys.stdout if to_stdout else out,
                 specs,
                 resume=resume,
-                background=colour,
+                background=behind,
+                colour=choice,
                 workers=workers,
                 progress=progress,
                 **computing,
@@ -191,7 +207,16 @@ def _metrics(specs: list[str], computing: dict[str, Any]) -> dict[str, Any]:
     return {name: create_metric(name, **chosen) for name in names}
 
 
-def _colour(name: str | None) -> tuple[float, float, float] | None:
+def _choice(colour: str) -> "ColourChoice":
+    from iqa_metrics.io.colour import COLOUR_CHOICES
+
+    for choice in COLOUR_CHOICES:
+        if colour == choice:
+            return choice
+    raise ValueError(f"--colour: expected {' or '.join(COLOUR_CHOICES)}, got {colour!r}")
+
+
+def _background(name: str | None) -> tuple[float, float, float] | None:
     from PIL import ImageColor
 
     if name is None:

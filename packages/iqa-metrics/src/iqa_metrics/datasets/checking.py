@@ -61,6 +61,7 @@ def _size(file: Path) -> tuple[int, ...] | str:
     from iqa_metrics.io.images import read_image
 
     try:
-        return tuple(read_image(file).shape[-2:])
+        # Whether its colours can be converted matters only beside the other image of a pair.
+        return tuple(read_image(file, colour="ignore").shape[-2:])
     except (ImageError, OSError) as error:
         return str(error)

@@ -1,4 +1,4 @@
-"""Decode image files of 8 or 16 bits per channel into arrays, and refuse ambiguous ones."""
+"""Decode image files into arrays without loss, and refuse ambiguous ones."""
 
 import io
 import os
@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,32 +16,40 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from iqa_metrics.io.avif import check_codec, check_header, is_avif
+from iqa_metrics.io.errors import ImageError as ImageError
+from iqa_metrics.io.errors import check_size
+from iqa_metrics.io.float_tiff import FloatTiff
+from iqa_metrics.io.netpbm import Netpbm
 from iqa_metrics.io.signatures import HEAD, what_it_is
+from iqa_metrics.io.stated_colour import Stated, cicp_of_png, stated_by
 
 # An allow-list, so that no decoder with a side effect (EPS starts Ghostscript) is ever reached.
-# JPEG 2000 and AVIF are left out as long as Pillow silently cuts their deep colour to 8 bits.
-_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
-_EXPECTED = "expected a BMP, PNG, JPEG, WebP, TIFF, PPM or single-frame GIF image"
+# JPEG 2000 is left out as long as Pillow silently cuts its deep colour to 8 bits; so it does with
+# AVIF, whose depth is looked up first.
+_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
+_EXPECTED = "expected a BMP, PNG, JPEG, WebP, AVIF, TIFF, PPM or single-frame GIF image"
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES, _TIFF_SAMPLES = 258, 262, 284, 339
 _TIFF_SIGNED = 2
 _TIMED_BLOCK = 2**12
 """Bytes read between two looks at the clock; a hostile JPEG takes about a second for these."""
 
 
-class ImageError(ValueError):
-    """An image, or a pair of images, that can't be scored.
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image.
 
     Attributes
     ----------
-    code
-        A stable short name for the reason: ``bad_image``, ``not_found``, ``too_large``,
-        ``too_small``, ``too_slow``, ``size_mismatch``, ``has_alpha``, ``animated`` or
-        ``out_of_range``.
+    pixels
+        ``[H, W]`` or ``[H, W, C]``, upright: uint8, uint16 or float32; C is 2 (grey and alpha), 3
+        or 4.
+    stated
+        What the file states about its colours, which are not converted.
     """
 
-    def __init__(self, message: str, code: str = "bad_image") -> None:
-        super().__init__(message)
-        self.code = code
+    pixels: NDArray[Any]
+    stated: Stated
 
 
 @contextmanager
@@ -130,17 +139,33 @@ def _timed(source: object, max_seconds: float | None) -> Iterator[BinaryIO]:
 
 def size_of_file(source: object, max_seconds: float | None = None) -> tuple[int, int]:
     """Return the width and height stated in a file's header. Raises ImageError."""
-    with _timed(source, max_seconds) as file, _decoder_errors(file), _open_image(file) as image:
-        return image.size
-
-
-def decode_file(source: object, max_pixels: int, max_seconds: float | None = None) -> NDArray[Any]:
-    """Decode a path, bytes or a binary file to ``[H, W]`` or ``[H, W, C]``, upright.
-
-    The dtype is uint8, uint16 or float32; C is 2 (grey and alpha), 3 or 4. Raises ImageError.
-    """
     with _timed(source, max_seconds) as file, _decoder_errors(file):
-        return _decoded(file, max_pixels)
+        own = _own_reader(file)
+        if own is not None:
+            return own.size
+        with _open_image(file) as image:
+            return image.size
+
+
+def decode_file(source: object, max_pixels: int, max_seconds: float | None = None) -> Decoded:
+    """Decode a path, bytes or a binary file. Raises ImageError."""
+    with _timed(source, max_seconds) as file, _decoder_errors(file):
+        own = _own_reader(file)
+        if own is None:
+            return _decoded(file, max_pixels)
+        icc = own.icc if isinstance(own, FloatTiff) else None
+        return Decoded(own.pixels(max_pixels), Stated(icc=icc or None))
+
+
+def _own_reader(file: BinaryIO) -> "Netpbm | FloatTiff | None":
+    """Return a reader of what Pillow can't read, or not exactly; the file is at its beginning."""
+    for reader in (Netpbm, FloatTiff):
+        file.seek(0)
+        found = reader.open(file)
+        if found is not None:
+            return found
+    file.seek(0)
+    return None
 
 
 class _TimedBytes(io.BytesIO):
@@ -164,33 +189,62 @@ class _TimedBytes(io.BytesIO):
         return super().read(size)
 
 
-def decode_pil(image: Image.Image, max_pixels: int) -> NDArray[Any]:
+def decode_pil(image: Image.Image, max_pixels: int) -> Decoded:
     """Decode a PIL image, as :func:`decode_file` decodes a file."""
     with _decoder_errors():
         if isinstance(image, ImageFile) and image.tile and _raw_modes(image) & _DEEP.keys():
             raise ImageError(
                 "PIL keeps only 8 of this file's 16 bits; pass the file's path or bytes instead"
             )
-        return _pixels(image, max_pixels)
+        if isinstance(image, ImageFile) and _is_rescaled(image):
+            raise ImageError(
+                "PIL rescales the values of this PGM or PPM file; pass the file's path or bytes "
+                "instead"
+            )
+        return Decoded(_pixels(image, max_pixels), stated_by(image))
 
 
-def _decoded(file: BinaryIO, max_pixels: int) -> NDArray[Any]:
+def _decoded(file: BinaryIO, max_pixels: int) -> Decoded:
     Image.init()
+    avif = is_avif(_head(file))
+    cicp = check_header(file, max_pixels) if avif else cicp_of_png(file)
     with _open_image(file) as image:
         if not _raw_modes(image) & _DEEP.keys():
-            return _pixels(image, max_pixels)
+            pixels = _pixels(image, max_pixels)
+            stated = stated_by(image, cicp)
+            if avif:
+                _look_at_the_clock(file)
+                if stated.icc is not None:  # it precedes code points there
+                    stated = replace(stated, cicp=None)
+            return Decoded(pixels, stated)
         _check_header(image, max_pixels)
         high = _upright(image)
+        stated = stated_by(image, cicp)
     file.seek(0)
     with _open_image(file) as image:
         image.tile = [_with_arguments(tile, _swapped(tile[3])) for tile in image.tile]
         low = _upright(image)
-    pixels: NDArray[Any] = high.astype(np.uint16) * 256 + low
-    return pixels
+    return Decoded(high.astype(np.uint16) * 256 + low, stated)
+
+
+def _head(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read(HEAD)
+
+
+def _look_at_the_clock(file: BinaryIO) -> None:
+    # AVIF is read at once and decoded then, so that the time is over only afterwards.
+    file.seek(0)
+    file.read(1)
 
 
 def _open_image(file: BinaryIO) -> ImageFile:
-    image = Image.open(file, formats=_FORMATS)
+    formats = _FORMATS
+    if is_avif(_head(file)):
+        check_codec()
+        formats = ("AVIF",)
+    file.seek(0)
+    image = Image.open(file, formats=formats)
     if isinstance(file, _TimedBytes):
         image.decodermaxblock = _TIMED_BLOCK
     return image
@@ -206,13 +260,20 @@ _DEEP = {
 }
 
 
+def _is_rescaled(image: ImageFile) -> bool:
+    """Say whether Pillow is going to scale the samples of a PGM or PPM file, with rounding."""
+    if image.format != "PPM":
+        return False
+    exact = (255, 65535) if image.mode == "I" else (255,)
+    arguments = [a for t in image.tile if isinstance(t[3], tuple) for a in t[3]]
+    return any(isinstance(a, int) and a > 1 and a not in exact for a in arguments)
+
+
 def _raw_modes(image: ImageFile) -> set[str]:
     """Return the raw modes that the decoder uses; refuse what it would cut to 8 bits."""
     arguments = [a for t in image.tile for a in (t[3] if isinstance(t[3], tuple) else (t[3],))]
     modes = {a for a in arguments if isinstance(a, str)}
     cut = [m for m in modes if m[-4:] in (";16B", ";16L", ";16N") and m[:2] in ("LA", "R;", "CM")]
-    if image.format == "PPM" and any(isinstance(a, int) and a > 255 for a in arguments):
-        cut = ["PPM"]
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_TIFF_BITS, (8,))
     in_planes = tags.get(_TIFF_PLANES, 1) != 1
@@ -251,14 +312,7 @@ def _upright(image: Image.Image) -> NDArray[Any]:
 
 
 def _check_header(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise ImageError(f"zero-sized, {width}x{height}", "too_small")
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{width}x{height} has {width * height:,} pixels; at most {max_pixels:,} are decoded",
-            "too_large",
-        )
+    check_size(*image.size, max_pixels)
     if _has_more_frames(image):
         raise ImageError(
             "more than one frame or page; expected one: extract the one to score", "animated"

@@ -4,7 +4,7 @@ The convention is RGB, float32, ``[N, 3, H, W]``, values in ``[0, 1]``. Everythi
 (transparency, animation, other colour spaces, values out of range) raises an :class:`ImageError`,
 and nothing is guessed: a silent resize or a wrong range is the most common mistake in this field.
 
-Pixel values are taken as stored. Colour profiles (ICC) are not applied.
+RGB is sRGB: what a file states about its colours is applied, see :mod:`iqa_metrics.io.colour`.
 """
 
 import os
@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from iqa_metrics.io.decoding import ImageError, decode_file, decode_pil
+from iqa_metrics.io.colour import (
+    Colour,
+    ColourChoice,
+    check_colour,
+    converted,
+    refusal,
+    settled,
+)
+from iqa_metrics.io.decoding import Decoded, ImageError, decode_file, decode_pil
 
 ImageSource = Union[
     str,
@@ -42,11 +50,12 @@ def read_image(
     source: ImageSource,
     *,
     background: Background | None = None,
+    colour: ColourChoice = "srgb",
     max_pixels: int = MAX_PIXELS,
     max_seconds: float | None = None,
     name: str | None = None,
 ) -> Tensor:
-    """Read an image as a float32 RGB tensor.
+    """Read an image as a float32 sRGB tensor.
 
     Parameters
     ----------
@@ -60,12 +69,15 @@ def read_image(
     background
         Colour behind a transparent image: grey or RGB, in ``[0, 1]``. Without it, images that are
         transparent anywhere are refused, since what shows through decides the score.
+    colour
+        ``srgb`` converts a file or PIL image that states another colour space to sRGB. ``ignore``
+        takes its values as stored. Arrays and tensors are taken as sRGB.
     max_pixels
         Most pixels (width x height) that are decoded; a larger file is refused after its header was
         read. Pillow's own limit, about 179 million, applies as well.
     max_seconds
         Longest time that decoding a file may take, checked every few kilobytes; by default there is
-        no limit.
+        no limit. AVIF is decoded at once, and the time is checked before and afterwards.
     name
         Name of the image in messages, such as ``"reference"``; by default its path or kind.
 
@@ -77,22 +89,62 @@ def read_image(
     Raises
     ------
     ImageError
-        If the source can't be read as such an image. The message says what was expected, what was
-        found and what to do; ``code`` is stable.
+        If the source can't be read as such an image, or states colours that can't be converted
+        (``bad_colour``). The message says what was expected, what was found and what to do;
+        ``code`` is stable.
+    ValueError
+        If ``colour`` is neither ``srgb`` nor ``ignore``.
     """
+    image, found = read_with_colour(
+        source,
+        background=background,
+        colour=colour,
+        max_pixels=max_pixels,
+        max_seconds=max_seconds,
+        name=name,
+    )
+    if found.problem:
+        error = refusal(found)
+        raise ImageError(f"{name or _label(source)}: {error}", error.code)
+    return image
+
+
+def read_with_colour(
+    source: ImageSource,
+    *,
+    background: Background | None = None,
+    colour: ColourChoice = "srgb",
+    max_pixels: int = MAX_PIXELS,
+    max_seconds: float | None = None,
+    name: str | None = None,
+) -> tuple[Tensor, Colour]:
+    """Read an image that is to be compared, as :func:`read_image`, and what became of its colours.
+
+    If they can't be converted, its values are as stored. :func:`check_pair` then says whether it
+    can be compared with the other image.
+    """
+    check_colour(colour)
     label = name or _label(source)
     try:
         if isinstance(source, Tensor):
-            image = _from_tensor(source)
+            image, found = _from_tensor(source), Colour()
         elif isinstance(source, np.ndarray):
-            image = _from_array(source)
+            image, found = _from_array(source), Colour()
         elif isinstance(source, Image.Image):
-            image = _from_array(decode_pil(source, max_pixels))
+            image, found = _from_decoded(decode_pil(source, max_pixels), colour)
         else:
-            image = _from_array(decode_file(source, max_pixels, max_seconds))
-        return _to_rgb(image, background)
+            image, found = _from_decoded(decode_file(source, max_pixels, max_seconds), colour)
+        return _to_rgb(image, background), found
     except ImageError as error:
         raise ImageError(f"{label}: {error}", error.code) from error.__cause__
+
+
+def _from_decoded(decoded: Decoded, choice: ColourChoice) -> tuple[Tensor, Colour]:
+    if decoded.pixels.dtype.kind == "f":  # before a conversion, which would limit the range
+        _from_array(decoded.pixels)
+    pixels, found = converted(decoded.pixels, decoded.stated, choice)
+    image = _from_array(decoded.pixels) if pixels is None else torch.from_numpy(pixels)[None]
+    return image, found
 
 
 def check_images(images: Tensor, name: str = "images", *, values: bool = True) -> None:
@@ -122,10 +174,24 @@ def check_images(images: Tensor, name: str = "images", *, values: bool = True) -
         _check_range(images, name)
 
 
-def check_pair(reference: Tensor, distorted: Tensor) -> None:
+def check_pair(
+    reference: Tensor, distorted: Tensor, colours: tuple[Colour, Colour] | None = None
+) -> str:
     """Check that two batches can be compared: same height and width, and 1 or ``N`` references.
 
-    Raises :class:`ImageError` with code ``size_mismatch``, naming both sizes as width x height.
+    With what became of the colours of both, it also checks those.
+
+    Returns
+    -------
+    str
+        What was done about the colours, such as ``distorted: Display P3 to sRGB``; empty if
+        nothing was.
+
+    Raises
+    ------
+    ImageError
+        With code ``size_mismatch``, naming both sizes as width x height, or ``bad_colour``, if the
+        colours of one could not be converted and the other does not state the same.
     """
     if reference.shape[-2:] != distorted.shape[-2:]:
         raise ImageError(
@@ -139,6 +205,7 @@ def check_pair(reference: Tensor, distorted: Tensor) -> None:
             "expected as many references as distorted images, or one reference for all of them",
             "size_mismatch",
         )
+    return settled(*colours) if colours else ""
 
 
 def _label(source: object) -> str:

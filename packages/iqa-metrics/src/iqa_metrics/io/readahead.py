@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from iqa_metrics.io.colour import Colour, ColourChoice
 from iqa_metrics.io.decoding import ImageError, size_of_file
-from iqa_metrics.io.images import MAX_PIXELS, Background, check_pair, read_image
+from iqa_metrics.io.images import MAX_PIXELS, Background, check_pair, read_with_colour
 from iqa_metrics.io.tables import Pair
 
 WINDOW = 64
@@ -30,6 +31,7 @@ AHEAD_BYTES = 2**28
 AHEAD_PARTS = 4
 
 _PIXEL_BYTES = 3 * 4
+_Image = tuple[Tensor, Colour]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class LoadedPair:
         A stable code and the reason; empty if there are images.
     metrics
         Names of the metrics that the pair is scored with; None for all of them.
+    colour
+        What was done about the colours of the images; empty if nothing was.
     """
 
     pair: Pair
@@ -56,6 +60,7 @@ class LoadedPair:
     images: tuple[Tensor, Tensor] | None
     problem: str = ""
     metrics: frozenset[str] | None = None
+    colour: str = ""
 
     def wants(self, metric: str) -> bool:
         """Return whether the pair is scored with a metric."""
@@ -86,7 +91,12 @@ def cores() -> int:
 
 
 def read_ahead(
-    pairs: Iterable[Pair], *, workers: int, background: Background | None, pin: bool
+    pairs: Iterable[Pair],
+    *,
+    workers: int,
+    background: Background | None,
+    pin: bool,
+    colour: ColourChoice = "srgb",
 ) -> Generator[Part, None, None]:
     """Decode pairs in order, and the following ones in the meantime.
 
@@ -102,6 +112,9 @@ def read_ahead(
         Colour behind transparent images; without it they are refused.
     pin
         Put the images into page-locked memory, from which copies to a GPU are asynchronous.
+    colour
+        As for :func:`iqa_metrics.read_image`. Images whose colours can't be converted are compared
+        as stored where both of a pair state the same.
 
     Yields
     ------
@@ -109,7 +122,7 @@ def read_ahead(
         The next part. Release it before taking another: its memory counts as free by then.
     """
     pool = decoding_pool(workers)
-    images: dict[str, Future[Tensor | str]] = {}
+    images: dict[str, Future[_Image | str]] = {}
     ahead: deque[_Planned] = deque()
     plan = _planned(pairs, pool)
     try:
@@ -119,7 +132,7 @@ def read_ahead(
             while coming and _has_room(ahead, coming):
                 for path in coming.paths:
                     if path not in images:
-                        images[path] = pool.submit(_decoded, path, background, pin)
+                        images[path] = pool.submit(_decoded, path, background, colour, pin)
                 ahead.append(coming)
                 coming = next(plan, None)
             now = ahead.popleft()
@@ -197,18 +210,19 @@ def _parts(window: list[_Row], sizes: dict[str, "Future[int]"]) -> Iterator[_Pla
     yield _Planned(rows, tuple(paths), sum(paths.values()))
 
 
-def _loaded(row: _Row, images: dict[str, "Future[Tensor | str]"]) -> LoadedPair:
+def _loaded(row: _Row, images: dict[str, "Future[_Image | str]"]) -> LoadedPair:
     if row.reference is None or row.distorted is None:
         return LoadedPair(row.pair, "", None, row.pair.problem)
-    reference, distorted = (images[path].result() for path in (row.reference, row.distorted))
-    if isinstance(reference, str) or isinstance(distorted, str):
-        problem = reference if isinstance(reference, str) else str(distorted)
+    of_reference, of_distorted = (images[path].result() for path in (row.reference, row.distorted))
+    if isinstance(of_reference, str) or isinstance(of_distorted, str):
+        problem = of_reference if isinstance(of_reference, str) else str(of_distorted)
         return LoadedPair(row.pair, row.reference, None, problem)
+    pair = of_reference[0], of_distorted[0]
     try:
-        check_pair(reference, distorted)
+        colour = check_pair(*pair, (of_reference[1], of_distorted[1]))
     except ImageError as error:
         return LoadedPair(row.pair, row.reference, None, reason(error))
-    return LoadedPair(row.pair, row.reference, (reference, distorted))
+    return LoadedPair(row.pair, row.reference, pair, colour=colour)
 
 
 def reason(error: Exception) -> str:
@@ -218,14 +232,16 @@ def reason(error: Exception) -> str:
     return f"failed: {type(error).__name__}: {error}"
 
 
-def _decoded(path: str, background: Background | None, pin: bool) -> Tensor | str:
+def _decoded(
+    path: str, background: Background | None, colour: ColourChoice, pin: bool
+) -> _Image | str:
     """Return an image, or the reason why it can't be decoded.
 
     The exception itself is not kept: its traceback would keep the decoder's memory alive.
     """
     try:
-        image = read_image(path, background=background)
-        return image.contiguous().pin_memory() if pin else image
+        image, found = read_with_colour(path, background=background, colour=colour)
+        return (image.contiguous().pin_memory() if pin else image), found
     except (ImageError, RuntimeError, MemoryError) as error:
         return reason(error)
 

@@ -5,7 +5,7 @@ HEAD = 512
 
 _CONVERT = "convert it to PNG"
 _VIDEO = "extract the frames as PNG"
-_MAP = "map its values to [0, 1] yourself, and pass an array"
+_MAP = "map its values to [0, 1] yourself, and pass an array or save it as float TIFF"
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "a JPEG 2000 image", _CONVERT),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 codestream", _CONVERT),
@@ -27,7 +27,6 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     ),
 )
 _BRANDS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
-    ((b"avif", b"avis"), "an AVIF image", _CONVERT),
     ((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), "a HEIC image", _CONVERT),
 )
 _MARKUP: tuple[tuple[tuple[bytes, ...], str, str], ...] = (

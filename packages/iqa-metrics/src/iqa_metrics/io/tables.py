@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 PAIR_COLUMNS = ("reference", "distorted")
-SCORE_COLUMNS = (*PAIR_COLUMNS, "metric", "value", "error")
+SCORE_COLUMNS = (*PAIR_COLUMNS, "metric", "value", "error", "colour")
 
 
 class PairsError(ValueError):
@@ -45,6 +45,8 @@ class Score:
     """One metric's value for one pair, or the reason why there is none.
 
     ``value`` is None if and only if ``error`` is not empty; ``error`` begins with a stable code.
+    ``colour`` says what was done about the colours of the images, such as
+    ``distorted: Display P3 to sRGB``; it is empty if nothing was, or there is no value.
     """
 
     reference: str
@@ -53,6 +55,7 @@ class Score:
     value: float | None
     error: str = ""
     carried: Mapping[str, str] = field(default_factory=dict)
+    colour: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def write_scores(
         file.flush()
     for row in scores:
         value = "" if row.value is None else repr(row.value)
-        fields = (row.reference, row.distorted, row.metric, value, row.error)
+        fields = (row.reference, row.distorted, row.metric, value, row.error, row.colour)
         file.write(csv_line([*fields, *(row.carried[column] for column in carried)]))
         file.flush()
         yield row

@@ -128,7 +128,9 @@ def read_scored(
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
             header = list(reader.fieldnames or ())
-            missing = [name for name in (*SCORE_COLUMNS, opinion) if name not in header]
+            # The column of colours says nothing about agreement, and older tables lack it.
+            needed = [name for name in SCORE_COLUMNS if name != "colour"]
+            missing = [name for name in (*needed, opinion) if name not in header]
             if missing:
                 raise PairsError(
                     f"{path}: no column {' and no column '.join(missing)}; expected a table that "

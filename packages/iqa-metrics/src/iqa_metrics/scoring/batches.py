@@ -223,4 +223,6 @@ def _home(metric: PairModule) -> torch.device:
 
 def _row(row: LoadedPair, name: str, outcome: Outcome) -> Score:
     pair = row.pair
-    return Score(pair.reference, pair.distorted, name, *outcome, pair.carried)
+    value, problem = outcome
+    colour = "" if value is None else row.colour
+    return Score(pair.reference, pair.distorted, name, value, problem, pair.carried, colour)

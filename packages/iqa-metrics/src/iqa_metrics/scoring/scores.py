@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from iqa_metrics.compute.devices import pick_device
+from iqa_metrics.io.colour import ColourChoice, check_colour, settled
 from iqa_metrics.io.decoding import ImageError
-from iqa_metrics.io.images import Background, ImageSource, read_image
+from iqa_metrics.io.images import Background, ImageSource, read_with_colour
 from iqa_metrics.io.readahead import cores, read_ahead
 from iqa_metrics.io.tables import PAIR_COLUMNS, Pair, Score
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
@@ -25,6 +26,7 @@ def score(
     *,
     device: str = "auto",
     background: Background | None = None,
+    colour: ColourChoice = "srgb",
 ) -> float:
     """Score one pair of images.
 
@@ -39,6 +41,9 @@ def score(
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; a metric object stays on its own device.
     background
         The colour to show behind transparent images; by default they are refused.
+    colour
+        ``srgb`` converts images that state another colour space to sRGB; ``ignore`` takes their
+        values as stored. :func:`score_pairs` also says what was done.
 
     Returns
     -------
@@ -48,11 +53,14 @@ def score(
     Raises
     ------
     ImageError
-        If an image can't be read, or the two can't be compared.
+        If an image can't be read, or the two can't be compared. Its code is ``bad_colour`` if the
+        colours of one can't be converted, and the other does not state the same.
     UnknownNameError
         If the spec is unknown.
     WeightsError
         If the metric's weights are not on this machine.
+    ValueError
+        If ``colour`` is neither ``srgb`` nor ``ignore``.
 
     Examples
     --------
@@ -68,10 +76,12 @@ def score(
         chosen = metric
     else:
         chosen = _kept_metric(str(metric), str(pick_device(device)), replaced())
-    images = [
-        read_image(source, background=background, name=_name(role, source))
+    read = [
+        read_with_colour(source, background=background, colour=colour, name=_name(role, source))
         for role, source in (("reference", reference), ("distorted", distorted))
     ]
+    images = [image for image, _ in read]
+    settled(*(found for _, found in read))
     for role, image in zip(PAIR_COLUMNS, images, strict=True):
         if image.shape[0] != 1:
             raise ImageError(
@@ -88,6 +98,7 @@ def score_pairs(
     metrics: Mapping[str, Metric],
     *,
     background: Background | None = None,
+    colour: ColourChoice = "srgb",
     workers: int | None = None,
 ) -> Generator[Score, None, None]:
     """Score pairs, yielding one row per pair and metric.
@@ -105,35 +116,42 @@ def score_pairs(
         The metrics, by the names that the rows give them.
     background
         The colour to show behind transparent images; by default they are refused.
+    colour
+        ``srgb`` converts images that state another colour space to sRGB; ``ignore`` takes their
+        values as stored. If the colours of both images of a pair can't be converted, and both
+        state the same, their values are compared as stored.
     workers
         Number of threads that decode images; by default one for each CPU core.
 
     Yields
     ------
     Score
-        One row per pair and metric, in the order of the pairs and then of the metrics. If a pair
-        can't be scored, its rows have the reason, and scoring goes on. Close the generator to stop
+        One row per pair and metric, in the order of the pairs and then of the metrics, with what
+        was done about colours. If a pair can't be scored, its rows have the reason, and scoring
+        goes on. Close the generator to stop
         early and to end its threads.
 
     Raises
     ------
     ValueError
-        If ``workers`` is less than 1.
+        If ``workers`` is less than 1, or ``colour`` neither ``srgb`` nor ``ignore``.
     """
+    check_colour(colour)
     count = cores() if workers is None else workers
     if count < 1:
         raise ValueError(f"workers: expected a number of threads from 1 on, got {workers!r}")
-    return _scored(pairs, metrics, background, count)
+    return _scored(pairs, metrics, background, colour, count)
 
 
 def _scored(
     pairs: Iterable[Pair],
     metrics: Mapping[str, Metric],
     background: Background | None,
+    colour: ColourChoice,
     workers: int,
 ) -> Generator[Score, None, None]:
     pin = any(t.is_cuda for metric in metrics.values() for t in metric.held())
-    parts = read_ahead(pairs, workers=workers, background=background, pin=pin)
+    parts = read_ahead(pairs, workers=workers, background=background, pin=pin, colour=colour)
     with closing(BatchScorer(metrics)) as scorer, closing(parts):
         for part in parts:
             rows = scorer.score(part)

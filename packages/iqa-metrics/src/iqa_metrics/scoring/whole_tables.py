@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from iqa_metrics.compute.devices import pick_device
+from iqa_metrics.io.colour import ColourChoice, check_colour
 from iqa_metrics.io.images import Background, check_background
 from iqa_metrics.io.readahead import WINDOW
 from iqa_metrics.io.resuming import Written, written
@@ -62,6 +63,7 @@ def score_table(
     resume: bool = False,
     device: str | None = None,
     background: Background | None = None,
+    colour: ColourChoice = "srgb",
     workers: int | None = None,
     scorer: TableScorer | None = None,
     progress: Progress | None = None,
@@ -80,8 +82,8 @@ def score_table(
         A CSV file with the columns ``reference`` and ``distorted``, which have paths relative to
         the file. Other columns are copied to the output.
     out
-        The CSV file to write, with the columns ``reference, distorted, metric, value, error`` and
-        the copied ones; or a text stream, which can't be resumed.
+        The CSV file to write, with the columns ``reference, distorted, metric, value, error,
+        colour`` and the copied ones; or a text stream, which can't be resumed.
     metrics
         Specs, or metric objects by the names that the rows give them.
     resume
@@ -92,6 +94,8 @@ def score_table(
         devices.
     background
         The colour to show behind transparent images; by default they are refused.
+    colour
+        As for :func:`iqa_metrics.score_pairs`. The column of the same name says what was done.
     workers
         Number of threads that decode images; by default one for each CPU core.
     scorer
@@ -128,11 +132,12 @@ def score_table(
     """
     table = PairTable.open(Path(pairs))
     names = _names(metrics)
-    _check_options(metrics, scorer, device, options, background, workers)
+    check_colour(colour)
+    _check_options(metrics, scorer, device, options, background, colour, workers)
     if scorer is None:
         made = metrics if isinstance(metrics, Mapping) else None
         computing = {"device": "auto" if device is None else device, **options}
-        scorer = _LocalScorer(made, computing, background, workers)
+        scorer = _LocalScorer(made, computing, background, colour, workers)
     kept = Written()
     if isinstance(out, str | Path):
         path = Path(out)
@@ -163,6 +168,7 @@ def _check_options(
     device: str | None,
     options: Mapping[str, Any],
     background: Background | None,
+    colour: ColourChoice,
     workers: int | None,
 ) -> None:
     """Refuse what is no metric, and options that would have no effect."""
@@ -175,6 +181,7 @@ def _check_options(
     where = "metric objects" if isinstance(metrics, Mapping) else ""
     if scorer is not None:
         given |= {"background": background, "workers": workers}
+        given["colour"] = None if colour == "srgb" else colour
         where = "a scorer of your own"
     useless = [name for name, value in given.items() if value is not None]
     if where and useless:
@@ -203,10 +210,11 @@ class _LocalScorer:
         metrics: Mapping[str, Metric] | None,
         computing: Mapping[str, Any],
         background: Background | None,
+        colour: ColourChoice,
         workers: int | None,
     ) -> None:
         self._metrics, self._computing = metrics, computing
-        self._background, self._workers = background, workers
+        self._background, self._colour, self._workers = background, colour, workers
 
     def __call__(
         self, pairs: Iterable[Pair], metrics: Sequence[str]
@@ -215,7 +223,13 @@ class _LocalScorer:
         if made is None:
             options = {**self._computing, "device": pick_device(self._computing["device"])}
             made = {name: create_metric(name, **options) for name in metrics}
-        return score_pairs(pairs, made, background=self._background, workers=self._workers)
+        return score_pairs(
+            pairs,
+            made,
+            background=self._background,
+            colour=self._colour,
+            workers=self._workers,
+        )
 
 
 def _names(metrics: Sequence[str | MetricSpec] | Mapping[str, Metric]) -> tuple[str, ...]:
