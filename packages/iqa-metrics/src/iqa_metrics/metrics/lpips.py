@@ -7,9 +7,9 @@ from typing import ClassVar, Literal, get_args
 from torch import Tensor, nn
 
 from iqa_metrics.compute.pair_module import Check
-from iqa_metrics.metrics.deep import DeepDistance
+from iqa_metrics.metrics.deep import DeepDistance, of_backbone
 from iqa_metrics.weights.checkpoints import read_state_dict
-from iqa_metrics.weights.files import WeightsError, WeightsFile
+from iqa_metrics.weights.files import WeightsError, WeightsFile, check_here
 
 Net = Literal["alex", "vgg", "squeeze"]
 NETS: tuple[Net, ...] = get_args(Net)
@@ -106,6 +106,9 @@ class LPIPS(DeepDistance):
             raise ValueError(
                 "calibration: expected none with calibrated=False; leave one of them out"
             )
+        name = f"lpips_{net}" if calibrated else f"lpips_{net}_baseline"
+        needed = [CALIBRATIONS[net]] if calibrated and calibration is None else []
+        check_here([*needed, *of_backbone(BACKBONES[net], weights, trunk)], name)
         super().__init__(
             BACKBONES[net],
             LAYERS[net],
@@ -116,7 +119,7 @@ class LPIPS(DeepDistance):
             trunk=trunk,
             check=check,
         )
-        self.name = f"lpips_{net}" if calibrated else f"lpips_{net}_baseline"
+        self.name = name
 
 
 def _calibration(net: Net, path: str | Path | None) -> dict[str, Tensor]:

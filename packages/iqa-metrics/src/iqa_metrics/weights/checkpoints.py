@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from iqa_metrics.weights.files import WeightsError
+from iqa_metrics.weights.files import WeightsError, refuse_other_kinds
 
 State = Mapping[str, Any]
 """The content of a checkpoint: a state dict, or a dict that contains one."""
@@ -47,9 +47,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises
     ------
+    MissingWeightsError
+        If there is no such file.
     WeightsError
         If the file can't be read as a dict.
     """
+    refuse_other_kinds(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -58,10 +61,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError as error:
         raise WeightsError(f"{path} needs safetensors: pip install safetensors") from error
+    except (OSError, MemoryError) as error:
+        raise WeightsError(f"{path} can't be read: {error}") from error
     except Exception as error:  # unpickling damaged data raises almost anything
+        if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
+            raise WeightsError(
+                f"{path} can't be read as weights only: {error}. A file that contains more than "
+                "plain data may run code when it is read; if you trust it, convert it to "
+                ".safetensors"
+            ) from error
         raise WeightsError(
-            f"{path} can't be read as weights only: {error}. A file that contains more than plain "
-            "data may run code when it is read; if you trust it, convert it to .safetensors"
+            f"{path} is damaged, or no checkpoint: {type(error).__name__}: {error}; expected a "
+            "complete file of torch.save or safetensors"
         ) from error
     if not isinstance(state, dict):
         raise WeightsError(f"{path}: expected a dict of tensors, got {type(state).__name__}")
