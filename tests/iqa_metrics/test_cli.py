@@ -253,7 +253,7 @@ def test_weights_from_fetching_to_scoring(served, files, tmp_path):
         assert words in result.stderr
     result = iqa("score", *files, "-m", "mine:fire9:rmse")
     assert result.exit_code == 2
-    assert "iqa weights fetch mine.pth" in result.stderr
+    assert "run 'iqa weights fetch mine' to download it" in result.stderr
     result = iqa("weights", "fetch", "mine")
     assert result.exit_code == 0, result.output
     path = result.stdout.strip()

@@ -109,6 +109,13 @@ def suggestions(name: str, names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(close))[:3]
 
 
+def spelt(name: str, names: Iterable[str]) -> str | None:
+    """Return the known name that ``name`` is in other letter case or with other separators."""
+    alike = [one for one in names if same_letters(name, one)]
+    in_case = [one for one in alike if one.casefold() == name.casefold()]
+    return next(iter(in_case + alike), None)
+
+
 def same_letters(one: str, other: str) -> bool:
     """Return whether two names differ in nothing but upper and lower case and separators."""
     return _bare(one) == _bare(other)

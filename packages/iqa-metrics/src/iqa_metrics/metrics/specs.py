@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from iqa_metrics.backbones import BACKBONES, Backbone, all_backbones, backbone
 from iqa_metrics.backbones.timm_models import PREFIX
-from iqa_metrics.names import UnknownNameError, lookup, same_letters
+from iqa_metrics.names import UnknownNameError, lookup, same_letters, spelt
 from iqa_metrics.readouts import CONCATENATIONS, Concatenation, Readout, all_readouts, readout
 from iqa_metrics.registry import Registry
 
@@ -225,29 +225,29 @@ def _other_kind(
     text: str, backbones: Iterable[str], networks: Iterable[str]
 ) -> tuple[str, str] | None:
     """Say that a name is a backbone's, a layer's or a readout's, if it is; return the name too."""
-    for name in backbones:
-        if same_letters(text, name):
+    name = spelt(text, backbones)
+    if name is not None:
+        return (
+            f"{text!r} is a backbone, not a metric{_spelt(text, name)}; expected {_FORM}, such as "
+            f"{name}:{backbone(name).layers[-1].name}:rmse; 'iqa list layers {name}' lists its "
+            "layers",
+            name,
+        )
+    for network in networks:
+        name = spelt(text, [layer.name for layer in backbone(network).layers])
+        if name is not None:
             return (
-                f"{text!r} is a backbone, not a metric{_spelt(text, name)}; expected {_FORM}, such "
-                f"as {name}:{backbone(name).layers[-1].name}:rmse; 'iqa list layers {name}' lists "
-                "its layers",
+                f"{text!r} is a layer of {network}, not a metric{_spelt(text, name)}; expected "
+                f"{_FORM}, such as {network}:{name}:rmse",
                 name,
             )
-    for network in networks:
-        for layer in backbone(network).layers:
-            if same_letters(text, layer.name):
-                return (
-                    f"{text!r} is a layer of {network}, not a metric{_spelt(text, layer.name)}; "
-                    f"expected {_FORM}, such as {network}:{layer.name}:rmse",
-                    layer.name,
-                )
-    for read_by in all_readouts():
-        if same_letters(text, read_by.name):
-            return (
-                f"{text!r} is a readout, not a metric{_spelt(text, read_by.name)}; expected "
-                f"{_FORM}, such as efficientnet_lite0:block12:{read_by.name}",
-                read_by.name,
-            )
+    name = spelt(text, [one.name for one in all_readouts()])
+    if name is not None:
+        return (
+            f"{text!r} is a readout, not a metric{_spelt(text, name)}; expected {_FORM}, such as "
+            f"efficientnet_lite0:block12:{name}",
+            name,
+        )
     return None
 
 

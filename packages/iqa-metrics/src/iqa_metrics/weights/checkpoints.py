@@ -64,11 +64,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (OSError, MemoryError) as error:
         raise WeightsError(f"{path} can't be read: {error}") from error
     except Exception as error:  # unpickling damaged data raises almost anything
-        if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
+        if _is_refusal(error):
             raise WeightsError(
-                f"{path} can't be read as weights only: {error}. A file that contains more than "
-                "plain data may run code when it is read; if you trust it, convert it to "
-                ".safetensors"
+                f"{path} can't be read as weights only: {_refused(error)}. A file that contains "
+                "more than plain data may run code when it is read; if you trust it, convert it "
+                "to .safetensors"
             ) from error
         raise WeightsError(
             f"{path} is damaged, or no checkpoint: {type(error).__name__}: {error}; expected a "
@@ -159,6 +159,18 @@ def digest_of_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether torch could read a file, but would have to run code of it."""
+    return "weights only" in str(error).lower() or "weightsunpickler" in str(error).lower()
+
+
+def _refused(error: Exception) -> str:
+    """Return what torch refused, without its advice to read the file nevertheless."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    named = [line for line in lines if line.startswith("WeightsUnpickler error")]
+    return named[0].split(" Please use")[0].rstrip(".") if named else "torch refuses its content"
 
 
 def _flat(state: State, origin: str) -> dict[str, Tensor]:
