@@ -85,14 +85,14 @@ def test_a_file_that_may_not_be_read_is_told_so(tmp_path):
     path = tmp_path / "x.pth"
     path.write_bytes(CONTENT)
     path.chmod(0)
-    with pytest.raises(WeightsError, match="can't be opened .Permission denied"):
+    with pytest.raises(WeightsError, match=r"can't be opened .Permission denied"):
         read_state_dict(path)
 
 
 def test_what_would_run_code_is_still_called_unsafe(tmp_path):
     path = tmp_path / "x.pth"
     torch.save({"a": types.SimpleNamespace(b=1)}, path)
-    with pytest.raises(WeightsError, match="SimpleNamespace.* may run code") as caught:
+    with pytest.raises(WeightsError, match=r"SimpleNamespace.* may run code") as caught:
         read_state_dict(path)
     assert "weights_only" not in str(caught.value)
 

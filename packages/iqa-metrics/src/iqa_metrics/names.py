@@ -101,9 +101,7 @@ def suggestions(name: str, names: Iterable[str]) -> list[str]:
     for one in dict.fromkeys(names):
         by_case.setdefault(one.casefold(), []).append(one)
     close = list(by_case.get(wanted.casefold(), ()))
-    close += [
-        one for group in by_case.values() for one in group if same_letters(wanted, one)
-    ]
+    close += [one for group in by_case.values() for one in group if same_letters(wanted, one)]
     alike = difflib.get_close_matches(wanted.casefold(), by_case, n=3, cutoff=0.5)
     close += [one for folded in alike for one in by_case[folded]]
     return list(dict.fromkeys(close))[:3]

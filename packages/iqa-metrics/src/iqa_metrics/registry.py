@@ -129,9 +129,7 @@ class Registry(Generic[T]):
         if owner is None and wanted != name and wanted in self._registered:
             raise PluginError(f"{self.kind} name {wanted!r} is taken: it is registered")
         if owner is not None and owner != name:
-            raise PluginError(
-                f"{self.kind} name {wanted!r} is taken: it is an alias of {owner!r}"
-            )
+            raise PluginError(f"{self.kind} name {wanted!r} is taken: it is an alias of {owner!r}")
 
     def _by_alias(self) -> dict[str, str]:
         """Return the aliases, each with the name of its record."""

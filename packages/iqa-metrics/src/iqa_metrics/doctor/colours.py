@@ -109,5 +109,3 @@ def colour_mistakes(deep: bool) -> Iterator[Hypothesis]:
 def _linear(images: Tensor) -> Tensor:
     curve = ((images.clamp(min=0.04) + 0.055) / 1.055) ** 2.4
     return torch.where(images <= 0.04045, images / 12.92, curve)
-
-

@@ -1,9 +1,9 @@
 """Which mistake turns the right value of a pair into the value that somebody reports."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
 
 import torch
 from torch import Tensor
@@ -210,9 +210,9 @@ def diagnose(
     if claim.fits(right):
         return Diagnosis(chosen.name, claim, right, agrees=True)
     search = _Search(pair, claim, right)
-    singles = [hypothesis for hypothesis in hypotheses(chosen) if search.has_effect(hypothesis)]
+    search.singles(hypotheses(chosen))
     if not search.fitting:
-        search.combine(singles)
+        search.combine()
     findings = sorted(search.fitting, key=lambda one: (one.tier, abs(one.difference)))
     near = sorted(search.found, key=lambda one: abs(one.difference))[:_NEAREST]
     return Diagnosis(
@@ -278,8 +278,9 @@ class _Pair:
         kind = torch.float64 if wide else torch.float32
         self._images = reference.to(home, kind), distorted.to(home, kind)
         self._metric = metric
+        self.is_deep = isinstance(metric, TableModule)
         self._made: dict[str, Metric] = dict(others or {})
-        self._values: dict[tuple[int, ...], float] = {}
+        self._values: dict[tuple[str, ...], float] = {}
 
     def value(self, mistakes: tuple[Hypothesis, ...]) -> float:
         """Return the value with mistakes, made in order.
@@ -290,7 +291,7 @@ class _Pair:
             If it can't be computed, such as of an image that is smaller than a crop.
         """
         before = tuple(one for one in mistakes if one.value is None)
-        key = tuple(id(one) for one in before)
+        key = tuple(one.name for one in before)
         if key not in self._values:
             self._values[key] = self._computed(before)
         value = self._values[key]
@@ -306,7 +307,7 @@ class _Pair:
                 images = one.images(*images)
             measure = one.measure if one.measure is not None else measure
         with torch.no_grad():
-            x, y = (image.contiguous() for image in images)
+            x, y = (i if i.is_contiguous() else i.contiguous() for i in images)
             if measure is None:
                 return _unchecked(self._metric, x, y)
             if isinstance(measure, str):
@@ -315,22 +316,9 @@ class _Pair:
 
     def _named(self, spec: str) -> Metric:
         if spec not in self._made:
-            made = self._with_this_network(spec)
-            device = self._images[0].device
-            self._made[spec] = made or create_metric(spec, device=str(device), check="off")
+            device = str(self._images[0].device)
+            self._made[spec] = create_metric(spec, device=device, check="off")
         return self._made[spec]
-
-    def _with_this_network(self, spec: str) -> Metric | None:
-        """Return a baseline of LPIPS, or its calibrated form, in the metric's own network."""
-        metric = self._metric
-        if not isinstance(metric, LPIPS):
-            return None
-        net = metric.name.removeprefix("lpips_").removesuffix("_baseline")
-        if spec not in (f"lpips_{net}", f"lpips_{net}_baseline"):
-            return None
-        calibrated = not spec.endswith("_baseline")
-        made = LPIPS(net, calibrated=calibrated, trunk=metric.extractor.network, check="off")  # type: ignore[arg-type]
-        return made.to(self._images[0].device)
 
 
 def _unchecked(metric: Metric, x: Tensor, y: Tensor) -> float:
@@ -342,6 +330,10 @@ def _unchecked(metric: Metric, x: Tensor, y: Tensor) -> float:
         metric.check = check
 
 
+def _is_rare(hypothesis: Hypothesis) -> bool:
+    return hypothesis.tier > 2
+
+
 class _Search:
     """The hypotheses that were tried."""
 
@@ -349,6 +341,7 @@ class _Search:
         self._pair = pair
         self._claim = claim
         self._right = right
+        self._effective: list[Hypothesis] = []
         self.found: list[Finding] = []
         self.fitting: list[Finding] = []
         self.without_effect: list[str] = []
@@ -356,7 +349,14 @@ class _Search:
         self.tried = 0
         self.combined = 0
 
-    def has_effect(self, hypothesis: Hypothesis) -> bool:
+    def singles(self, known: Iterable[Hypothesis]) -> None:
+        """Try mistakes one at a time; the rare ones only where no other gives the value."""
+        for rare, group in groupby(sorted(known, key=_is_rare), key=_is_rare):
+            if rare and self.fitting:
+                return
+            self._effective += [one for one in group if self._has_effect(one)]
+
+    def _has_effect(self, hypothesis: Hypothesis) -> bool:
         """Try a single mistake, and return whether it changes the value of the pair."""
         value = self._value((hypothesis,))
         if value is None:
@@ -368,10 +368,10 @@ class _Search:
         self._keep((hypothesis,), value)
         return True
 
-    def combine(self, singles: list[Hypothesis]) -> None:
+    def combine(self) -> None:
         """Try two mistakes at a time, of those that have an effect alone."""
-        for pair in combinations(singles, 2):
-            if pair[0].group == pair[1].group or sum(one.tier for one in pair) > 3:
+        for pair in combinations(self._effective, 2):
+            if pair[0].group == pair[1].group or not self._is_usual(pair):
                 continue
             ordered = tuple(sorted(pair, key=lambda one: GROUPS.index(one.group)))
             value = self._value(ordered)
@@ -379,6 +379,13 @@ class _Search:
                 self.tried += 1
                 self.combined += 1
                 self._keep(ordered, value)
+
+    def _is_usual(self, pair: tuple[Hypothesis, Hypothesis]) -> bool:
+        """Return whether two mistakes are worth trying together."""
+        tiers = sum(one.tier for one in pair)
+        # What is done to the value costs no pass, and colour is the likeliest second mistake.
+        free = any(one.group in ("value", "colour") for one in pair)
+        return tiers <= (3 if free or not self._pair.is_deep else 2)
 
     def expected_by_chance(self) -> float:
         """Return how many hypotheses would fit a random number near the claimed one.

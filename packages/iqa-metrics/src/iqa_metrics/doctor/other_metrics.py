@@ -1,17 +1,29 @@
-"""Mistakes in what is computed: another metric, another variant of it, another form of its value."""
+"""Mistakes in what is computed: another metric or variant, or another form of the value."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from iqa_metrics.backbones import backbone
 from iqa_metrics.doctor.hypotheses import Hypothesis, Measure
 from iqa_metrics.doctor.other_ssim import OtherSSIM
-from iqa_metrics.metrics import DISTS, LPIPS, MSE, MSSSIM, PSNR, SSIM, Metric
+from iqa_metrics.metrics import (
+    DISTS,
+    LPIPS,
+    MSE,
+    MSSSIM,
+    PSNR,
+    SSIM,
+    Column,
+    LayerTable,
+    Metric,
+)
 from iqa_metrics.metrics.deep import DeepDistance
 from iqa_metrics.metrics.lpips import NETS
-from iqa_metrics.readouts import all_readouts
+from iqa_metrics.readouts import all_readouts, readout
+from iqa_metrics.weights.files import WeightsError
 
 _THIS_ONE = "use the same variant, and state which one"
 
@@ -50,43 +62,82 @@ def metric_mistakes(metric: Metric) -> Iterator[Hypothesis]:
 
 def _of_lpips(metric: LPIPS) -> Iterator[Hypothesis]:
     networks = {"alex": "AlexNet", "vgg": "VGG-16", "squeeze": "SqueezeNet"}
+    own = metric.name.removesuffix("_baseline")
+    baseline = _in_its_network(metric, [(name, "lpips") for name in metric.layers]).sum()
     for net in NETS:
         for spec, how, tier in (
             (f"lpips_{net}", "calibrated", 1),
             (f"lpips_{net}_baseline", "uncalibrated (lpips=False, the baseline)", 2),
         ):
-            if spec != metric.name:
-                nearer = spec.startswith(metric.name) or metric.name.startswith(spec)
-                yield _one(
-                    spec,
-                    1 if nearer else tier,
-                    f"LPIPS in {networks[net]}, {how}",
-                    spec,
-                    f"compare with -m {spec}, or make the other program use {metric.name}",
-                )
+            measure: Measure | str = spec
+            if spec == metric.name:
+                continue
+            if spec == f"{own}_baseline":  # in the same network
+                tier, measure = 1, baseline
+            yield _one(
+                spec,
+                tier,
+                f"LPIPS in {networks[net]}, {how}",
+                measure,
+                f"compare with -m {spec}, or make the other program use {metric.name}",
+            )
+
+
+class _Table:
+    """Columns of a table, which are computed together: one pass gives all of a pair.
+
+    Parameters
+    ----------
+    table
+        The table.
+    """
+
+    def __init__(self, table: LayerTable) -> None:
+        self._table = table
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def values(self, reference: Tensor, distorted: Tensor) -> Tensor:
+        """Return ``[N, K]``."""
+        if self._last is None or self._last[0] is not reference or self._last[1] is not distorted:
+            self._last = reference, distorted, self._table(reference, distorted)
+        return self._last[2]
+
+    def column(self, number: int) -> Measure:
+        """Return a function of a pair to the values of a column, ``[N]``."""
+        return lambda x, y: self.values(x, y)[:, number]
+
+    def sum(self) -> Measure:
+        """Return a function of a pair to the sum of all columns, ``[N]``."""
+        return lambda x, y: self.values(x, y).sum(dim=1)
+
+
+def _in_its_network(metric: DeepDistance, columns: Sequence[tuple[str, str]]) -> _Table:
+    """Return a table of (layer, readout) columns that are read in a metric's own network."""
+    made = [Column(layer, readout(name)) for layer, name in columns]
+    return _Table(LayerTable(metric.table.name, made, extractor=metric.extractor, check="off"))
 
 
 def _of_deep(metric: DeepDistance) -> Iterator[Hypothesis]:
-    backbone, layers, *rest = metric.name.split(":")
-    # A name such as perceptnet has no parts.
-    if not rest or backbone == "timm":
+    if len(metric.layers) > 1 or metric.readout.weighted:
         return
-    for readout in all_readouts():
-        if readout.name != rest[0] and not readout.weighted and not readout.per_channel:
-            kind = [] if readout.joint or "+" not in layers else ["sum"]
-            spec = ":".join([backbone, layers, readout.name, *kind])
-            yield _one(
-                f"readout_{readout.name}", 2, f"the readout is {readout.name}", spec
-            )
-    if "+" in layers:
-        return
-    network = backbone
-    from iqa_metrics.backbones import backbone as record
-
-    for layer in record(network).layers:
-        if layer.name != layers:
-            spec = ":".join([network, layer.name, *rest])
-            yield _one(f"layer_{layer.name}", 2, f"the layer is {layer.name}", spec)
+    (layer,), own = metric.layers, metric.readout.name
+    names = [
+        one.name
+        for one in all_readouts()
+        if one.name != own and not one.weighted and not one.per_channel
+    ]
+    table = _in_its_network(metric, [(layer, name) for name in names])
+    for number, name in enumerate(names):
+        yield _one(f"readout_{name}", 2, f"the readout is {name}", table.column(number))
+    record = backbone(metric.table.name)
+    others = [one.name for one in record.layers if one.name != layer]
+    try:
+        columns = [Column(name, metric.readout) for name in others]
+        table = _Table(LayerTable(record, columns, unreached="nan", check="off"))
+    except WeightsError:
+        return  # the metric has a network of the caller's
+    for number, name in enumerate(others):
+        yield _one(f"layer_{name}", 3, f"the layer is {name}", table.column(number))
 
 
 def _of_ssim(name: str) -> Iterator[Hypothesis]:
@@ -174,7 +225,9 @@ def _of_mse() -> Iterator[Hypothesis]:
 
 def _wrapped(reference: Tensor, distorted: Tensor) -> Tensor:
     """Return the mean of the squares that uint8 leaves of 8-bit differences, over 255 squared."""
-    x, y = ((255 * images).round().clamp(0, 255).to(torch.int64) for images in (reference, distorted))
+    x, y = (
+        (255 * images).round().clamp(0, 255).to(torch.int64) for images in (reference, distorted)
+    )
     return ((x - y) ** 2 % 256).double().mean(dim=(1, 2, 3)) / 255**2
 
 
@@ -189,7 +242,9 @@ def value_mistakes(metric: Metric) -> Iterator[Hypothesis]:
             ("half_of_one_minus", 1, "(1 - value) / 2, a loss", lambda v: (1 - v) / 2),
         ]
     else:
-        forms += [("one_minus", 2 if isinstance(metric, DISTS) else 3, "1 - value", lambda v: 1 - v)]
+        forms += [
+            ("one_minus", 2 if isinstance(metric, DISTS) else 3, "1 - value", lambda v: 1 - v)
+        ]
     forms += [
         ("times_100", 1 if similarity or deep else 2, "the value times 100", lambda v: 100 * v),
         ("negative", 2, "the value with the other sign", lambda v: -v),
@@ -197,7 +252,12 @@ def value_mistakes(metric: Metric) -> Iterator[Hypothesis]:
     if isinstance(metric, MSE):
         forms += [
             ("root", 1, "its square root, the RMSE", _root),
-            ("root_255", 1, "its square root, the RMSE, of images in 0-255", lambda v: 255 * _root(v)),
+            (
+                "root_255",
+                1,
+                "its square root, the RMSE, of images in 0-255",
+                lambda v: 255 * _root(v),
+            ),
             ("times_3", 2, "the sum over the channels, not their mean", lambda v: 3 * v),
         ]
     elif isinstance(metric, PSNR):

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from iqa_metrics.doctor.colours import rounded
-from iqa_metrics.doctor.hypotheses import Hypothesis, Pairwise, both
+from iqa_metrics.doctor.hypotheses import Hypothesis, both
 
 _SAME_SIZE = "compare the images at their own size"
 
@@ -93,7 +96,9 @@ def _shorter(side: int) -> Size:
     return size
 
 
-def resized(size: Size, mode: str = "bilinear", antialias: bool = True) -> Callable[..., Tensor]:
+def resized(
+    size: Size, mode: str = "bilinear", antialias: bool = True
+) -> Callable[[Tensor], Tensor]:
     """Return a function that resizes images ``[N, 3, H, W]`` to ``size(H, W)``."""
 
     def of(images: Tensor) -> Tensor:
@@ -108,28 +113,59 @@ def resized(size: Size, mode: str = "bilinear", antialias: bool = True) -> Calla
     return of
 
 
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def by_pillow(size: Size, mode: str) -> Callable[[Tensor], Tensor]:
+    """Return a function that resizes one image ``[1, 3, H, W]``, in 8 bits, as Pillow does."""
+
+    def of(images: Tensor) -> Tensor:
+        height, width = size(*images.shape[-2:])
+        pixels = (images[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+        picture = Image.fromarray(pixels.cpu().numpy()).resize((width, height), _RESAMPLING[mode])
+        resized = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+        return resized.to(images.device, images.dtype) / 255
+
+    return of
+
+
 def _resized(name: str, what: str, size: Size, deep: bool) -> Iterator[Hypothesis]:
     usual = 1 if deep and name in ("256x256", "224x224", "short_side_256") else 2
+    usual += name in ("512x512", "double")
     for suffix, how, mode, antialias, eight_bits, rarer in (
         ("", "bilinear, antialiased", "bilinear", True, False, 0),
         ("_not_antialiased", "bilinear, not antialiased", "bilinear", False, False, 0),
         ("_8_bit", "bilinear, antialiased, 8 bits, as by Pillow", "bilinear", True, True, 1),
         ("_cv2", "bilinear, not antialiased, 8 bits, as by OpenCV", "bilinear", False, True, 1),
         ("_bicubic", "bicubic, antialiased", "bicubic", True, False, 1),
-        ("_bicubic_8_bit", "bicubic, antialiased, 8 bits, Pillow's default", "bicubic", True, True, 1),
+        (
+            "_bicubic_8_bit",
+            "bicubic, antialiased, 8 bits, Pillow's default",
+            "bicubic",
+            True,
+            True,
+            1,
+        ),
         ("_bicubic_not_antialiased", "bicubic, not antialiased", "bicubic", False, False, 1),
         ("_nearest", "nearest neighbour", "nearest", False, False, 2),
     ):
+        if name in ("512x512", "double") and (not antialias or mode == "nearest"):
+            continue  # enlarging is the same without it, and large images take long
         resize = resized(size, mode, antialias)
-        images: Pairwise = both(lambda x, r=resize, e=eight_bits: rounded(r(x)) if e else r(x))  # type: ignore[misc]
+        if eight_bits:
+            resize = by_pillow(size, mode) if antialias else _then_rounded(resize)
         yield Hypothesis(
             name=f"resized_{name}{suffix}",
             group="geometry",
             tier=usual + rarer,
             explanation=f"the images are resized {what} ({how})",
             remedy=f"{_SAME_SIZE}, or state the size and how they are resized",
-            images=images,
+            images=both(resize),
         )
+
+
+def _then_rounded(resize: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda images: rounded(resize(images))
 
 
 def _scrambled(images: Tensor) -> Tensor:

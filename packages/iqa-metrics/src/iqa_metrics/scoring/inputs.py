@@ -136,9 +136,7 @@ def _is_table(pairs: object) -> bool:
 
 def _rows(table: Any) -> Iterator[dict[str, Any]]:
     if hasattr(type(table), "collect"):
-        raise TypeError(
-            f"pairs: {type(table).__name__} is not read yet; call its collect() first"
-        )
+        raise TypeError(f"pairs: {type(table).__name__} is not read yet; call its collect() first")
     names = list(table.column_names if hasattr(type(table), "to_pylist") else table.columns)
     missing = [name for name in PAIR_COLUMNS if name not in names]
     if missing:
@@ -200,7 +198,9 @@ def _pair(number: int, item: Any) -> Pair:
         in_memory = isinstance(source, _MEMORY)
         images.append(source if in_memory else None)
         names.append(_shown(source) if in_memory else "" if problem else os.fspath(source))
-    return Pair(names[0], names[1], carried=carried, problem=problem, sources=(images[0], images[1]))
+    return Pair(
+        names[0], names[1], carried=carried, problem=problem, sources=(images[0], images[1])
+    )
 
 
 def _is_nothing(source: object) -> bool:

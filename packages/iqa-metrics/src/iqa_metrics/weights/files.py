@@ -202,7 +202,6 @@ class WeightsFile:
         ways.append(f"get it from {self.source}, and {by_hand}" if not ways else by_hand)
         return f"{self.filename} is not on this machine: {'; or '.join(ways)}"
 
-
     def _packaged(self) -> list[str]:
         if self.package is None:
             return []
