@@ -183,7 +183,7 @@ def _corrected(
     weights: Sequence[float],
 ) -> str | None:
     """Return a spec in which the nearest known names stand for unknown ones, or None."""
-    kinds = {name: name for name in CONCATENATIONS}
+    kinds: dict[str, str] = {name: name for name in CONCATENATIONS}
     try:
         record = _nearest(backbone, network)
         known = [_nearest(record.layer, layer).name for layer in layers]

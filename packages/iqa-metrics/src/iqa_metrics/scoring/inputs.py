@@ -45,13 +45,17 @@ def metrics_of(metrics: Metrics, device: str = "auto") -> dict[str, Metric]:
     if isinstance(metrics, Mapping):
         named = list(metrics.items())
     else:
-        single = isinstance(metrics, (str, Metric)) or _is_spec(metrics)
-        if not single and not isinstance(metrics, Iterable):
+        listed: Iterable[Any]
+        if isinstance(metrics, (str, Metric)) or _is_spec(metrics):
+            listed = [metrics]
+        elif isinstance(metrics, Iterable):
+            listed = metrics
+        else:
             raise TypeError(
                 "metrics: expected a spec, a metric, a list of them or a mapping of names to them, "
                 f"got {type(metrics).__name__}"
             )
-        named = [(_name(metric), metric) for metric in ([metrics] if single else metrics)]
+        named = [(_name(metric), metric) for metric in listed]
         if not named:
             raise ValueError("metrics: expected at least one, got none")
     made: dict[str, Metric] = {}
