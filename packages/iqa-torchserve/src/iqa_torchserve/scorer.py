@@ -16,7 +16,7 @@ from iqa_metrics import (
     ImageError,
     Metric,
     UnknownNameError,
-    all_metrics,
+    metric_record,
     parse_spec,
     resolve,
 )
@@ -145,10 +145,10 @@ class Scorer:
         # Requests can't look up other backbones, since timm's would have to be built for that.
         self._networks = {network_of(spec) for spec in self._resolved.values()}
         self._aliases = {
-            alias: record.name
-            for record in all_metrics()
-            if record.name in self.metrics
-            for alias in record.aliases
+            alias: name
+            for name in self.metrics
+            if ":" not in name
+            for alias in metric_record(name).aliases
         }
         self._decoder = Decoder(self.limits)
 

@@ -11,7 +11,8 @@ import hashlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -238,6 +239,19 @@ def check_here(files: Iterable[WeightsFile], name: str) -> None:
     raise MissingWeightsError(
         f"{name} needs files that are not on this machine, {listed}: {'; or '.join(ways)}"
     )
+
+
+@contextmanager
+def missing_together(files: Iterable[WeightsFile], name: str) -> Iterator[None]:
+    """Where a file turns out to be missing, name all of ``files`` that are: see check_here()."""
+    try:
+        yield
+    except MissingWeightsError as error:
+        try:
+            check_here(files, name)
+        except MissingWeightsError as together:
+            raise together from error
+        raise
 
 
 def hub_folder() -> Path:
