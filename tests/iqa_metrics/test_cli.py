@@ -253,7 +253,7 @@ def test_weights_from_fetching_to_scoring(served, files, tmp_path):
         assert words in result.stderr
     result = iqa("score", *files, "-m", "mine:fire9:rmse")
     assert result.exit_code == 2
-    assert "iqa weights fetch mine.pth" in result.stderr
+    assert "run 'iqa weights fetch mine' to download it" in result.stderr
     result = iqa("weights", "fetch", "mine")
     assert result.exit_code == 0, result.output
     path = result.stdout.strip()
@@ -310,3 +310,22 @@ def test_backbones_are_listed_by_their_factors(served):
     assert "vgg19_bn" in iqa("list", "comparisons", "depth", "--where=family=VGG").stdout
     result = iqa("list", "comparisons", "colour")
     assert (result.exit_code, "unknown factor" in result.stderr) == (2, True)
+
+
+def test_an_alias_is_listed_and_fetched(monkeypatch):
+    from iqa_metrics.weights import fetching
+
+    assert "LPIPS v0.1 in AlexNet; also called lpips" in iqa("list", "metrics").stdout
+    rows = json.loads(iqa("list", "metrics", "--json").stdout)
+    assert {row["name"]: row["aliases"] for row in rows if row["aliases"]} == {
+        "lpips_alex": ["lpips"]
+    }
+    monkeypatch.setattr(fetching, "fetch", lambda file, **_: file.filename)
+    fetched = [iqa("weights", "fetch", name).stdout for name in ("lpips", "lpips_alex")]
+    assert fetched[0] == fetched[1] != ""
+
+
+def test_rows_of_an_alias_have_the_metric_s_name(files, monkeypatch):
+    monkeypatch.setattr(metrics, "create_metric", lambda spec, **_: create_metric("mse"))
+    result = iqa("score", *files, "-m", "lpips", "-m", "lpips_alex", "--json")
+    assert [row["metric"] for row in json.loads(result.stdout)] == ["lpips_alex"]

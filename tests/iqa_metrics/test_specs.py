@@ -7,21 +7,29 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from registering import own_catalogues
 
 from iqa_metrics import (
+    BACKBONES,
     CONCATENATIONS,
     METRICS,
+    PSNR,
     READOUTS,
     DeepDistance,
     DeepSpec,
+    MetricRecord,
     NamedSpec,
+    PluginError,
     UnknownNameError,
     backbone,
     create_metric,
+    metric_record,
     needs,
     parse_spec,
+    register_metric,
 )
 from iqa_metrics.metrics import resolve
+from iqa_metrics.names import spelt
 
 # One of each source; layers of all are measured in tests of their own.
 SOME = [
@@ -133,6 +141,19 @@ def test_there_must_be_as_many_weights_as_layers(weights):
         ("", "known names: default, mse, psnr"),
         ("defualt", "did you mean 'default'"),
         ("SSIM", "did you mean 'ssim'"),
+        ("LPIPS", "did you mean 'lpips'"),
+        ("resnet5", "did you mean 'resnet50'"),
+        ("VGG16", "'VGG16' is a backbone, not a metric (spelt 'vgg16')"),
+        ("block14", "'block14' is a layer of efficientnet_lite0, not a metric; expected"),
+        ("Block_14", "such as efficientnet_lite0:block14:rmse"),
+        ("relu1_2", "such as vgg16:relu1_2:rmse"),
+        ("RMSE", "is a readout, not a metric (spelt 'rmse')"),
+        ("efficientnet_lite0:Block14:rmse", "spec would be 'efficientnet_lite0:block14:rmse'"),
+        ("efficientnet_lite0:block_14:rmse", "spec would be 'efficientnet_lite0:block14:rmse'"),
+        (
+            "EfficientNet-Lite0:Stem+0.5*HEAD:Cosine:SUM",
+            "spec would be 'efficientnet_lite0:stem+0.5*head:cosine:sum'",
+        ),
         ("psnrr", "BACKBONE:LAYER"),
         ("efficientnet_lite0", "is a backbone, not a metric; expected BACKBONE:LAYER"),
         ("efficientnet_lite0:block12", "2 parts"),
@@ -195,3 +216,60 @@ def test_the_code_says_which_kind_of_name_is_unknown(text, code):
     assert caught.value.code == code
     again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - what was pickled here
     assert (again.code, str(again)) == (code, str(caught.value))
+
+
+def test_an_alias_is_the_name_of_its_metric():
+    assert str(parse_spec("lpips")) == str(parse_spec(" lpips\n")) == "lpips_alex"
+    assert str(resolve("lpips")) == str(resolve(NamedSpec("lpips"))) == "lpips_alex"
+    assert needs("lpips") == needs("lpips_alex")
+    assert metric_record("lpips").name == "lpips_alex"
+    aliases = [alias for record in METRICS for alias in record.aliases]
+    assert len(set(aliases)) == len(aliases)
+    assert not set(aliases) & {record.name for record in METRICS}
+
+
+def test_no_plugin_can_take_an_alias_nor_an_alias_a_name():
+    for record in (
+        MetricRecord(name="lpips", metric=PSNR, summary="other"),
+        MetricRecord(name="mine", metric=PSNR, summary="other", aliases=("lpips",)),
+        MetricRecord(name="mine", metric=PSNR, summary="other", aliases=("psnr",)),
+    ):
+        with pytest.raises(PluginError, match="is taken"):
+            register_metric(record)
+    for aliases in (("a:b",), "mine", (1,)):
+        with pytest.raises(PluginError):
+            register_metric(MetricRecord(name="mine", metric=PSNR, summary="x", aliases=aliases))
+
+
+@own_catalogues()
+def test_the_aliases_of_a_registered_metric():
+    record = MetricRecord(name="mine", metric=PSNR, summary="mine", aliases=("ours",))
+    register_metric(record)
+    assert str(parse_spec("ours")) == "mine"
+    with pytest.raises(PluginError, match="'ours' is taken: it is an alias of 'mine'"):
+        register_metric(MetricRecord(name="ours", metric=PSNR, summary="other"))
+    assert register_metric(record) is record
+    again = MetricRecord(name="mine", metric=PSNR, summary="other", aliases=("ours",))
+    assert register_metric(again, replace=True) is again
+    with pytest.raises(UnknownNameError, match="did you mean 'ours'"):
+        parse_spec("OURS")
+
+
+def test_a_name_in_capitals_suggests_itself_first():
+    networks = [record.name for record in BACKBONES]
+    for name in networks:
+        assert spelt(name.upper(), networks) == name
+    for name in [record.name for record in METRICS] + networks[::20]:
+        with pytest.raises(UnknownNameError) as caught:
+            parse_spec(name.upper())
+        assert caught.value.suggestions[0] == name
+    for one in READOUTS:
+        with pytest.raises(UnknownNameError) as caught:
+            parse_spec(f"efficientnet_lite0:stem:{one.name.upper()}")
+        assert caught.value.suggestions[0] == one.name
+    for record in SOME:
+        for layer in record.layers:
+            if layer.name.upper() != layer.name:
+                with pytest.raises(UnknownNameError) as caught:
+                    record.layer(layer.name.upper())
+                assert caught.value.suggestions[0] == layer.name

@@ -382,6 +382,16 @@ def test_work_beyond_the_time_limit_is_refused(photographs, requests_):
     assert [(reply.status, reply.body["code"]) for reply in replies] == [(503, "overloaded")] * 2
 
 
+def test_an_alias_asks_for_the_packed_metric(requests_):
+    scorer = Scorer({"lpips_alex": PSNR()})
+    for name in ("lpips", "lpips_alex"):
+        (reply,) = scorer.answer([{**requests_[0], "metric": name}])
+        (found,) = reply.body["results"][0]["scores"]
+        assert (reply.status, found["metric"]) == (200, "lpips_alex")
+    (reply,) = Scorer({"psnr": PSNR()}).answer([{**requests_[0], "metric": "lpips"}])
+    assert reply.body["code"] == "unknown_metric"
+
+
 def test_a_known_metric_that_is_not_packed_is_named(scorer, requests_):
     reply = scorer.answer([{**requests_[0], "metric": "efficientnet_lite0:block3:rmse"}])[0]
     assert (reply.status, reply.body["code"]) == (400, "unknown_metric")

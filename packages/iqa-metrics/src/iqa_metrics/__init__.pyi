@@ -1,6 +1,7 @@
 from . import backbones as backbones
 from . import channel_weights as channel_weights
 from . import datasets as datasets
+from . import doctor as doctor
 from . import functional as functional
 from . import io as io
 from . import metrics as metrics
@@ -27,6 +28,7 @@ from .compute.features import FeatureError as FeatureError
 from .compute.features import FeatureExtractor as FeatureExtractor
 from .datasets import DatabaseReader as DatabaseReader
 from .datasets import all_databases as all_databases
+from .doctor import diagnose as diagnose
 from .io.decoding import ImageError as ImageError
 from .io.images import read_image as read_image
 from .io.tables import Pair as Pair

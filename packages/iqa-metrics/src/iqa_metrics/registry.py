@@ -43,6 +43,8 @@ class Registry(Generic[T]):
         Raises PluginError if a record can't be used.
     reserved
         Names that can't be registered.
+    aliases
+        Returns a record's other names. They find the record too, and no record can take them.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Registry(Generic[T]):
         name: Callable[[T], str],
         check: Callable[[T], None],
         reserved: Iterable[str] = (),
+        aliases: Callable[[T], Iterable[str]] = lambda _: (),
     ) -> None:
         self.kind = kind
         self._record = record
@@ -61,6 +64,7 @@ class Registry(Generic[T]):
         self._name = name
         self._check = check
         self._reserved = frozenset(reserved)
+        self._aliases = aliases
         self._registered: dict[str, _Registered[T]] = {}
 
     def register(self, record: T, *, replace: bool = False) -> T:
@@ -83,20 +87,18 @@ class Registry(Generic[T]):
                 f"{self.kind}: expected a {self._record.__name__}, got {_shown(record)}"
             )
         name = self._name(record)
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise PluginError(
-                f"{self.kind} name: expected letters, digits, '_', '-' and '.', beginning with "
-                f"one of the first three, since names are used in specs and file names; got "
-                f"{name!r}"
-            )
+        self._check_name(name)
         self._check(record)
+        others = tuple(self._aliases(record))
+        for alias in others:
+            self._check_name(alias)
         loading = current()
         provider = Provider(_caller()) if loading is None else loading.provider
         with _lock:
             if self._built_in.get(name) is record:
                 return record
-            if name in self._built_in or name in self._reserved:
-                raise PluginError(f"{self.kind} name {name!r} is taken: it is built in")
+            for wanted in (name, *others):
+                self._check_free(wanted, name)
             before = self._registered.get(name)
             if before is not None and before.record is record:
                 if before.provider.plugin or not provider.plugin:
@@ -111,19 +113,59 @@ class Registry(Generic[T]):
             loading.undo.append(lambda: self._restore(name, before))
         return record
 
+    def _check_name(self, name: object) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise PluginError(
+                f"{self.kind} name: expected letters, digits, '_', '-' and '.', beginning with "
+                f"one of the first three, since names are used in specs and file names; got "
+                f"{name!r}"
+            )
+
+    def _check_free(self, wanted: str, name: str) -> None:
+        """Raise PluginError if a name or alias of the record ``name`` is another record's."""
+        if wanted in self._built_in or wanted in self._reserved:
+            raise PluginError(f"{self.kind} name {wanted!r} is taken: it is built in")
+        owner = self._by_alias().get(wanted)
+        if owner is None and wanted != name and wanted in self._registered:
+            raise PluginError(f"{self.kind} name {wanted!r} is taken: it is registered")
+        if owner is not None and owner != name:
+            raise PluginError(f"{self.kind} name {wanted!r} is taken: it is an alias of {owner!r}")
+
+    def _by_alias(self) -> dict[str, str]:
+        """Return the aliases, each with the name of its record."""
+        registered = {name: one.record for name, one in list(self._registered.items())}
+        return {
+            alias: name
+            for name, record in (*self._built_in.items(), *registered.items())
+            for alias in self._aliases(record)
+        }
+
     def all(self) -> tuple[T, ...]:
         """Return all records: the built-in ones, then the registered ones."""
         PLUGINS.load()
         return (*self._built_in.values(), *(one.record for one in list(self._registered.values())))
 
     def find(self, name: str) -> T | None:
-        """Return the record of that name, or None."""
+        """Return the record of that name or alias, or None."""
+        found = self._under(name)
+        if found is None:
+            PLUGINS.load()
+            found = self._under(name)
+        return found
+
+    def _under(self, name: str) -> T | None:
         if name in self._built_in:
             return self._built_in[name]
-        if name not in self._registered:
-            PLUGINS.load()
-        found = self._registered.get(name)
+        of_alias = self._by_alias().get(name)
+        if of_alias in self._built_in:  # no plug-in can take the alias of a built-in record
+            return self._built_in[of_alias]
+        found = self._registered.get(name if of_alias is None else of_alias)
         return None if found is None else found.record
+
+    def canonical(self, name: str) -> str | None:
+        """Return the name of the record that has this name or alias, or None."""
+        found = self.find(name)
+        return None if found is None else self._name(found)
 
     def get(self, name: str) -> T:
         """Return the record of that name.
@@ -150,17 +192,22 @@ class Registry(Generic[T]):
         others
             Further known names, to suggest.
         """
-        known = [*(self._name(record) for record in self.all()), *others]
+        records = self.all()
+        known = [self._name(record) for record in records]
+        known += [*(alias for record in records for alias in self._aliases(record)), *others]
         error = unknown(self.kind, name, known)
         failures = [str(failure) for failure in PLUGINS.failures]
-        said = " ".join([str(error), *filter(None, [hint])])
-        return UnknownNameError("; ".join([said, *failures]), error.code)
+        said = str(error)
+        if hint:
+            said += f"{'' if said.endswith('?') else '.'} {hint}"
+        return UnknownNameError("; ".join([said, *failures]), error.code, error.suggestions)
 
     def provider(self, name: str) -> Provider | None:
         """Return who registered a name, or None if it is built in or unknown."""
-        if self.find(name) is None or name in self._built_in:
+        known = self.canonical(name)
+        if known is None or known in self._built_in:
             return None
-        return attributed(self._registered[name].provider)
+        return attributed(self._registered[known].provider)
 
     def _restore(self, name: str, before: _Registered[T] | None) -> None:
         with _lock:

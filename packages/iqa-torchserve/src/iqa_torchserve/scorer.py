@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iqa_metrics import ImageError, Metric, UnknownNameError, parse_spec, resolve
+from iqa_metrics import (
+    ImageError,
+    Metric,
+    UnknownNameError,
+    metric_record,
+    parse_spec,
+    resolve,
+)
 from iqa_metrics.io.images import check_pair
 from iqa_metrics.io.readahead import LoadedPair, Part
 from iqa_metrics.io.tables import Pair
@@ -137,6 +144,12 @@ class Scorer:
         self._resolved = {spec: str(resolve(spec)) for spec in metrics}
         # Requests can't look up other backbones, since timm's would have to be built for that.
         self._networks = {network_of(spec) for spec in self._resolved.values()}
+        self._aliases = {
+            alias: name
+            for name in self.metrics
+            if ":" not in name
+            for alias in metric_record(name).aliases
+        }
         self._decoder = Decoder(self.limits)
 
     @classmethod
@@ -293,7 +306,7 @@ class Scorer:
         text = text.strip()
         if text in self.metrics:
             return text
-        spec = text
+        spec = self._aliases.get(text, text)
         if ":" in text and network_of(text) in self._networks:
             spec = str(parse_spec(text))
         if spec not in self.metrics:

@@ -19,7 +19,7 @@ from iqa_metrics.backbones.probing import copied, without_values
 from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
 from iqa_metrics.names import UnknownNameError, nearest, unknown
 from iqa_metrics.weights.checkpoints import State, Unfilled, load
-from iqa_metrics.weights.files import WeightsFile
+from iqa_metrics.weights.files import WeightsFile, check_here
 
 
 def itself(network: nn.Module) -> nn.Module:
@@ -212,6 +212,7 @@ class Backbone(Factors):
         if weights is not None:
             load(trunk, weights)
         elif self.weights is not None:
+            check_here((self.weights,), self.name)
             load(whole, self.weights.verified(), part=trunk, unpack=self.unpack)
             trunk = self.trunk(whole)  # what it holds itself was replaced
         return self._completed(trunk).eval().requires_grad_(False)

@@ -5,6 +5,7 @@ import typer
 from iqa_metrics.cli.agree import agree
 from iqa_metrics.cli.channel_weights import channel_weights_app
 from iqa_metrics.cli.datasets import datasets_app
+from iqa_metrics.cli.doctor import doctor
 from iqa_metrics.cli.lists import list_app
 from iqa_metrics.cli.score import score
 from iqa_metrics.cli.study import study_app
@@ -27,6 +28,7 @@ def main(version: VersionOption = False) -> None:
 
 app.command()(score)
 app.command()(agree)
+app.command()(doctor)
 app.add_typer(list_app, name="list")
 app.add_typer(weights_app, name="weights")
 app.add_typer(datasets_app, name="datasets")

@@ -31,6 +31,7 @@ def list_metrics(as_json: JsonOption = False) -> None:
     rows = [
         {
             "name": record.name,
+            "aliases": list(record.aliases),
             "stands_for": str(record.stands_for) if record.stands_for else None,
             "better": "higher" if record.metric.higher_is_better else "lower",
             "range": [json_number(bound) for bound in record.metric.range],
@@ -53,7 +54,8 @@ def list_metrics(as_json: JsonOption = False) -> None:
     for row, record in zip(rows, records, strict=True):
         low, high = record.metric.range
         weights = where(record.needs.files)
-        summary = _with_plugin(record.summary, row["plugin"])
+        called = f"; also called {', '.join(record.aliases)}" if record.aliases else ""
+        summary = _with_plugin(record.summary + called, row["plugin"])
         shown.add_row(record.name, str(row["better"]), f"{low:g} to {high:g}", weights, summary)
     out.print(shown)
     out.print(

@@ -201,7 +201,8 @@ def _files(name: str) -> tuple["WeightsFile", ...]:
         for owner in owners:
             known[owner] = (*known.get(owner, ()), file)
         known.setdefault(file.filename, (file,))
-    known |= {metric.name: metric.needs.files for metric in all_metrics()}
+    for metric in all_metrics():
+        known |= dict.fromkeys((metric.name, *metric.aliases), metric.needs.files)
     return lookup("metric, backbone or weights file", name, known)
 
 

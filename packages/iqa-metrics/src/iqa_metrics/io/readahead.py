@@ -12,7 +12,9 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -32,6 +34,7 @@ AHEAD_PARTS = 4
 
 _PIXEL_BYTES = 3 * 4
 _Image = tuple[Tensor, Colour]
+_IN_MEMORY = "\0"  # no path begins like this
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class LoadedPair:
     pair
         The pair.
     reference
-        The reference's path, which is equal for pairs that share a reference.
+        The reference's path, or a key of an image in memory: equal for pairs that share a
+        reference.
     images
         Reference and distorted image, ``[1, 3, H, W]`` each, of the same size; None if there is a
         problem.
@@ -132,7 +136,8 @@ def read_ahead(
             while coming and _has_room(ahead, coming):
                 for path in coming.paths:
                     if path not in images:
-                        images[path] = pool.submit(_decoded, path, background, colour, pin)
+                        source = coming.sources.get(path, path)
+                        images[path] = pool.submit(_decoded, source, background, colour, pin)
                 ahead.append(coming)
                 coming = next(plan, None)
             now = ahead.popleft()
@@ -148,7 +153,10 @@ def read_ahead(
 
 @dataclass(frozen=True)
 class _Row:
-    """A pair and the paths of its images, which are None if the row is unusable."""
+    """A pair and the paths of its images, which are None if the row is unusable.
+
+    Images in memory have keys in place of paths.
+    """
 
     pair: Pair
     reference: str | None = None
@@ -158,7 +166,21 @@ class _Row:
     def of(cls, pair: Pair) -> "_Row":
         if pair.problem:
             return cls(pair)
-        return cls(pair, str(pair.folder / pair.reference), str(pair.folder / pair.distorted))
+        names = (pair.reference, pair.distorted)
+        keys = (
+            str(pair.folder / name) if source is None else f"{_IN_MEMORY}{id(source)}"
+            for name, source in zip(names, pair.sources, strict=True)
+        )
+        return cls(pair, *keys)
+
+    @property
+    def sources(self) -> dict[str, Any]:
+        """The images in memory, by their keys."""
+        return {
+            key: source
+            for key, source in zip((self.reference, self.distorted), self.pair.sources, strict=True)
+            if key is not None and source is not None
+        }
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -172,6 +194,10 @@ class _Planned:
     rows: list[_Row]
     paths: tuple[str, ...]
     size: int
+
+    @property
+    def sources(self) -> dict[str, Any]:
+        return {key: source for row in self.rows for key, source in row.sources.items()}
 
 
 def _has_room(ahead: deque[_Planned], part: _Planned) -> bool:
@@ -188,7 +214,8 @@ def _planned(pairs: Iterable[Pair], pool: ThreadPoolExecutor) -> Iterator[_Plann
     waiting: tuple[list[_Row], dict[str, Future[int]]] | None = None
     while window := [_Row.of(pair) for pair in islice(iterator, WINDOW)]:
         paths = dict.fromkeys(path for row in window for path in row.paths)
-        sizes = {path: pool.submit(_decoded_bytes, path) for path in paths}
+        in_memory = {key: source for row in window for key, source in row.sources.items()}
+        sizes = {path: pool.submit(_decoded_bytes, in_memory.get(path, path)) for path in paths}
         if waiting:
             yield from _parts(*waiting)
         waiting = window, sizes
@@ -233,27 +260,38 @@ def reason(error: Exception) -> str:
 
 
 def _decoded(
-    path: str, background: Background | None, colour: ColourChoice, pin: bool
+    source: Any, background: Background | None, colour: ColourChoice, pin: bool
 ) -> _Image | str:
     """Return an image, or the reason why it can't be decoded.
 
     The exception itself is not kept: its traceback would keep the decoder's memory alive.
     """
     try:
-        image, found = read_with_colour(path, background=background, colour=colour)
+        image, found = read_with_colour(source, background=background, colour=colour)
+        if image.shape[0] != 1:
+            raise ImageError(f"expected one image, got a batch of {image.shape[0]}")
+        if image.requires_grad or image.device.type != "cpu":  # a tensor of the caller's
+            image = image.detach().cpu()
         return (image.contiguous().pin_memory() if pin else image), found
     except (ImageError, RuntimeError, MemoryError) as error:
         return reason(error)
 
 
-def _decoded_bytes(path: str) -> int:
+def _decoded_bytes(source: Any) -> int:
     """Return the size of an image once decoded, in bytes, from its header.
 
     It is 0 for images that can't be decoded; decoding them reports the reason.
     """
     try:
-        width, height = size_of_file(path)
-    except ImageError:
+        if isinstance(source, Tensor):
+            height, width = source.shape[-2:]
+        elif isinstance(source, np.ndarray):
+            height, width = source.shape[:2] if source.ndim < 4 else source.shape[1:3]
+        elif isinstance(source, Image.Image):
+            width, height = source.size
+        else:
+            width, height = size_of_file(source)
+    except (ImageError, ValueError):  # ValueError: an array of too few dimensions
         return 0
     pixels = width * height
     return _PIXEL_BYTES * pixels if pixels <= MAX_PIXELS else 0

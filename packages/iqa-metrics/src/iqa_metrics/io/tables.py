@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 PAIR_COLUMNS = ("reference", "distorted")
 SCORE_COLUMNS = (*PAIR_COLUMNS, "metric", "value", "error", "colour")
@@ -31,13 +31,17 @@ class Pair:
         The row's other columns.
     problem
         Why the row itself is unusable; empty if it is fine.
+    sources
+        The images themselves, reference and distorted, where they are not files; ``reference`` and
+        ``distorted`` are then what rows call them. None for an image that is a file.
     """
 
     reference: str
     distorted: str
     folder: Path = Path()
-    carried: Mapping[str, str] = field(default_factory=dict)
+    carried: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+    sources: tuple[object | None, object | None] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Score:
     metric: str
     value: float | None
     error: str = ""
-    carried: Mapping[str, str] = field(default_factory=dict)
+    carried: Mapping[str, Any] = field(default_factory=dict)
     colour: str = ""
 
 

@@ -26,7 +26,9 @@ DEFAULT = DeepSpec("efficientnet_lite0", ("block14",), "rmse")
 """The default metric; docs/default_metric.md shows the measurements behind the choice."""
 
 
-def _lpips(net: lpips.Net, network: str, smallest_input: int) -> tuple[MetricRecord, MetricRecord]:
+def _lpips(
+    net: lpips.Net, network: str, smallest_input: int, aliases: tuple[str, ...] = ()
+) -> tuple[MetricRecord, MetricRecord]:
     name, trunk = f"lpips_{net}", lpips.BACKBONES[net]
     return (
         MetricRecord(
@@ -39,6 +41,7 @@ def _lpips(net: lpips.Net, network: str, smallest_input: int) -> tuple[MetricRec
             needs=Needs(trunk, lpips.CALIBRATIONS[net]),
             smallest_input=smallest_input,
             has_map=True,
+            aliases=aliases,
         ),
         MetricRecord(
             name=f"{name}_baseline",
@@ -94,7 +97,8 @@ METRICS: tuple[MetricRecord, ...] = (
         smallest_input=7,
     ),
     MetricRecord(name="ms_ssim", metric=MSSSIM, summary="structural similarity at five scales"),
-    *_lpips("alex", "AlexNet", smallest_input=31),
+    # The authors' own default.
+    *_lpips("alex", "AlexNet", smallest_input=31, aliases=("lpips",)),
     *_lpips("vgg", "VGG-16", smallest_input=16),
     *_lpips("squeeze", "SqueezeNet 1.1", smallest_input=17),
     _dists("dists", False, "structure and texture in VGG-16"),
@@ -114,7 +118,12 @@ METRICS: tuple[MetricRecord, ...] = (
 """The built-in metrics; :func:`all_metrics` returns those that are registered, too."""
 
 REGISTRY: Registry[MetricRecord] = Registry(
-    "metric", MetricRecord, METRICS, name=lambda record: record.name, check=check_record
+    "metric",
+    MetricRecord,
+    METRICS,
+    name=lambda record: record.name,
+    check=check_record,
+    aliases=lambda record: record.aliases,
 )
 
 
@@ -124,7 +133,7 @@ def all_metrics() -> tuple[MetricRecord, ...]:
 
 
 def metric_record(name: str) -> MetricRecord:
-    """Return the record of a metric that has a name.
+    """Return the record of a metric that has a name, found by that name or an alias.
 
     Raises
     ------
@@ -142,7 +151,8 @@ def parse_spec(text: str) -> MetricSpec:
     UnknownNameError
         If it does not parse or holds an unknown name. The message gives the nearest names.
     """
-    return _parse_spec(text, REGISTRY)
+    networks = dict.fromkeys(record.needs.backbone for record in METRICS)
+    return _parse_spec(text, REGISTRY, [name for name in networks if name is not None])
 
 
 def resolve(spec: MetricSpec | str) -> MetricSpec:

@@ -18,6 +18,7 @@ from iqa_metrics.metrics.layer_table import LayerTable
 from iqa_metrics.metrics.specs import deep_spec
 from iqa_metrics.metrics.table_module import TableModule
 from iqa_metrics.readouts import Readout
+from iqa_metrics.weights.files import WeightsFile
 
 
 class DeepDistance(TableModule, Metric):
@@ -161,6 +162,14 @@ class DeepDistance(TableModule, Metric):
             for weight, count in zip(self.layer_weights, counts, strict=True)
         ]
         return readouts.weighted_sum(values, weights)
+
+
+def of_backbone(
+    name: str, weights: str | Path | None, trunk: nn.Module | None
+) -> tuple[WeightsFile, ...]:
+    """Return the published file that a backbone is made from, if the caller gives nothing else."""
+    file = backbones.backbone(name).weights
+    return () if file is None or weights is not None or trunk is not None else (file,)
 
 
 def enlarged(map_: Tensor, images: Tensor) -> Tensor:

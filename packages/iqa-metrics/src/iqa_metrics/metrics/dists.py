@@ -14,13 +14,14 @@ from iqa_metrics.compute.pair_module import Check
 from iqa_metrics.compute.steady import Constant
 from iqa_metrics.metrics.columns import Column
 from iqa_metrics.metrics.contract import Metric
+from iqa_metrics.metrics.deep import of_backbone
 from iqa_metrics.metrics.layer_table import LayerTable
 from iqa_metrics.metrics.table_module import TableModule
 from iqa_metrics.readouts import Readout
 from iqa_metrics.readouts.blocks import single
 from iqa_metrics.readouts.statistics import texture_and_structure
 from iqa_metrics.weights.checkpoints import read_state_dict
-from iqa_metrics.weights.files import WeightsError, WeightsFile
+from iqa_metrics.weights.files import WeightsError, WeightsFile, missing_together
 
 BACKBONE = "vgg16"
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
@@ -92,14 +93,18 @@ class DISTS(TableModule, Metric):
     ) -> None:
         super().__init__(check=check)
         self.name = "dists_resized" if resize else "dists"
+        needed = [CALIBRATION] if calibration is None else []
+        needed += of_backbone(BACKBONE, weights, trunk)
         self.resize = resize
         record = backbones.backbone(BACKBONE)
         channels = [_IMAGE_CHANNELS, *(record.layer(name).channels for name in LAYERS)]
-        of_image, *of_layers = _calibration(calibration, channels)
-        columns = [
-            Column(name, _TERM, of_layer) for name, of_layer in zip(LAYERS, of_layers, strict=True)
-        ]
-        self.table = LayerTable(record, columns, weights=weights, trunk=trunk)
+        with missing_together(needed, self.name):
+            of_image, *of_layers = _calibration(calibration, channels)
+            columns = [
+                Column(name, _TERM, of_layer)
+                for name, of_layer in zip(LAYERS, of_layers, strict=True)
+            ]
+            self.table = LayerTable(record, columns, weights=weights, trunk=trunk)
         _smooth_pooling(self.extractor.network)
         self.image_weights = Constant(of_image)
 

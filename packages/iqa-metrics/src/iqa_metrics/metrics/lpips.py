@@ -7,9 +7,9 @@ from typing import ClassVar, Literal, get_args
 from torch import Tensor, nn
 
 from iqa_metrics.compute.pair_module import Check
-from iqa_metrics.metrics.deep import DeepDistance
+from iqa_metrics.metrics.deep import DeepDistance, of_backbone
 from iqa_metrics.weights.checkpoints import read_state_dict
-from iqa_metrics.weights.files import WeightsError, WeightsFile
+from iqa_metrics.weights.files import WeightsError, WeightsFile, missing_together
 
 Net = Literal["alex", "vgg", "squeeze"]
 NETS: tuple[Net, ...] = get_args(Net)
@@ -106,17 +106,21 @@ class LPIPS(DeepDistance):
             raise ValueError(
                 "calibration: expected none with calibrated=False; leave one of them out"
             )
-        super().__init__(
-            BACKBONES[net],
-            LAYERS[net],
-            "weighted_lpips" if calibrated else "lpips",
-            concatenation="sum",
-            channel_weights=_calibration(net, calibration) if calibrated else None,
-            weights=weights,
-            trunk=trunk,
-            check=check,
-        )
-        self.name = f"lpips_{net}" if calibrated else f"lpips_{net}_baseline"
+        name = f"lpips_{net}" if calibrated else f"lpips_{net}_baseline"
+        needed = [CALIBRATIONS[net]] if calibrated and calibration is None else []
+        needed += of_backbone(BACKBONES[net], weights, trunk)
+        with missing_together(needed, name):
+            super().__init__(
+                BACKBONES[net],
+                LAYERS[net],
+                "weighted_lpips" if calibrated else "lpips",
+                concatenation="sum",
+                channel_weights=_calibration(net, calibration) if calibrated else None,
+                weights=weights,
+                trunk=trunk,
+                check=check,
+            )
+        self.name = name
 
 
 def _calibration(net: Net, path: str | Path | None) -> dict[str, Tensor]:

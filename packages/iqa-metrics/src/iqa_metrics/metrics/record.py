@@ -72,6 +72,8 @@ class MetricRecord:
         Its value for identical images. By default the better end of the range.
     tuned
         Whether it was fitted to human ratings of images. By default whether it has a calibration.
+    aliases
+        Other names that specs may use. Scores and printed specs have ``name``.
 
     Examples
     --------
@@ -92,6 +94,7 @@ class MetricRecord:
     symmetric: bool = True
     identity: float = _OF_CLASS
     tuned: bool = _OF_CLASS
+    aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _is_metric(self.metric):
@@ -141,6 +144,9 @@ def check_record(record: MetricRecord) -> None:
         value = getattr(record, name)
         expect(isinstance(value, bool), f"{what}: {name}", "True or False", value)
     expect(_is_number(record.identity), f"{what}: identity", "a number", record.identity)
+    aliases: Any = record.aliases
+    fine = isinstance(aliases, tuple) and all(map(_is_text, aliases))
+    expect(fine, f"{what}: aliases", "a tuple of names", aliases)
 
 
 def _is_number(value: object) -> bool:

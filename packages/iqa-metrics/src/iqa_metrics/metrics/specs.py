@@ -19,17 +19,18 @@ left out for readouts that have this form.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from iqa_metrics.backbones import Backbone, backbone
+from iqa_metrics.backbones import BACKBONES, Backbone, all_backbones, backbone
 from iqa_metrics.backbones.timm_models import PREFIX
-from iqa_metrics.names import UnknownNameError, lookup
-from iqa_metrics.readouts import CONCATENATIONS, Concatenation, Readout, readout
+from iqa_metrics.names import UnknownNameError, lookup, same_letters, spelt
+from iqa_metrics.readouts import CONCATENATIONS, Concatenation, Readout, all_readouts, readout
 from iqa_metrics.registry import Registry
 
 Named = TypeVar("Named")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def deep_spec(
     return DeepSpec(record.name, ordered, chosen.name, kind, weights)
 
 
-def parse_spec(text: str, named: Registry[Named]) -> MetricSpec:
+def parse_spec(text: str, named: Registry[Named], networks: Iterable[str] = ()) -> MetricSpec:
     """Parse a spec, and check every name in it.
 
     Parameters
@@ -131,6 +132,8 @@ def parse_spec(text: str, named: Registry[Named]) -> MetricSpec:
         The spec.
     named
         The metrics that have a name of their own.
+    networks
+        Names of backbones, in which a name that is neither is looked for among the layers.
 
     Raises
     ------
@@ -142,40 +145,114 @@ def parse_spec(text: str, named: Registry[Named]) -> MetricSpec:
         raise _bad_spec(f"expected a metric spec as text, got {type(text).__name__}")
     text = text.strip()
     if ":" not in text:
-        if named.find(text) is not None:
-            return NamedSpec(text)
-        raise _unknown_metric(text, named)
+        name = named.canonical(text)
+        if name is not None:
+            return NamedSpec(name)
+        raise _unknown_metric(text, named, networks)
     # The colon after "timm" belongs to the backbone's name.
     of_timm = PREFIX if text.startswith(PREFIX) else ""
     parts = text.removeprefix(of_timm).split(":")
     if len(parts) not in (3, 4) or not all(parts):
         raise _bad_spec(
             f"spec {text!r} has {len(parts)} parts or an empty part; expected "
-            "BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION], such as "
-            "efficientnet_lite0:block12:euclidean"
+            f"{_FORM}, such as efficientnet_lite0:block12:euclidean"
         )
     terms = [_term(term, text) for term in parts[1].split("+")]
     layers, weights = zip(*terms, strict=True)
     kind = parts[3] if len(parts) == 4 else None
     try:
         return deep_spec(backbone(of_timm + parts[0]), layers, parts[2], kind, weights)
-    except UnknownNameError:
-        raise
+    except UnknownNameError as error:
+        near = _corrected(of_timm + parts[0], layers, parts[2], kind, weights)
+        if near is None:
+            raise
+        message = f"{error} The whole spec would be {near!r}"
+        raise UnknownNameError(message, error.code, error.suggestions) from None
     except ValueError as error:
         raise _bad_spec(f"spec {text!r}: {error}") from error
 
 
-def _unknown_metric(text: str, named: Registry[Named]) -> UnknownNameError:
-    expected = "BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION]"
+_FORM = "BACKBONE:LAYER[+LAYER...]:READOUT[:CONCATENATION]"
+
+
+def _corrected(
+    network: str,
+    layers: Sequence[str],
+    read_by: str,
+    kind: str | None,
+    weights: Sequence[float],
+) -> str | None:
+    """Return a spec in which the nearest known names stand for unknown ones, or None."""
+    kinds: dict[str, str] = {name: name for name in CONCATENATIONS}
     try:
-        backbone(text)
-    except ValueError:  # not a backbone, or the file of the user's own record can't be read
-        return named.unknown(text, f"Expected one of those or {expected}")
-    return UnknownNameError(
-        f"{text!r} is a backbone, not a metric; expected {expected}, such as {text}:LAYER:rmse; "
-        f"'iqa list layers {text}' lists its layers",
-        "unknown_metric",
-    )
+        record = _nearest(backbone, network)
+        known = [_nearest(record.layer, layer).name for layer in layers]
+        chosen = _nearest(readout, read_by)
+        if kind is not None:
+            kind = _nearest(lambda name: lookup("concatenation", name, kinds), kind)
+        return str(deep_spec(record, known, chosen, kind, weights))
+    except ValueError:
+        return None
+
+
+def _nearest(find: Callable[[str], Found], name: str) -> Found:
+    """Return what has that name, or else what has the nearest one."""
+    try:
+        return find(name)
+    except UnknownNameError as error:
+        if not error.suggestions:
+            raise
+        return find(error.suggestions[0])
+
+
+def _unknown_metric(text: str, named: Registry[Named], networks: Iterable[str]) -> UnknownNameError:
+    try:
+        backbones = [record.name for record in all_backbones()]
+    except ValueError:  # one of the user's own records can't be read
+        backbones = [record.name for record in BACKBONES]
+    error = named.unknown(text, f"Expected one of those or {_FORM}", backbones)
+    if any(same_letters(text, near) for near in error.suggestions if near not in backbones):
+        return error  # a metric's name, spelt otherwise
+    other = _other_kind(text, backbones, networks)
+    if other is None:
+        return error
+    sentence, near = other
+    others = [name for name in error.suggestions if name != near]
+    return UnknownNameError(sentence, "unknown_metric", (near, *others))
+
+
+def _other_kind(
+    text: str, backbones: Iterable[str], networks: Iterable[str]
+) -> tuple[str, str] | None:
+    """Say that a name is a backbone's, a layer's or a readout's, if it is; return the name too."""
+    name = spelt(text, backbones)
+    if name is not None:
+        return (
+            f"{text!r} is a backbone, not a metric{_spelt(text, name)}; expected {_FORM}, such as "
+            f"{name}:{backbone(name).layers[-1].name}:rmse; 'iqa list layers {name}' lists its "
+            "layers",
+            name,
+        )
+    for network in networks:
+        name = spelt(text, [layer.name for layer in backbone(network).layers])
+        if name is not None:
+            return (
+                f"{text!r} is a layer of {network}, not a metric{_spelt(text, name)}; expected "
+                f"{_FORM}, such as {network}:{name}:rmse",
+                name,
+            )
+    name = spelt(text, [one.name for one in all_readouts()])
+    if name is not None:
+        return (
+            f"{text!r} is a readout, not a metric{_spelt(text, name)}; expected {_FORM}, such as "
+            f"efficientnet_lite0:block12:{name}",
+            name,
+        )
+    return None
+
+
+def _spelt(text: str, name: str) -> str:
+    return "" if text == name else f" (spelt {name!r})"
 
 
 def _bad_spec(message: str) -> UnknownNameError:

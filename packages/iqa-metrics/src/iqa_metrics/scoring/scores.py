@@ -17,6 +17,7 @@ from iqa_metrics.io.tables import PAIR_COLUMNS, Pair, Score
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
 from iqa_metrics.registry import replaced
 from iqa_metrics.scoring.batches import BatchScorer
+from iqa_metrics.scoring.inputs import Metrics, Pairs, metrics_of, pairs_of
 
 
 def score(
@@ -94,9 +95,10 @@ def score(
 
 
 def score_pairs(
-    pairs: Iterable[Pair],
-    metrics: Mapping[str, Metric],
+    pairs: Pairs,
+    metrics: Metrics = "default",
     *,
+    device: str = "auto",
     background: Background | None = None,
     colour: ColourChoice = "srgb",
     workers: int | None = None,
@@ -111,9 +113,17 @@ def score_pairs(
     Parameters
     ----------
     pairs
-        The pairs, which may come from a generator. It is read some hundred pairs ahead of the rows.
+        The pairs: (reference, distorted) tuples or lists, mappings or named tuples with these keys,
+        or :class:`Pair` objects, in any iterable; or a table of pandas, polars or pyarrow with
+        these columns. Other keys and columns are carried: the rows have them. An image is a path,
+        bytes, a PIL image, an array or a tensor, as for :func:`iqa_metrics.read_image`. A generator
+        is read some hundred pairs ahead of the rows, so it must not write into arrays that it has
+        already given.
     metrics
-        The metrics, by the names that the rows give them.
+        A spec or a metric object, several of them in a list, or a mapping of the names that the
+        rows give them. Without a mapping, rows have the canonical spec.
+    device
+        Where metrics that are given as specs compute; metric objects stay where they are.
     background
         The colour to show behind transparent images; by default they are refused.
     colour
@@ -134,13 +144,32 @@ def score_pairs(
     Raises
     ------
     ValueError
-        If ``workers`` is less than 1, or ``colour`` neither ``srgb`` nor ``ignore``.
+        If ``workers`` is less than 1, ``colour`` is neither ``srgb`` nor ``ignore``, a table lacks
+        a column, or a pair has not two images.
+    TypeError
+        If the pairs or metrics are of another kind. A wrong pair is reported with its position
+        when it is reached.
+    UnknownNameError, WeightsError
+        As by :func:`iqa_metrics.create_metric`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from iqa_metrics import score_pairs
+    >>> grey = np.full((64, 64), 0.5)
+    >>> for row in score_pairs([(grey, grey), (grey, grey + 0.1)], ["mse", "psnr"]):
+    ...     print(row.metric, round(row.value, 4))
+    mse 0.0
+    psnr inf
+    mse 0.01
+    psnr 20.0
     """
     check_colour(colour)
     count = cores() if workers is None else workers
     if count < 1:
         raise ValueError(f"workers: expected a number of threads from 1 on, got {workers!r}")
-    return _scored(pairs, metrics, background, colour, count)
+    chosen = metrics_of(metrics, device)
+    return _scored(pairs_of(pairs), chosen, background, colour, count)
 
 
 def _scored(

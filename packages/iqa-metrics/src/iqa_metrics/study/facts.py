@@ -191,7 +191,7 @@ def _named_layers(
 
 
 def _named_baseline(name: str) -> DescribedBaseline:
-    known = next((record for record in all_metrics() if record.name == name), None)
+    known = next((one for one in all_metrics() if name in (one.name, *one.aliases)), None)
     if known is None:
         raise DescriptionError(
             f"{name} has no layer and is not a known metric, so its direction is unknown; describe "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from iqa_metrics.weights.files import WeightsError
+from iqa_metrics.weights.files import WeightsError, refuse_other_kinds
 
 State = Mapping[str, Any]
 """The content of a checkpoint: a state dict, or a dict that contains one."""
@@ -47,9 +47,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises
     ------
+    MissingWeightsError
+        If there is no such file.
     WeightsError
         If the file can't be read as a dict.
     """
+    refuse_other_kinds(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -58,10 +61,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError as error:
         raise WeightsError(f"{path} needs safetensors: pip install safetensors") from error
+    except (OSError, MemoryError) as error:
+        raise WeightsError(f"{path} can't be read: {error}") from error
     except Exception as error:  # unpickling damaged data raises almost anything
+        if _is_refusal(error):
+            raise WeightsError(
+                f"{path} can't be read as weights only: {_refused(error)}. A file that contains "
+                "more than plain data may run code when it is read; if you trust it, convert it "
+                "to .safetensors"
+            ) from error
         raise WeightsError(
-            f"{path} can't be read as weights only: {error}. A file that contains more than plain "
-            "data may run code when it is read; if you trust it, convert it to .safetensors"
+            f"{path} is damaged, or no checkpoint: {type(error).__name__}: {error}; expected a "
+            "complete file of torch.save or safetensors"
         ) from error
     if not isinstance(state, dict):
         raise WeightsError(f"{path}: expected a dict of tensors, got {type(state).__name__}")
@@ -148,6 +159,18 @@ def digest_of_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether torch could read a file, but would have to run code of it."""
+    return "weights only" in str(error).lower() or "weightsunpickler" in str(error).lower()
+
+
+def _refused(error: Exception) -> str:
+    """Return what torch refused, without its advice to read the file nevertheless."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    named = [line for line in lines if line.startswith("WeightsUnpickler error")]
+    return named[0].split(" Please use")[0].rstrip(".") if named else "torch refuses its content"
 
 
 def _flat(state: State, origin: str) -> dict[str, Tensor]:

