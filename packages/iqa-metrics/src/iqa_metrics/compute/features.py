@@ -21,6 +21,7 @@ from iqa_metrics.backbones.probing import Pass, passed, precision, without_value
 from iqa_metrics.backbones.scaling import InputScaling
 from iqa_metrics.compute.folding import runs_as_its_class
 from iqa_metrics.compute.steady import Steady
+from iqa_metrics.forks import before_computing
 from iqa_metrics.names import lookup
 
 Visitor = Callable[[str, Tensor], None]
@@ -148,6 +149,7 @@ class FeatureExtractor(Steady):
         keep: bool = False,
     ) -> None:
         """Visit the layers with several batches of images as one."""
+        before_computing()
         modules = self._modules_of(layers)
         if not modules:
             return

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from iqa_metrics.compute.compilation import Compiled
+from iqa_metrics.compute.devices import lacks_float64, returned, with_float64
 from iqa_metrics.compute.features import Reference
 from iqa_metrics.compute.memory import Memory, MemoryBudget, in_chunks
 from iqa_metrics.compute.steady import Steady
+from iqa_metrics.forks import before_computing
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.io.images import check_images, check_pair
 
@@ -180,6 +182,7 @@ class PairModule(Steady):
         return self
 
     def _check_images(self, role: str, images: Tensor) -> None:
+        before_computing()
         check_images(images, role, values=self.check == "error")
         height, width = images.shape[-2:]
         if self.input_size not in (None, height) or self.input_size not in (None, width):
@@ -216,13 +219,17 @@ class PairModule(Steady):
 
         If a gradient is recorded, all pairs are computed at once: autograd keeps everything anyway.
         """
+        home = distorted.device
+        if lacks_float64(home) and isinstance(reference, Tensor) and next(self.held(), None) is None:
+            # A metric without a network is arithmetic in float64.
+            return returned(self._streamed(*with_float64(reference, distorted), compare), home)
         alone = isinstance(reference, Tensor) and reference.shape[0] == len(distorted)
         recorded = torch.is_grad_enabled() and any(
             t.requires_grad for t in (reference, distorted) if isinstance(t, Tensor)
         )
         with exact_arithmetic(distorted.device):
             if recorded:
-                return compare(*_widened(reference, distorted))
+                return returned(compare(*_widened(reference, distorted)), home)
             compiled = self.compiled
             most = self.most_pairs(distorted)
             if isinstance(reference, Tensor) and not alone and len(distorted) > most:
@@ -237,7 +244,7 @@ class PairModule(Steady):
                 x, y = _widened(x, y)
                 return compare(x, y) if compiled is None else compiled(compare, x, y)
 
-            return in_chunks(len(distorted), most, run, distorted.device)
+            return returned(in_chunks(len(distorted), most, run, home), home)
 
     def most_pairs(self, distorted: Tensor) -> int:
         """Return how many of these pairs the memory budget allows at once."""
