@@ -95,9 +95,11 @@ def test_pickles(things, images, expected):
 
 
 def test_spawned(things, images, expected):
-    """One process measures with everything that came in one parcel."""
+    """One process measures with everything that came in one parcel, but the largest networks."""
+    light = {name: thing for name, thing in things.items() if not ("vgg" in name or "dists" in name)}
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(all_values_of, (things, images, torch.get_num_threads())) == expected
+        found = pool.apply(all_values_of, (light, images, torch.get_num_threads()))
+    assert found == {name: expected[name] for name in light}
 
 
 @pytest.mark.slow

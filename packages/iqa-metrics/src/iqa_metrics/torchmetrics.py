@@ -137,7 +137,8 @@ class ImageQuality(TorchMetric):
             getattr(self, self._state).append(values)
             return
         wide = values if lacks_float64(values.device) else values.double()
-        batch = torch.stack([wide.sum(), wide.new_tensor(len(wide))])
+        total = wide.sum()
+        batch = torch.stack([total, torch.full_like(total, len(wide))])
         setattr(self, self._state, getattr(self, self._state) + batch)
 
     def compute(self) -> Tensor:
