@@ -23,9 +23,19 @@ def accumulate(rank, port, found):
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
     mean, each = ImageQuality("ssim"), ImageQuality("ssim", reduction="none")
-    for metric in (mean, each):
+    alone = ImageQuality("ssim", sync_on_compute=False)
+    for metric in (mean, each, alone):
         metric.update(*batch(rank))
-    found[rank] = (float(mean.compute()), each.compute().tolist())
+    step = ImageQuality("ssim", dist_sync_on_step=True)
+    of_step = float(step(*batch(rank)))
+    found[rank] = {
+        "mean": float(mean.compute()),
+        "each": each.compute().tolist(),
+        "alone": float(alone.compute()),
+        "step": of_step,
+        "after the step": float(step.compute()),
+        "not synced any more": float(mean.metric_state[mean._state][1]),
+    }
     torch.distributed.destroy_process_group()
 
 
