@@ -12,9 +12,17 @@ from seeded import trunk
 from typer.testing import CliRunner
 from without_float64 import KIND, There, device
 
-from iqa_metrics import DISTS, Column, DeepDistance, ImageError, LayerTable, create_metric, pick_device
-from iqa_metrics.cli import app
+from iqa_metrics import (
+    DISTS,
+    Column,
+    DeepDistance,
+    ImageError,
+    LayerTable,
+    create_metric,
+    pick_device,
+)
 from iqa_metrics import torchmetrics as adapter
+from iqa_metrics.cli import app
 from iqa_metrics.compute import devices, pair_module
 from iqa_metrics.readouts import READOUTS
 from iqa_metrics.readouts.quantities import CHANNEL_SQUARES
@@ -152,13 +160,17 @@ def test_deep_metrics(make, stand_in, images):
     assert torch.allclose(values.cpu(), expected, rtol=1e-5)
     with metric.reference(there(images)[0]) as shared:
         assert torch.allclose(shared.score(there(images)[1]).cpu(), expected, rtol=1e-5)
+    reference, distorted = there(images)
+    distorted.requires_grad_()
+    metric(reference, distorted).sum().backward()
+    assert distorted.grad.device.type == KIND
+    assert float(distorted.grad.abs().sum()) > 0
 
 
 def test_one_warning_says_so(stand_in, images):
     devices._warn_once.cache_clear()
     with pytest.warns(UserWarning, match="no float64: networks run on it") as caught:
-        for name in ("psnr", "ssim", "psnr"):
-            create_metric(name).to(KIND)(*there(images))
+        _ = [create_metric(name)(*there(images)) for name in ("psnr", "ssim", "psnr")]
     assert len(caught) == 1
 
 

@@ -15,6 +15,7 @@ from study_material import small_network, small_plan
 from travelling import all_values_of
 
 from iqa_metrics import (
+    LPIPS,
     METRICS,
     Column,
     DeepDistance,
@@ -96,7 +97,9 @@ def test_pickles(things, images, expected):
 
 def test_spawned(things, images, expected):
     """One process measures with everything that came in one parcel, but the largest networks."""
-    light = {name: thing for name, thing in things.items() if not ("vgg" in name or "dists" in name)}
+    light = {
+        name: thing for name, thing in things.items() if not ("vgg" in name or "dists" in name)
+    }
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         found = pool.apply(all_values_of, (light, images, torch.get_num_threads()))
     assert found == {name: expected[name] for name in light}
@@ -115,9 +118,7 @@ def test_joblib(things, images, expected):
     run = joblib.delayed(all_values_of)
     names = list(things)
     halves = [{name: things[name] for name in part} for part in (names[::2], names[1::2])]
-    parts = joblib.Parallel(n_jobs=2)(
-        run(half, images, torch.get_num_threads()) for half in halves
-    )
+    parts = joblib.Parallel(n_jobs=2)(run(half, images, torch.get_num_threads()) for half in halves)
     assert {**parts[0], **parts[1]} == expected
 
 
@@ -157,6 +158,16 @@ def test_a_compiled_metric_travels_uncompiled():
     copy = pickle.loads(pickle.dumps(metric))  # noqa: S301
     assert copy.compiled is not None
     assert not copy.compiled.warm_ups
+
+
+def test_a_used_metric_is_no_larger_than_a_new_one(images):
+    """What convolutions have worked out for themselves stays at home."""
+    metric = LPIPS("alex", calibrated=False, trunk=trunk("alexnet"))
+    before = len(pickle.dumps(metric))
+    value = metric(*images)
+    used = pickle.dumps(metric)
+    assert len(used) < 1.01 * before
+    assert torch.equal(pickle.loads(used)(*images), value)  # noqa: S301
 
 
 def test_a_shared_reference_keeps_what_it_remembers(images):

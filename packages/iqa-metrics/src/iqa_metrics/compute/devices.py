@@ -17,9 +17,7 @@ def pick_device(name: str = "auto") -> torch.device:
         such GPU.
     """
     if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
-        )
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (
         name != kind and not (kind == "cuda" and index.isdecimal())

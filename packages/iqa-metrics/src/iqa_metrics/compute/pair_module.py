@@ -220,9 +220,13 @@ class PairModule(Steady):
         If a gradient is recorded, all pairs are computed at once: autograd keeps everything anyway.
         """
         home = distorted.device
-        if lacks_float64(home) and isinstance(reference, Tensor) and next(self.held(), None) is None:
-            # A metric without a network is arithmetic in float64.
-            return returned(self._streamed(*with_float64(reference, distorted), compare), home)
+        if (
+            lacks_float64(home)
+            and isinstance(reference, Tensor)
+            and next(self.held(), None) is None  # without a network, it computes in float64
+        ):
+            x, y = with_float64(reference, distorted)
+            return returned(self._streamed(x, y, compare), home)
         alone = isinstance(reference, Tensor) and reference.shape[0] == len(distorted)
         recorded = torch.is_grad_enabled() and any(
             t.requires_grad for t in (reference, distorted) if isinstance(t, Tensor)

@@ -112,10 +112,9 @@ class DISTS(TableModule, Metric):
         seen = reference if isinstance(reference, Remembered) else self._prepared(reference)
         y = self._prepared(distorted)
         image = seen.image if isinstance(seen, Remembered) else seen
-        weights = with_float64(
-            *(one.values for one in (self.image_weights, *self.table.constants))
-        )
-        of_image = _term(*with_float64(image, y), weights[0])
+        weights = with_float64(*(one.values for one in (self.image_weights, *self.table.constants)))
+        a, b = with_float64(image, y)
+        of_image = _term(a, b, weights[0])
         terms = [of_image, *self.table.readings(seen, y).values]
         total = torch.stack([one.double().sum() for one in weights]).sum()
         return torch.stack(terms).sum(dim=0) / total
