@@ -17,6 +17,8 @@ def values_of(thing, images):
     if isinstance(thing, Backbone):
         last = thing.layers[-1].name
         thing = LayerTable(thing, [Column(last, "rmse"), Column(last, "cosine")])
+    if getattr(thing, "smallest_input", 0) <= 64:
+        images = [image[..., :64, :64] for image in images]
     if isinstance(thing, SharedReference):
         found = thing.score(images[1])
     elif isinstance(thing, ImageQuality):
