@@ -5,9 +5,13 @@ import itertools
 
 import pytest
 import torch
+from processes import WRAPPINGS, sharded, train_sharded
 from seeded import trunk
-from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import distributed, multiprocessing, nn
+from torch.ao.quantization import quantize_dynamic
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.parametrizations import weight_norm
 from torch.optim.swa_utils import AveragedModel
 
 from iqa_metrics import LPIPS, DeepDistance, FeatureReadouts, create_metric
@@ -82,13 +86,43 @@ def averaged(model):
     return average.module
 
 
-def distributed_model(model):
-    store = distributed.HashStore()
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        return DistributedDataParallel(model).module
-    finally:
-        distributed.destroy_process_group()
+def in_a_group(wrapped):
+    """Train a model that is wrapped for several processes, in a group of this one."""
+
+    def happening(model):
+        store = distributed.HashStore()
+        distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+        try:
+            # Its layer is replaced by a shard, and may be gone after the group is.
+            return trained(wrapped(model)) and model
+        finally:
+            distributed.destroy_process_group()
+
+    return happening
+
+
+def parametrized(model):
+    class Doubled(nn.Module):
+        def forward(self, weight):
+            return 2 * weight
+
+    for module in list(model.modules()):
+        if isinstance(getattr(module, "weight", None), nn.Parameter):
+            weight_norm(module)
+            parametrize.register_parametrization(module, "bias", Doubled())
+    return model
+
+
+def pruned(model):
+    parts = [(m, "weight") for m in model.modules() if "weight" in m._parameters]
+    prune.global_unstructured(parts, prune.L1Unstructured, amount=0.5)
+    return model
+
+
+def compiled(model):
+    model.compile(backend="eager")
+    model(torch.rand(1, 3, 8, 8))
+    return model
 
 
 HAPPENINGS = {
@@ -102,8 +136,18 @@ HAPPENINGS = {
     "shared": lambda model: model.share_memory(),
     "copied": copy.deepcopy,
     "averaged": averaged,
-    "distributed": distributed_model,
+    "data parallel": lambda model: DataParallel(model).module,
+    "distributed": in_a_group(DistributedDataParallel),
+    "sharded": in_a_group(sharded("fsdp")),
+    "fully sharded": in_a_group(sharded("fully_shard")),
+    "parametrized": parametrized,
+    "pruned": pruned,
+    "quantised": lambda model: quantize_dynamic(model, {nn.Linear, nn.Conv2d}),
+    "compiled": compiled,
     "reloaded": lambda model: model.load_state_dict(initialised(Model()).state_dict()) and model,
+    "assigned": lambda model: (
+        model.load_state_dict(initialised(Model()).state_dict(), assign=True) and model
+    ),
 }
 
 
@@ -177,3 +221,20 @@ def test_calibrations_keep_their_precision():
     )
     before = weighted.channel_weights["stem"].clone()
     assert torch.equal(weighted.half().channel_weights["stem"], before)
+
+
+@pytest.mark.slow
+def test_two_processes_measure_as_one(made, images, tmp_path):
+    """A step of training shards a model's own layer, but not its metrics."""
+    model = Model()
+    model.losses = nn.ModuleList(made[kind] for kind in ("default", "weighted", "ssim", "adapter"))
+    expected = [measured(metric, images) for metric in model.losses]
+    arguments = (str(tmp_path / "store"), torch.get_num_threads(), model, measured, images)
+    with multiprocessing.Manager() as manager:
+        found = manager.dict()
+        multiprocessing.spawn(train_sharded, args=(*arguments, found), nprocs=2)
+        results = dict(found)
+    assert len(results) == 2 * len(WRAPPINGS)
+    for values, keys in results.values():
+        assert values == expected
+        assert keys == ["own.bias", "own.weight"]

@@ -113,10 +113,14 @@ def test_values_of_processes_are_combined():
         found = manager.dict()
         multiprocessing.spawn(accumulate, args=(port, found), nprocs=2)
         results = dict(found)
-    values = []
+    of_rank = []
     for rank in range(2):
         preds, target = batch(rank)
-        values += create_metric("ssim")(target, preds).tolist()
-    for mean, each in results.values():
-        assert mean == pytest.approx(sum(values) / 3, rel=1e-6)
-        assert each == pytest.approx(values, rel=1e-6)
+        of_rank.append(create_metric("ssim")(target, preds).tolist())
+    values = [*of_rank[0], *of_rank[1]]
+    for rank, result in results.items():
+        assert result["each"] == pytest.approx(values, rel=1e-6)
+        for name in ("mean", "step", "after the step"):
+            assert result[name] == pytest.approx(sum(values) / 3, rel=1e-6), name
+        assert result["alone"] == pytest.approx(sum(of_rank[rank]) / (rank + 1), rel=1e-6)
+        assert result["not synced any more"] == rank + 1

@@ -5,7 +5,8 @@ Needs the extra ``iqa-metrics[torchmetrics]``.
 
 import hashlib
 import math
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,13 +14,19 @@ from torch import Tensor
 try:
     from torchmetrics import Metric as TorchMetric
     from torchmetrics.utilities import dim_zero_cat
+    from torchmetrics.utilities.plot import plot_single_or_multi_val
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "iqa_metrics.torchmetrics needs torchmetrics: pip install 'iqa-metrics[torchmetrics]'"
     ) from error
 
+from iqa_metrics.compute.devices import lacks_float64, returned
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
 from iqa_metrics.weights.checkpoints import digest_of_tensors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -30,7 +37,7 @@ class ImageQuality(TorchMetric):
     ``update(preds, target)`` takes the distorted images and the references, in torchmetrics'
     order. Both are RGB in [0, 1], ``[N, 3, H, W]``, and are checked as :class:`iqa_metrics.Metric`
     checks them. Every image counts once, whatever the size of its batch. Values are summed in
-    float64.
+    float64 (on mps in float32), also after ``set_dtype()``. TorchScript is not supported.
 
     Parameters
     ----------
@@ -42,6 +49,17 @@ class ImageQuality(TorchMetric):
         identical images is infinite, and so is a mean that includes it.
     options
         Options of torchmetrics, such as ``sync_on_compute``.
+
+    Attributes
+    ----------
+    metric
+        The metric.
+    reduction
+        As above.
+    is_differentiable, higher_is_better
+        As the metric says.
+    plot_lower_bound, plot_upper_bound
+        The metric's range, for plots. None where it has no bound, and for a sum.
 
     Raises
     ------
@@ -61,7 +79,6 @@ class ImageQuality(TorchMetric):
     20.0
     """
 
-    is_differentiable = True
     full_state_update = False
 
     def __init__(
@@ -89,6 +106,11 @@ class ImageQuality(TorchMetric):
             )
 
     @property
+    def is_differentiable(self) -> bool:  # type: ignore[override]
+        """Whether the metric can serve as a loss."""
+        return self.metric.differentiable
+
+    @property
     def higher_is_better(self) -> bool:  # type: ignore[override]
         """Whether a higher value means better quality."""
         return self.metric.higher_is_better
@@ -109,11 +131,14 @@ class ImageQuality(TorchMetric):
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch of distorted images and their references, ``[N, 3, H, W]`` each."""
         values = self.metric(target, preds)
+        if not self.is_differentiable:
+            values = values.detach()
         if self.reduction == "none":
             getattr(self, self._state).append(values)
             return
-        wide = values.double()
-        batch = torch.stack([wide.sum(), wide.new_tensor(len(wide))])
+        wide = values if lacks_float64(values.device) else values.double()
+        total = wide.sum()
+        batch = torch.stack([total, torch.full_like(total, len(wide))])
         setattr(self, self._state, getattr(self, self._state) + batch)
 
     def compute(self) -> Tensor:
@@ -123,6 +148,65 @@ class ImageQuality(TorchMetric):
             return dim_zero_cat(state) if len(state) else torch.zeros(0, device=self.device)
         total: Tensor = state[0]
         return total / state[1] if self.reduction == "mean" else total
+
+    def plot(
+        self, val: Tensor | Sequence[Tensor] | None = None, ax: "Axes | None" = None
+    ) -> "tuple[Figure | None, Axes]":
+        """Plot a value, or several that follow one another.
+
+        Parameters
+        ----------
+        val
+            What calling the metric or ``compute()`` returned, or a list of it; by default
+            ``compute()`` is called.
+        ax
+            The axes to draw in; by default in a new figure.
+
+        Returns
+        -------
+        tuple
+            The figure, None if ``ax`` was given, and the axes.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If matplotlib is missing.
+        """
+        drawn: tuple[Figure | None, Axes] = plot_single_or_multi_val(
+            self.compute() if val is None else val,
+            ax=ax,
+            higher_is_better=self.higher_is_better,
+            lower_bound=self.plot_lower_bound,
+            upper_bound=self.plot_upper_bound,
+            legend_name="image",
+            name=self.metric.name,
+        )
+        return drawn
+
+    def extra_repr(self) -> str:
+        """Return its reduction, for ``repr``."""
+        return f"reduction={self.reduction!r}"
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
+    ) -> "ImageQuality":
+        """Move what was accumulated to another device, and change nothing else about it."""
+        # torchmetrics converts it for set_dtype() and for a parent's to(torch.bfloat16). In such
+        # sums the number of images would end at 256.
+        kept = [self._computed, self._forward_cache]
+        self._computed = self._forward_cache = None
+        super()._apply(fn, [*exclude_state, self._state])
+        device = fn(torch.empty(0, device=self._device)).device
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, list):
+                return [moved(one) for one in value]
+            return returned(value, device) if isinstance(value, Tensor) else value
+
+        self._defaults[self._state] = moved(self._defaults[self._state])
+        setattr(self, self._state, moved(getattr(self, self._state)))
+        self._computed, self._forward_cache = map(moved, kept)
+        return self
 
 
 def _fingerprint(metric: Metric) -> str:

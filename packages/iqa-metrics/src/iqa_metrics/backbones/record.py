@@ -17,6 +17,7 @@ from iqa_metrics.backbones.finding import Names, Stated, blocks, every_module
 from iqa_metrics.backbones.layers import Layer, Measured, measured
 from iqa_metrics.backbones.probing import copied, without_values
 from iqa_metrics.backbones.scaling import AS_IT_IS, InputScaling
+from iqa_metrics.forks import before_computing
 from iqa_metrics.names import UnknownNameError, nearest, unknown
 from iqa_metrics.weights.checkpoints import State, Unfilled, load
 from iqa_metrics.weights.files import WeightsFile, check_here
@@ -204,6 +205,7 @@ class Backbone(Factors):
         WeightsError
             If the weights are missing, damaged, or do not fit.
         """
+        before_computing()
         if weights is None and self.weights is None:
             return self._from_scratch().eval().requires_grad_(False)
         with Unfilled():

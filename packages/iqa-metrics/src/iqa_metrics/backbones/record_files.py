@@ -182,18 +182,20 @@ def _until(record: Backbone, last: str) -> Backbone:
         for layer in record.layers[[x.name for x in record.layers].index(last) + 1 :]
     ):
         raise ValueError(f"until: {last} lies inside a stage, which can't end early")
-    whole, names = record.trunk, record.names
+    trunk = partial(_cut_trunk, record.trunk, path.split(".")[0], record.architecture)
+    return replace(record, trunk=trunk, names=partial(_kept, record.names))
 
-    def trunk(network: nn.Module) -> nn.Module:
-        parts = whole(network)
-        if not isinstance(parts, nn.Sequential):
-            raise ValueError(f"until: {record.architecture} is no sequence that could end early")
-        children = list(parts._modules)
-        return parts[: children.index(path.split(".")[0]) + 1]
 
-    def kept(network: nn.Module) -> dict[str, str]:
-        there = {path for path, _ in network.named_modules()}
-        return {name: path for name, path in names(network).items() if path in there}
+def _cut_trunk(
+    whole: Callable[[nn.Module], nn.Module], last: str, architecture: str, network: nn.Module
+) -> nn.Module:
+    parts = whole(network)
+    if not isinstance(parts, nn.Sequential):
+        raise ValueError(f"until: {architecture} is no sequence that could end early")
+    return parts[: list(parts._modules).index(last) + 1]
 
-    named: Names = kept
-    return replace(record, trunk=trunk, names=named)
+
+def _kept(names: Names, network: nn.Module) -> dict[str, str]:
+    """Return the names of those modules that the network still has."""
+    there = {path for path, _ in network.named_modules()}
+    return {name: path for name, path in names(network).items() if path in there}

@@ -39,7 +39,7 @@ def learn(
         int, typer.Option(min=1, help="Number of bootstrap replicates, for the interval.")
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the folds and bootstrap replicates.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Learn a weight for each channel, and measure the gain on unseen reference images.

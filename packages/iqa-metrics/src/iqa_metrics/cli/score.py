@@ -41,7 +41,7 @@ def score(
         Optional[Path], typer.Option(help="CSV file to write with --pairs; - is standard output.")
     ] = None,
     as_json: JsonOption = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     background: Annotated[
         Optional[str],
         typer.Option(help="Colour behind transparent images, such as white or #808080."),

@@ -120,7 +120,7 @@ def run(
     seed: Annotated[
         Optional[int], typer.Option(help="Seed of the bootstrap replicates.", show_default="0")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     workers: Annotated[
         Optional[int],
         typer.Option(

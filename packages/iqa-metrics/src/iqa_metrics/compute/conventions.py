@@ -167,5 +167,5 @@ def averaged(values: Tensor, weights: Tensor) -> Tensor:
     height, width = values.shape[-2:]
     if weights.shape[-2:] != (height, width):
         weights = F.adaptive_avg_pool2d(weights, (height, width))
-    weights = weights.to(values.dtype)
+    weights = weights.to(values.device, values.dtype)
     return (values * weights).sum(dim=(2, 3)) / weights.sum(dim=(2, 3))

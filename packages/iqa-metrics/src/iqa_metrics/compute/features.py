@@ -23,6 +23,7 @@ from iqa_metrics.compute.folding import runs_as_its_class
 from iqa_metrics.compute.steady import Steady, lasting
 from iqa_metrics.compute.tracing import recorded, traced, transformed
 from iqa_metrics.compute.winograd import WinogradConv2d
+from iqa_metrics.forks import before_computing
 from iqa_metrics.names import lookup
 
 Visitor = Callable[[str, Tensor], None]
@@ -154,6 +155,7 @@ class FeatureExtractor(Steady):
         keep: bool = False,
     ) -> None:
         """Visit the layers with several batches of images as one."""
+        before_computing()
         modules = self._modules_of(layers)
         if not modules:
             return

@@ -18,10 +18,12 @@ from iqa_metrics.compute.conventions import (
     check_mask_values,
     checked_mask,
 )
+from iqa_metrics.compute.devices import lacks_float64, returned, with_float64
 from iqa_metrics.compute.features import Reference
 from iqa_metrics.compute.memory import Memory, MemoryBudget, in_chunks
 from iqa_metrics.compute.steady import Steady
 from iqa_metrics.compute.tracing import is_hidden, recorded, traced
+from iqa_metrics.forks import before_computing
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.io.images import check_images, check_pair
 
@@ -237,6 +239,7 @@ class PairModule(Steady):
         return images
 
     def _check_images(self, role: str, images: Tensor) -> None:
+        before_computing()
         check_images(images, role, values=self.check == "error" and not is_hidden(images))
         border = self.conventions.border
         height, width = (side - 2 * border for side in images.shape[-2:])
@@ -280,12 +283,22 @@ class PairModule(Steady):
         A mask, ``[N, 1, H, W]``, is the third argument of ``compare``. If a gradient is recorded,
         all pairs are computed at once: autograd keeps everything anyway.
         """
+        home = distorted.device
+        if (
+            lacks_float64(home)
+            and isinstance(reference, Tensor)
+            and next(self.held(), None) is None  # without a network, it computes in float64
+        ):
+            x, y, *weights = with_float64(reference, distorted, *_given(mask))
+            return returned(self._streamed(x, y, compare, *weights), home)
         alone = isinstance(reference, Tensor) and reference.shape[0] == len(distorted)
         images = [reference, distorted] if isinstance(reference, Tensor) else [distorted]
         with exact_arithmetic(distorted.device):
             if traced() or recorded(*images, *self.parameters()):
-                return compare(*_widened(reference, distorted), *_given(mask))
-            return self._by_chunks(reference, distorted, compare, alone, mask)
+                found = compare(*_widened(reference, distorted), *_given(mask))
+            else:
+                found = self._by_chunks(reference, distorted, compare, alone, mask)
+        return returned(found, home)
 
     @torch.no_grad()
     def _by_chunks(

@@ -12,6 +12,8 @@ Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Netw
 46(4), 2020, arXiv:1803.10986.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -70,6 +72,10 @@ class WinogradConv2d(nn.Conv2d):
         self.weight, self.bias = convolution.weight, convolution.bias
         self._made_from: tuple[int, int] | None = None
         self._matrices: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies make the transformed weights again, which are four times as large as the weights.
+        return {**self.__dict__, "_matrices": None}
 
     @staticmethod
     def fits(module: nn.Module) -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from iqa_metrics.forks import MANY, before_computing
 from iqa_metrics.io.colour import (
     Colour,
     ColourChoice,
@@ -272,6 +273,8 @@ def _from_tensor(tensor: Tensor) -> Tensor:
         )
     if 0 in tensor.shape:
         raise ImageError(f"zero-sized, shape {shape}", "too_small")
+    if tensor.numel() >= MANY:
+        before_computing()
     if tensor.layout != torch.strided or tensor.is_meta:
         raise ImageError(
             f"expected a dense tensor with values, got {tensor.layout} {tensor.device}"
@@ -309,7 +312,7 @@ def _check_range(images: Tensor, name: str | None) -> None:
 def _remedy(pixels: Tensor, low: float, high: float) -> str:
     """Say what to do with finite values out of range, from what they show."""
     # A good part of an image in [-1, 1] lies well below 0; overshoot is small or rare.
-    often_negative = float((pixels < -0.05).double().mean()) > 0.02
+    often_negative = int((pixels < -0.05).sum()) > 0.02 * pixels.numel()
     largest = max(-low, high)
     if often_negative and low < -0.3 and 0.6 < largest <= 1.1:
         clamp = "" if largest <= 1 + _RANGE_SLACK else ", then clamp to [0, 1]"

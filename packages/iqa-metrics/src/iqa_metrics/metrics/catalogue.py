@@ -199,7 +199,7 @@ def create_metric(
     spec
         Such as ``"default"``, ``"ssim"`` or ``"efficientnet_lite0:block12:euclidean"``.
     device
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; see :func:`iqa_metrics.pick_device`.
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; see :func:`iqa_metrics.pick_device`.
     check
         As for :class:`Metric`.
     weights, calibration

@@ -24,6 +24,10 @@ class Metric(PairModule):
     A batch may have any size. It is computed in chunks of at least one pair that stay within a
     memory budget (:meth:`configure`).
 
+    A metric can be pickled and sent to other processes. Start these with ``spawn`` or
+    ``forkserver``: a process that is forked after this one has computed in several threads can't
+    compute in several threads itself, which raises a RuntimeError.
+
     Parameters
     ----------
     check

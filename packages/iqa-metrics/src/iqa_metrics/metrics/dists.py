@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iqa_metrics import backbones
+from iqa_metrics.compute.devices import with_float64
 from iqa_metrics.compute.features import Reference, Remembered
 from iqa_metrics.compute.pair_module import Check
 from iqa_metrics.compute.steady import Constant
@@ -116,10 +117,11 @@ class DISTS(TableModule, Metric):
         seen = reference if isinstance(reference, Remembered) else self._prepared(reference)
         y = self._prepared(distorted)
         image = seen.image if isinstance(seen, Remembered) else seen
-        of_image = _term(image, y, self.image_weights.values)
+        weights = with_float64(*(one.values for one in (self.image_weights, *self.table.constants)))
+        a, b = with_float64(image, y)
+        of_image = _term(a, b, weights[0])
         terms = [of_image, *self.table.readings(seen, y).values]
-        weights = [self.image_weights, *self.table.constants]
-        total = torch.stack([one.values.double().sum() for one in weights]).sum()
+        total = torch.stack([one.double().sum() for one in weights]).sum()
         return torch.stack(terms).sum(dim=0) / total
 
     def _prepared(self, images: Tensor) -> Tensor:

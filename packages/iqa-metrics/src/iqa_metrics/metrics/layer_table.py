@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from iqa_metrics import readouts
 from iqa_metrics.backbones import Backbone, Layer
 from iqa_metrics.backbones.layers import SURELY_ENOUGH, only_size
+from iqa_metrics.compute.devices import with_float64
 from iqa_metrics.compute.extractors import extractor_of
 from iqa_metrics.compute.features import FeatureExtractor, Reference
 from iqa_metrics.compute.pair_module import Check, PairModule
@@ -262,12 +263,15 @@ class LayerTable(PairModule):
 
         def read(layer: str, x: Tensor, y: Tensor) -> None:
             here = [(n, column) for n, column in enumerate(self.columns) if column.layer == layer]
+            x, y = with_float64(x, y)
             # A compiler finds by itself what columns have in common, and one column shares nothing.
             alone = len(here) == 1 or traced()
             with contextlib.nullcontext() if alone else readouts.sharing():
                 for number, column in here:
                     function, weights = function_of(column.readout), self.channel_weights(number)
-                    value = function(x, y) if weights is None else function(x, y, weights)
+                    value = (
+                        function(x, y) if weights is None else function(x, y, weights.to(y.device))
+                    )
                     if value.ndim != 1 + column.readout.per_channel and value.ndim != 4:
                         raise ValueError(
                             f"readout {column.readout.name!r}: expected one value per pair, [N], "

@@ -39,7 +39,7 @@ def score(
         A spec, such as ``"default"`` or ``"ssim"``, or a metric object. Metrics made from a spec
         are kept, so calling this function in a loop is cheap.
     device
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; a metric object stays on its own device.
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; a metric object stays on its own device.
     background
         The colour to show behind transparent images; by default they are refused.
     colour

@@ -1,0 +1,86 @@
+"""A process that forks others, which measure: run by test_forks.py, since a fork copies threads.
+
+It prints one line per process: its name, and a value, the error it raised, or ``hung``.
+"""
+
+import multiprocessing
+import os
+import select
+import signal
+import threading
+
+import torch
+from processes import Scored
+
+from iqa_metrics import create_metric, read_image
+
+SECONDS = 60  # after which a process is taken to hang
+IMAGES = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def measured(metric):
+    return f"{float(metric(*IMAGES).sum()):.9g}"
+
+
+def forked(name, task):
+    """Run a task in a forked process, and print what became of it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            told = task()
+        except Exception as error:  # whatever it is, the parent prints it
+            told = f"{type(error).__name__}: {error}"
+        os.write(writing, told.encode())
+        os._exit(0)
+    os.close(writing)
+    told = os.read(reading, 10_000).decode() if select.select([reading], [], [], SECONDS)[0] else ""
+    if not told:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(reading)
+    print(f"{name}|{told or 'hung'}", flush=True)
+
+
+def in_a_thread(task):
+    told = []
+    thread = threading.Thread(target=lambda: told.append(task()))
+    thread.start()
+    thread.join()
+    return told[0]
+
+
+def in_one_thread(task):
+    torch.set_num_threads(1)
+    return task()
+
+
+def loaded(metric):
+    data = Scored([metric], (IMAGES[0][:1], IMAGES[1]))
+    context = multiprocessing.get_context("fork")
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=None, num_workers=1, multiprocessing_context=context, timeout=SECONDS
+    )
+    return f"{float(torch.cat(list(loader)).sum()):.9g}"
+
+
+def main():
+    torch.set_num_threads(2)
+    ssim = create_metric("ssim")
+    forked("unused", lambda: measured(ssim))
+    print(f"in a thread of the parent|{in_a_thread(lambda: measured(ssim))}")
+    forked("used in another thread", lambda: measured(ssim))
+    print(f"expected|{measured(ssim)}")
+    forked("used", lambda: measured(ssim))
+    forked("used, network", lambda: measured(create_metric("default")))
+    forked("used, reading", lambda: str(read_image(torch.rand(3, 200, 200)).shape))
+    forked("used, one thread", lambda: in_one_thread(lambda: measured(ssim)))
+    forked("used, new thread", lambda: in_a_thread(lambda: measured(ssim)))
+    shared = ssim.reference(IMAGES[0][:1])
+    forked("used, shared", lambda: str(shared.score(IMAGES[1])))
+    print(f"data loader|{loaded(ssim)}")
+    print(f"parent again|{measured(ssim)}")
+
+
+if __name__ == "__main__":
+    main()
