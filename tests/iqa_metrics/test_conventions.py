@@ -1,6 +1,8 @@
 """Luma, shaved borders, peaks and masks, as papers state them."""
 
 import io
+import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from iqa_metrics import Conventions, FeatureReadouts, ImageError, create_metric, read_image
+from iqa_metrics.compute.conventions import compared
 
 OF_SKIMAGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 
@@ -55,16 +58,17 @@ def test_luma_of_8_bits_is_rounded_as_matlab_does(arrays, photographs):
 
 def test_the_range_of_luma(photographs):
     black, white = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
-    luma = Conventions(space="y").compared
+    luma = partial(compared, conventions=Conventions(space="y"))
     assert float(luma(black)) == pytest.approx(16 / 255)
     assert float(luma(white)) == pytest.approx(235 / 255)
-    steps = 255 * Conventions(space="y8").compared(photographs[0])
+    steps = 255 * compared(photographs[0], Conventions(space="y8"))
     assert torch.equal(steps.round(), (255 * luma(photographs[0])).round())
     assert torch.allclose(steps, steps.round(), atol=1e-4)
 
 
 def test_a_network_gets_luma_in_all_channels(photographs, metrics):
-    grey = [Conventions(space="y").compared(image).expand(-1, 3, -1, -1) for image in photographs]
+    luma = [compared(image, Conventions(space="y")) for image in photographs]
+    grey = [image.expand(-1, 3, -1, -1) for image in luma]
     found = create_metric("default", space="y")(*photographs)
     assert float(found) == pytest.approx(float(metrics["default"](*grey)), rel=1e-5)
 
@@ -125,15 +129,14 @@ def test_other_values_are_refused(option, message):
         create_metric("psnr", **option)
 
 
-def test_conventions_are_read_from_text():
-    assert Conventions.parse({"space": "y", "border": " 4 ", "peak": "4095"}) == Conventions(
-        "y", 4, 4095
-    )
-    assert Conventions.parse({"space": "", "border": ""}) == Conventions()
-    with pytest.raises(ValueError, match="border"):
-        Conventions.parse({"border": "-2"})
-    with pytest.raises(ValueError, match="peak"):
-        Conventions.parse({"peak": "white"})
+def test_conventions_are_read_from_cells():
+    change = Conventions(border=2).with_changes
+    assert change({"space": "y", "border": " 4 ", "peak": "4095"}) == Conventions("y", 4, 4095)
+    assert change({"space": "", "border": None, "peak": math.nan}) == Conventions(border=2)
+    assert change({"border": 3.0, "mask": "x"}) == Conventions(border=3)
+    for wrong in ({"border": "-2"}, {"border": 1.5}, {"peak": "white"}, {"space": "lab"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            change(wrong)
 
 
 def test_a_twin_under_other_conventions_shares_the_network(metrics, photographs):

@@ -22,13 +22,13 @@ from .backbones import backbone as backbone
 from .backbones import comparisons as comparisons
 from .backbones import read_record as read_record
 from .backbones import select as select
-from .compute.conventions import Conventions as Conventions
 from .compute.devices import pick_device as pick_device
 from .compute.features import FeatureError as FeatureError
 from .compute.features import FeatureExtractor as FeatureExtractor
 from .datasets import DatabaseReader as DatabaseReader
 from .datasets import all_databases as all_databases
 from .doctor import diagnose as diagnose
+from .io.conventions import Conventions as Conventions
 from .io.decoding import ImageError as ImageError
 from .io.images import read_image as read_image
 from .io.tables import Pair as Pair

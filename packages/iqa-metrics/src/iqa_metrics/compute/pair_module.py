@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor
 
 from iqa_metrics.compute.compilation import Compiled
 from iqa_metrics.compute.conventions import (
-    AS_GIVEN,
-    Conventions,
-    Space,
     check_mask_values,
     checked_mask,
+    compared,
+    cut,
+    scaled,
 )
 from iqa_metrics.compute.devices import lacks_float64, returned, with_float64
 from iqa_metrics.compute.features import Reference
@@ -24,6 +23,7 @@ from iqa_metrics.compute.memory import Memory, MemoryBudget, in_chunks
 from iqa_metrics.compute.steady import Steady
 from iqa_metrics.compute.tracing import is_hidden, recorded, traced
 from iqa_metrics.forks import before_computing
+from iqa_metrics.io.conventions import AS_GIVEN, Conventions, Space
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.io.images import check_images, check_pair
 
@@ -190,9 +190,9 @@ class PairModule(Steady):
             self.to(PRECISIONS[precision])
         if compile is not None:
             self.compiled = Compiled() if compile else None
-        given = {"space": space, "border": border, "peak": peak}
-        changes: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
-        self.conventions = replace(self.conventions, **changes)
+        self.conventions = self.conventions.with_changes(
+            {"space": space, "border": border, "peak": peak}
+        )
         return self
 
     def under(self, conventions: Conventions) -> "Self":
@@ -215,7 +215,7 @@ class PairModule(Steady):
         """Return the weights of the pixels that are compared, ``[N, 1, H, W]``; None if none."""
         if mask is None:
             return None
-        weights = self.conventions.cut(checked_mask(mask, distorted))
+        weights = cut(checked_mask(mask, distorted), self.conventions)
         if self.check == "error" and not is_hidden(weights):
             check_mask_values(weights)
         return weights
@@ -227,14 +227,14 @@ class PairModule(Steady):
         return self
 
     def _compared(self, images: Tensor) -> Tensor:
-        compared = self.conventions.compared(images)
-        grey = compared.shape[1] == 1 and not self.any_channels
-        return compared.expand(-1, 3, -1, -1) if grey else compared
+        found = compared(images, self.conventions)
+        grey = found.shape[1] == 1 and not self.any_channels
+        return found.expand(-1, 3, -1, -1) if grey else found
 
     def _checked(self, role: str, images: Tensor) -> Tensor:
         """Return images in [0, 1]; raise ImageError if they can't be compared with any others."""
         if isinstance(images, Tensor):
-            images = self.conventions.scaled(images)
+            images = scaled(images, self.conventions)
         self._check_images(role, images)
         return images
 

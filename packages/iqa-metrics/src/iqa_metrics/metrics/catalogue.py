@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from iqa_metrics.backbones import backbone
-from iqa_metrics.compute.conventions import Space
 from iqa_metrics.compute.devices import pick_device
 from iqa_metrics.compute.memory import Memory
 from iqa_metrics.compute.pair_module import Check, Precision
+from iqa_metrics.io.conventions import Space
 from iqa_metrics.metrics import dists, lpips
 from iqa_metrics.metrics.columns import LayerWeights
 from iqa_metrics.metrics.contract import Metric
