@@ -67,7 +67,7 @@ def test_a_table(files, tmp_path):
     pairs.write_text("reference,distorted\nreference.png,distorted.jpg\n")
     result = iqa("score", "--pairs", pairs, "-m", "psnr", "--out", "-")
     assert result.exit_code == 0
-    assert "reference,distorted,metric,value,error,colour\n" in result.stdout
+    assert "reference,distorted,metric,value,error,colour,signature\n" in result.stdout
 
 
 def test_computing_options_are_passed_on(files, tmp_path, monkeypatch):

@@ -151,7 +151,7 @@ def test_an_empty_table_gives_only_a_header(folder, tmp_path):
     write_pairs(pairs, [])
     for _ in range(2):
         assert resume(pairs, out).exit_code == 0
-        assert out.read_text() == "reference,distorted,metric,value,error,colour\n"
+        assert out.read_text() == "reference,distorted,metric,value,error,colour,signature\n"
 
 
 def changed_pairs(folder, tmp_path, change):

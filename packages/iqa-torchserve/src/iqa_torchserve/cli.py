@@ -351,12 +351,17 @@ def _score_pair(
                 "value": json_number(outcome.value),
                 "higher_is_better": outcome.higher_is_better,
                 "colour": outcome.colour or None,
+                "signature": outcome.signature or None,
             }
         )
         if not as_json:
             better = "higher" if outcome.higher_is_better else "lower"
             colours = f"\t{outcome.colour}" if outcome.colour else ""
             print(f"{outcome.metric}\t{outcome.value:.6g}\t{better} is better{colours}")
+    if not as_json:
+        for signature in dict.fromkeys(score["signature"] for score in scores):
+            if signature:
+                print(f"# {signature}")
     if as_json:
         print(json.dumps(scores, indent=2, allow_nan=False))
     if failed:

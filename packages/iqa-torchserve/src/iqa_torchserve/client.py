@@ -89,6 +89,9 @@ class ServedScore:
     colour
         What was done about the colours of the images, such as ``distorted: Display P3 to sRGB``;
         empty if nothing was.
+    signature
+        What decides the metric's values: two scores of equal signatures can be compared. Empty if
+        the server does not say.
     """
 
     metric: str
@@ -97,6 +100,7 @@ class ServedScore:
     resolved: str
     map: ServedMap | None = None
     colour: str = ""
+    signature: str = ""
 
 
 Outcome = Union[ServedScore, ServeError]
@@ -385,6 +389,7 @@ def _score(said: dict[str, Any], colour: str) -> ServedScore:
         str(said["resolved"]),
         map_ and ServedMap(base64.b64decode(map_["png"]), float(map_["low"]), float(map_["high"])),
         colour,
+        str(said.get("signature", "")),
     )
 
 

@@ -170,11 +170,13 @@ def score_body(
     value: float,
     higher_is_better: bool,
     weights: Mapping[str, str],
+    signature: str,
     map: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return one metric's result for one distorted image.
 
-    ``weights`` has the names and SHA-256 of the files that the metric reads.
+    ``weights`` has the names and SHA-256 of the files that the metric reads. ``signature`` says
+    what decides its values.
     """
     body = {
         "metric": metric,
@@ -182,6 +184,7 @@ def score_body(
         "value": json_number(value),
         "higher_is_better": higher_is_better,
         "weights": dict(weights),
+        "signature": signature,
     }
     return body if map is None else {**body, "map": dict(map)}
 

@@ -20,6 +20,7 @@ from iqa_metrics import (
     parse_spec,
     resolve,
 )
+from iqa_metrics.compute.signature import signature_of
 from iqa_metrics.io.images import check_pair
 from iqa_metrics.io.readahead import LoadedPair, Part
 from iqa_metrics.io.tables import Pair
@@ -142,6 +143,9 @@ class Scorer:
         self.model = dict(model or {"name": "iqa", "version": "0"})
         self._weights = {spec: dict((weights or {}).get(spec, {})) for spec in metrics}
         self._resolved = {spec: str(resolve(spec)) for spec in metrics}
+        self._signatures = {
+            spec: signature_of(metric, colour="srgb") for spec, metric in self.metrics.items()
+        }
         # Requests can't look up other backbones, since timm's would have to be built for that.
         self._networks = {network_of(spec) for spec in self._resolved.values()}
         self._aliases = {
@@ -273,6 +277,7 @@ class Scorer:
                     "smallest_input": metric.smallest_input,
                     "has_map": metric.has_map,
                     "weights": self._weights[spec],
+                    "signature": self._signatures[spec],
                 }
                 for spec, metric in self.metrics.items()
             ],
@@ -442,6 +447,7 @@ class Scorer:
             value=value,
             higher_is_better=metric.higher_is_better,
             weights=self._weights[spec],
+            signature=self._signatures[spec],
             map=map_,
         )
 

@@ -64,6 +64,12 @@ class ServedScorer:
             try:
                 if pair.problem:
                     raise _UnreadableError(pair.problem)
+                if pair.conventions or pair.mask is not None:
+                    own = [*pair.conventions, *([] if pair.mask is None else ["mask"])]
+                    raise _UnreadableError(
+                        f"bad_row: a server compares whole images in RGB; got {', '.join(own)}: "
+                        "score this table with 'iqa score'"
+                    )
                 reference = reference or _content(pair, pair.reference)
                 images[number] = _content(pair, pair.distorted)
             except _UnreadableError as error:
@@ -139,5 +145,13 @@ def _row(pair: Pair, metric: str, outcome: "Outcome | str") -> Score:
     if isinstance(outcome, ServeError):
         error = f"{outcome.code}: {outcome}"
         return Score(pair.reference, pair.distorted, metric, None, error, pair.carried)
-    value, colour = outcome.value, outcome.colour
-    return Score(pair.reference, pair.distorted, metric, value, "", pair.carried, colour)
+    return Score(
+        pair.reference,
+        pair.distorted,
+        metric,
+        outcome.value,
+        "",
+        pair.carried,
+        outcome.colour,
+        outcome.signature,
+    )

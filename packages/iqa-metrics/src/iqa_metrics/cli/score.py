@@ -19,6 +19,7 @@ from iqa_metrics.cli.console import (
     stop,
     stopped,
 )
+from iqa_metrics.io.tables import Pair
 
 if TYPE_CHECKING:
     from iqa_metrics.io.colour import ColourChoice
@@ -53,6 +54,28 @@ def score(
             "values as stored."
         ),
     ] = "srgb",
+    space: Annotated[
+        Optional[str],
+        typer.Option(
+            help="What is compared: rgb; y, the luma of BT.601; or y8, luma rounded to 8 bits.",
+            show_default="rgb",
+        ),
+    ] = None,
+    border: Annotated[
+        Optional[int],
+        typer.Option(min=0, help="Pixels cut off on each side of both images.", show_default="0"),
+    ] = None,
+    peak: Annotated[
+        Optional[float],
+        typer.Option(
+            help="Value of white, such as 4095 for 12 bits in samples of 16.",
+            show_default="the greatest of the type",
+        ),
+    ] = None,
+    mask: Annotated[
+        Optional[Path],
+        typer.Option(help="Grey image with the weights of pixels: black counts as nothing."),
+    ] = None,
     workers: Annotated[
         Optional[int],
         typer.Option(
@@ -91,7 +114,10 @@ def score(
     130 if stopped by Ctrl-C.
     """
     # Options that are not given keep the metric's defaults.
-    options = {"precision": precision, "compile": compiled or None, "memory": memory}
+    options: dict[str, Any] = {
+        **{"precision": precision, "compile": compiled or None, "memory": memory},
+        **{"space": space, "border": border, "peak": peak},
+    }
     computing = {"device": device, **{k: v for k, v in options.items() if v is not None}}
     specs = list(dict.fromkeys(metric or ["default"]))
     # Pillow's warnings about a damaged file repeat what the row's error says.
@@ -105,6 +131,8 @@ def score(
             stop("--json is only for a single pair; --pairs writes CSV")
         if resume and str(out) == "-":
             stop("--resume needs the file that the stopped run wrote: expected --out FILE, got -")
+        if mask is not None:
+            stop("--mask is only for a single pair; a table of pairs has a column mask")
         _score_table(pairs, out, specs, computing, background, colour, workers, resume)
     elif reference is None or distorted is None:
         stop("expected REFERENCE and DISTORTED, or --pairs FILE")
@@ -113,12 +141,19 @@ def score(
     elif resume:
         stop("--resume is only for --pairs")
     else:
-        _score_pair(reference, distorted, specs, computing, background, colour, workers, as_json)
+        _score_pair(
+            Pair(str(reference), str(distorted), mask=mask),
+            specs,
+            computing,
+            background,
+            colour,
+            workers,
+            as_json,
+        )
 
 
 def _score_pair(
-    reference: Path,
-    distorted: Path,
+    pair: Pair,
     specs: list[str],
     computing: dict[str, Any],
     background: str | None,
@@ -126,14 +161,12 @@ def _score_pair(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    from iqa_metrics.io.tables import Pair
     from iqa_metrics.metrics import resolve
     from iqa_metrics.scoring.scores import json_number, score_pairs
 
     with refusals():
         behind, choice = _background(background), _choice(colour)
         metrics = _metrics(specs, computing)
-    pair = Pair(str(reference), str(distorted))
     rows = list(score_pairs([pair], metrics, background=behind, colour=choice, workers=workers))
     if as_json:
         print_json(
@@ -147,6 +180,7 @@ def _score_pair(
                     "higher_is_better": metrics[row.metric].higher_is_better,
                     "error": row.error or None,
                     "colour": row.colour or None,
+                    "signature": row.signature or None,
                 }
                 for row in rows
             ]
@@ -157,6 +191,8 @@ def _score_pair(
                 better = "higher" if metrics[row.metric].higher_is_better else "lower"
                 colours = f"\t{row.colour}" if row.colour else ""
                 print(f"{row.metric}\t{row.value:.6g}\t{better} is better{colours}")
+        for signature in dict.fromkeys(row.signature for row in rows if row.signature):
+            print(f"# {signature}")
     errors = list(dict.fromkeys(row.error for row in rows if row.error))
     for error in errors:
         err.print(f"[red]error[/red] {escape(error)}", soft_wrap=True)

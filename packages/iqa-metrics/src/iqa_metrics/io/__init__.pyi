@@ -4,12 +4,14 @@ from . import avif as avif
 from . import avif_items as avif_items
 from . import colour as colour
 from . import colour_spaces as colour_spaces
+from . import conventions as conventions
 from . import conversions as conversions
 from . import decoding as decoding
 from . import errors as errors
 from . import float_tiff as float_tiff
 from . import icc as icc
 from . import images as images
+from . import masks as masks
 from . import netpbm as netpbm
 from . import readahead as readahead
 from . import resuming as resuming

@@ -46,10 +46,13 @@ class Decoded:
         or 4.
     stated
         What the file states about its colours, which are not converted.
+    white
+        The number that was divided by, where ``pixels`` are floats that were integers in the file.
     """
 
     pixels: NDArray[Any]
     stated: Stated
+    white: float = 1.0
 
 
 @contextmanager
@@ -154,7 +157,9 @@ def decode_file(source: object, max_pixels: int, max_seconds: float | None = Non
         if own is None:
             return _decoded(file, max_pixels)
         icc = own.icc if isinstance(own, FloatTiff) else None
-        return Decoded(own.pixels(max_pixels), Stated(icc=icc or None))
+        pixels = own.pixels(max_pixels)
+        whole = isinstance(own, Netpbm) and pixels.dtype.kind == "f"
+        return Decoded(pixels, Stated(icc=icc or None), own.peak if whole else 1.0)  # type: ignore[union-attr]
 
 
 def _own_reader(file: BinaryIO) -> "Netpbm | FloatTiff | None":

@@ -25,6 +25,7 @@ from iqa_metrics.io.colour import (
     refusal,
     settled,
 )
+from iqa_metrics.io.conventions import Conventions
 from iqa_metrics.io.decoding import Decoded, ImageError, decode_file, decode_pil
 
 ImageSource = Union[
@@ -44,6 +45,7 @@ MAX_PIXELS = 2**26
 """Most pixels that are decoded by default: 8192 x 8192, which is 768 MiB as float32 RGB."""
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_GREATEST = {torch.uint8: 255, torch.uint16: 65535}
 _RANGE_SLACK = 1e-6  # arithmetic in float32 may overshoot 1 by a rounding error
 
 
@@ -52,6 +54,7 @@ def read_image(
     *,
     background: Background | None = None,
     colour: ColourChoice = "srgb",
+    peak: float | None = None,
     max_pixels: int = MAX_PIXELS,
     max_seconds: float | None = None,
     name: str | None = None,
@@ -73,6 +76,9 @@ def read_image(
     colour
         ``srgb`` converts a file or PIL image that states another colour space to sRGB. ``ignore``
         takes its values as stored. Arrays and tensors are taken as sRGB.
+    peak
+        The value of white in the samples, such as 4095 where samples of 16 bits have 12. By default
+        it is the greatest number of their type, 1 for floats, and what a PGM or PPM file says.
     max_pixels
         Most pixels (width x height) that are decoded; a larger file is refused after its header was
         read. Pillow's own limit, about 179 million, applies as well.
@@ -94,12 +100,13 @@ def read_image(
         (``bad_colour``). The message says what was expected, what was found and what to do;
         ``code`` is stable.
     ValueError
-        If ``colour`` is neither ``srgb`` nor ``ignore``.
+        If ``colour`` is neither ``srgb`` nor ``ignore``, or if the peak is not above 0.
     """
     image, found = read_with_colour(
         source,
         background=background,
         colour=colour,
+        peak=peak,
         max_pixels=max_pixels,
         max_seconds=max_seconds,
         name=name,
@@ -115,6 +122,7 @@ def read_with_colour(
     *,
     background: Background | None = None,
     colour: ColourChoice = "srgb",
+    peak: float | None = None,
     max_pixels: int = MAX_PIXELS,
     max_seconds: float | None = None,
     name: str | None = None,
@@ -125,27 +133,34 @@ def read_with_colour(
     can be compared with the other image.
     """
     check_colour(colour)
+    Conventions(peak=peak)
     label = name or _label(source)
     try:
         if isinstance(source, Tensor):
-            image, found = _from_tensor(source), Colour()
+            image, found = _from_tensor(source, peak), Colour()
         elif isinstance(source, np.ndarray):
-            image, found = _from_array(source), Colour()
+            image, found = _from_array(source, peak), Colour()
         elif isinstance(source, Image.Image):
-            image, found = _from_decoded(decode_pil(source, max_pixels), colour)
+            image, found = _from_decoded(decode_pil(source, max_pixels), colour, peak)
         else:
-            image, found = _from_decoded(decode_file(source, max_pixels, max_seconds), colour)
+            decoded = decode_file(source, max_pixels, max_seconds)
+            image, found = _from_decoded(decoded, colour, peak)
         return _to_rgb(image, background), found
     except ImageError as error:
         raise ImageError(f"{label}: {error}", error.code) from error.__cause__
 
 
-def _from_decoded(decoded: Decoded, choice: ColourChoice) -> tuple[Tensor, Colour]:
-    if decoded.pixels.dtype.kind == "f":  # before a conversion, which would limit the range
-        _from_array(decoded.pixels)
-    pixels, found = converted(decoded.pixels, decoded.stated, choice)
-    image = _from_array(decoded.pixels) if pixels is None else torch.from_numpy(pixels)[None]
-    return image, found
+def _from_decoded(
+    decoded: Decoded, choice: ColourChoice, peak: float | None
+) -> tuple[Tensor, Colour]:
+    given = decoded.pixels
+    if peak is not None:
+        scaled = _from_array(given, peak / decoded.white)
+        given = scaled[0].permute(1, 2, 0).numpy()
+    elif given.dtype.kind == "f":  # before a conversion, which would limit the range
+        _from_array(given)
+    pixels, found = converted(given, decoded.stated, choice)
+    return _from_array(given) if pixels is None else torch.from_numpy(pixels)[None], found
 
 
 def check_images(images: Tensor, name: str = "images", *, values: bool = True) -> None:
@@ -223,7 +238,7 @@ def _size(images: Tensor) -> str:
     return f"{images.shape[-1]}x{images.shape[-2]}"
 
 
-def _from_array(array: NDArray[Any]) -> Tensor:
+def _from_array(array: NDArray[Any], peak: float | None = None) -> Tensor:
     if array.ndim == 2:
         array = array[None, :, :, None]
     elif array.ndim == 3:
@@ -251,10 +266,10 @@ def _from_array(array: NDArray[Any]) -> Tensor:
     native = np.array(channels_first, dtype=channels_first.dtype.newbyteorder("="), order="C")
     if native.dtype.kind == "f" and native.dtype.itemsize > 8:
         native = native.astype(np.float64)
-    return _from_tensor(torch.from_numpy(native))
+    return _from_tensor(torch.from_numpy(native), peak)
 
 
-def _from_tensor(tensor: Tensor) -> Tensor:
+def _from_tensor(tensor: Tensor, peak: float | None = None) -> Tensor:
     """Return ``[N, C, H, W]`` with C from 1 to 4, float32 in [0, 1], alpha included."""
     shape = list(tensor.shape)
     if tensor.ndim == 2:
@@ -279,10 +294,13 @@ def _from_tensor(tensor: Tensor) -> Tensor:
         raise ImageError(
             f"expected a dense tensor with values, got {tensor.layout} {tensor.device}"
         )
-    if tensor.dtype == torch.uint8:
-        return tensor.to(torch.float32) / 255
-    if tensor.dtype == torch.uint16:
-        return tensor.to(torch.float32) / 65535
+    if tensor.dtype in _GREATEST and peak is None:
+        return tensor.to(torch.float32) / _GREATEST[tensor.dtype]
+    if tensor.dtype in _GREATEST or (peak is not None and tensor.dtype in _FLOATS):
+        wide = tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+        colours = wide.shape[1] - (wide.shape[1] in (2, 4))
+        alpha = wide[:, colours:] / _GREATEST.get(tensor.dtype, 1)
+        tensor = torch.cat([wide[:, :colours] / (peak or 1), alpha], dim=1)
     if tensor.dtype not in _FLOATS:
         raise ImageError(
             f"expected dtype uint8, uint16, or float of 16 to 64 bits, got {tensor.dtype}"

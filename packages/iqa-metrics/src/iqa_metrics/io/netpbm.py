@@ -29,13 +29,15 @@ class Netpbm:
     ----------
     size
         Width and height.
+    peak
+        The maximum value.
     """
 
     size: tuple[int, int]
+    peak: int
     _file: BinaryIO
     _channels: int
     _plain: bool
-    _peak: int
 
     @classmethod
     def open(cls, file: BinaryIO) -> "Netpbm | None":
@@ -48,7 +50,7 @@ class Netpbm:
         width, height, peak = (_number(file) for _ in range(3))
         if not 1 <= peak <= 65535:
             raise ImageError(f"PGM or PPM with the maximum value {peak}; expected 1 to 65535")
-        return cls((width, height), file, channels, plain, peak)
+        return cls((width, height), peak, file, channels, plain)
 
     def pixels(self, max_pixels: int) -> NDArray[Any]:
         """Return ``[H, W]`` or ``[H, W, 3]``: uint8, uint16, or float32 for other maxima."""
@@ -58,20 +60,20 @@ class Netpbm:
         samples = _text(self._file, count) if self._plain else self._binary(count)
         if len(samples) < count:
             raise ImageError(f"truncated PGM or PPM: {len(samples):,} samples of {count:,}")
-        if int(samples.max()) > self._peak:
+        if int(samples.max()) > self.peak:
             raise ImageError(
-                f"damaged PGM or PPM: the value {samples.max()} exceeds the maximum {self._peak}"
+                f"damaged PGM or PPM: the value {samples.max()} exceeds the maximum {self.peak}"
             )
-        if self._peak == 255:
+        if self.peak == 255:
             samples = samples.astype(np.uint8)
-        elif self._peak == 65535:
+        elif self.peak == 65535:
             samples = samples.astype(np.uint16)
         else:
-            samples = samples.astype(np.float32) / np.float32(self._peak)
+            samples = samples.astype(np.float32) / np.float32(self.peak)
         return samples.reshape((height, width, 3) if self._channels == 3 else (height, width))
 
     def _binary(self, count: int) -> NDArray[Any]:
-        dtype = np.dtype(np.uint8 if self._peak < 256 else ">u2")
+        dtype = np.dtype(np.uint8 if self.peak < 256 else ">u2")
         missing, blocks = count * dtype.itemsize, []
         while missing and (block := self._file.read(min(missing, _BLOCK))):
             blocks.append(block)

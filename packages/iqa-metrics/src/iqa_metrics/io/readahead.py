@@ -8,9 +8,9 @@ does: every run forms the same batches, and values agree to the bit.
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -20,8 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 from iqa_metrics.io.colour import Colour, ColourChoice
+from iqa_metrics.io.conventions import AS_GIVEN
 from iqa_metrics.io.decoding import ImageError, size_of_file
 from iqa_metrics.io.images import MAX_PIXELS, Background, check_pair, read_with_colour
+from iqa_metrics.io.masks import read_mask
 from iqa_metrics.io.tables import Pair
 
 WINDOW = 64
@@ -57,6 +59,8 @@ class LoadedPair:
         Names of the metrics that the pair is scored with; None for all of them.
     colour
         What was done about the colours of the images; empty if nothing was.
+    mask
+        The weights of pixels, ``[1, 1, H, W]``; None if there are none.
     """
 
     pair: Pair
@@ -65,6 +69,7 @@ class LoadedPair:
     problem: str = ""
     metrics: frozenset[str] | None = None
     colour: str = ""
+    mask: Tensor | None = None
 
     def wants(self, metric: str) -> bool:
         """Return whether the pair is scored with a metric."""
@@ -101,6 +106,7 @@ def read_ahead(
     background: Background | None,
     pin: bool,
     colour: ColourChoice = "srgb",
+    peak: float | None = None,
 ) -> Generator[Part, None, None]:
     """Decode pairs in order, and the following ones in the meantime.
 
@@ -119,6 +125,8 @@ def read_ahead(
     colour
         As for :func:`iqa_metrics.read_image`. Images whose colours can't be converted are compared
         as stored where both of a pair state the same.
+    peak
+        As for :func:`iqa_metrics.read_image`, for pairs that have none of their own.
 
     Yields
     ------
@@ -127,6 +135,7 @@ def read_ahead(
     """
     pool = decoding_pool(workers)
     images: dict[str, Future[_Image | str]] = {}
+    how = _How(background, colour, peak, pin)
     ahead: deque[_Planned] = deque()
     plan = _planned(pairs, pool)
     try:
@@ -136,8 +145,7 @@ def read_ahead(
             while coming and _has_room(ahead, coming):
                 for path in coming.paths:
                     if path not in images:
-                        source = coming.sources.get(path, path)
-                        images[path] = pool.submit(_decoded, source, background, colour, pin)
+                        images[path] = pool.submit(_decoded, coming.wanted[path], how)
                 ahead.append(coming)
                 coming = next(plan, None)
             now = ahead.popleft()
@@ -152,52 +160,73 @@ def read_ahead(
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A pair and the paths of its images, which are None if the row is unusable.
+class _How:
+    """How images are read."""
 
-    Images in memory have keys in place of paths.
+    background: Background | None
+    colour: ColourChoice
+    peak: float | None
+    pin: bool
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An image or mask to read: its path, or the object in memory."""
+
+    source: Any
+    peak: float | None = None
+    is_mask: bool = False
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A pair and the keys of its images, which are None if the row is unusable.
+
+    The key of an image is its path or, in memory, its identity, with the pair's own peak.
     """
 
     pair: Pair
     reference: str | None = None
     distorted: str | None = None
+    mask: str | None = None
+    wanted: Mapping[str, _Wanted] = field(default_factory=dict)
 
     @classmethod
     def of(cls, pair: Pair) -> "_Row":
         if pair.problem:
             return cls(pair)
-        names = (pair.reference, pair.distorted)
-        keys = (
-            str(pair.folder / name) if source is None else f"{_IN_MEMORY}{id(source)}"
-            for name, source in zip(names, pair.sources, strict=True)
-        )
-        return cls(pair, *keys)
-
-    @property
-    def sources(self) -> dict[str, Any]:
-        """The images in memory, by their keys."""
-        return {
-            key: source
-            for key, source in zip((self.reference, self.distorted), self.pair.sources, strict=True)
-            if key is not None and source is not None
-        }
+        own = AS_GIVEN.with_changes(pair.conventions).peak
+        keys: list[str] = []
+        wanted: dict[str, _Wanted] = {}
+        for name, source in zip((pair.reference, pair.distorted), pair.sources, strict=True):
+            path = str(pair.folder / name) if source is None else f"{_IN_MEMORY}{id(source)}"
+            key = path if own is None else f"{path}{_IN_MEMORY}peak {own!r}"
+            wanted[key] = _Wanted(path if source is None else source, own)
+            keys.append(key)
+        if pair.mask is None:
+            return cls(pair, keys[0], keys[1], wanted=wanted)
+        is_file = isinstance(pair.mask, str | os.PathLike)
+        source = str(pair.folder / pair.mask) if is_file else pair.mask  # type: ignore[operator]
+        mask = f"{_IN_MEMORY}mask {source if is_file else id(source)}"
+        wanted[mask] = _Wanted(source, is_mask=True)
+        return cls(pair, keys[0], keys[1], mask, wanted)
 
     @property
     def paths(self) -> tuple[str, ...]:
-        return tuple(path for path in (self.reference, self.distorted) if path is not None)
+        return tuple(self.wanted)
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """A part's rows, the paths of its images in order, and their decoded size in bytes."""
+    """A part's rows, the keys of its images in order, and their decoded size in bytes."""
 
     rows: list[_Row]
     paths: tuple[str, ...]
     size: int
 
     @property
-    def sources(self) -> dict[str, Any]:
-        return {key: source for row in self.rows for key, source in row.sources.items()}
+    def wanted(self) -> dict[str, _Wanted]:
+        return {key: wanted for row in self.rows for key, wanted in row.wanted.items()}
 
 
 def _has_room(ahead: deque[_Planned], part: _Planned) -> bool:
@@ -213,9 +242,8 @@ def _planned(pairs: Iterable[Pair], pool: ThreadPoolExecutor) -> Iterator[_Plann
     iterator = iter(pairs)
     waiting: tuple[list[_Row], dict[str, Future[int]]] | None = None
     while window := [_Row.of(pair) for pair in islice(iterator, WINDOW)]:
-        paths = dict.fromkeys(path for row in window for path in row.paths)
-        in_memory = {key: source for row in window for key, source in row.sources.items()}
-        sizes = {path: pool.submit(_decoded_bytes, in_memory.get(path, path)) for path in paths}
+        wanted = {key: one for row in window for key, one in row.wanted.items()}
+        sizes = {key: pool.submit(_decoded_bytes, one.source) for key, one in wanted.items()}
         if waiting:
             yield from _parts(*waiting)
         waiting = window, sizes
@@ -240,16 +268,21 @@ def _parts(window: list[_Row], sizes: dict[str, "Future[int]"]) -> Iterator[_Pla
 def _loaded(row: _Row, images: dict[str, "Future[_Image | str]"]) -> LoadedPair:
     if row.reference is None or row.distorted is None:
         return LoadedPair(row.pair, "", None, row.pair.problem)
-    of_reference, of_distorted = (images[path].result() for path in (row.reference, row.distorted))
-    if isinstance(of_reference, str) or isinstance(of_distorted, str):
-        problem = of_reference if isinstance(of_reference, str) else str(of_distorted)
-        return LoadedPair(row.pair, row.reference, None, problem)
-    pair = of_reference[0], of_distorted[0]
+    found: dict[str, _Image] = {}
+    for key in row.paths:
+        image = images[key].result()
+        if isinstance(image, str):
+            return LoadedPair(row.pair, row.reference, None, image)
+        found[key] = image
+    (reference, of_reference), (distorted, of_distorted) = (
+        found[key] for key in (row.reference, row.distorted)
+    )
     try:
-        colour = check_pair(*pair, (of_reference[1], of_distorted[1]))
+        colour = check_pair(reference, distorted, (of_reference, of_distorted))
     except ImageError as error:
         return LoadedPair(row.pair, row.reference, None, reason(error))
-    return LoadedPair(row.pair, row.reference, pair, colour=colour)
+    mask = None if row.mask is None else found[row.mask][0]
+    return LoadedPair(row.pair, row.reference, (reference, distorted), colour=colour, mask=mask)
 
 
 def reason(error: Exception) -> str:
@@ -259,22 +292,35 @@ def reason(error: Exception) -> str:
     return f"failed: {type(error).__name__}: {error}"
 
 
-def _decoded(
-    source: Any, background: Background | None, colour: ColourChoice, pin: bool
-) -> _Image | str:
-    """Return an image, or the reason why it can't be decoded.
+def _decoded(wanted: _Wanted, how: _How) -> _Image | str:
+    """Return an image or a mask, or the reason why it can't be decoded.
 
     The exception itself is not kept: its traceback would keep the decoder's memory alive.
     """
     try:
-        image, found = read_with_colour(source, background=background, colour=colour)
+        if wanted.is_mask:
+            return _at_hand(read_mask(wanted.source, name=_name_of(wanted)), how.pin), Colour()
+        image, found = read_with_colour(
+            wanted.source,
+            background=how.background,
+            colour=how.colour,
+            peak=how.peak if wanted.peak is None else wanted.peak,
+        )
         if image.shape[0] != 1:
             raise ImageError(f"expected one image, got a batch of {image.shape[0]}")
-        if image.requires_grad or image.device.type != "cpu":  # a tensor of the caller's
-            image = image.detach().cpu()
-        return (image.contiguous().pin_memory() if pin else image), found
+        return _at_hand(image, how.pin), found
     except (ImageError, RuntimeError, MemoryError) as error:
         return reason(error)
+
+
+def _name_of(wanted: _Wanted) -> str:
+    return f"mask {wanted.source}" if isinstance(wanted.source, str) else "mask"
+
+
+def _at_hand(image: Tensor, pin: bool) -> Tensor:
+    if image.requires_grad or image.device.type != "cpu":  # a tensor of the caller's
+        image = image.detach().cpu()
+    return image.contiguous().pin_memory() if pin else image
 
 
 def _decoded_bytes(source: Any) -> int:

@@ -153,9 +153,9 @@ def _complete_rows(file: BinaryIO, path: Path, start: int) -> Iterator[_Row]:
 def _check(row: _Row, pair: Pair, metric: str, path: Path, table: PairTable) -> None:
     """Raise ResumeError unless a run over this table would have written exactly this row here."""
     came = [*row.fields, *[""] * len(SCORE_COLUMNS)]
-    value, error, colour = came[3:6]
+    value, error, colour, signature = came[3:7]
     columns = [*SCORE_COLUMNS, *table.carried]
-    expected = [pair.reference, pair.distorted, metric, value, error, colour]
+    expected = [pair.reference, pair.distorted, metric, value, error, colour, signature]
     expected += [pair.carried[column] for column in table.carried]
     whole = row.raw == csv_line(expected).encode()
     if whole and (_is_value(value) if not error else not value):

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from iqa_metrics.io.conventions import AS_GIVEN, CONVENTIONS, is_blank
+
 PAIR_COLUMNS = ("reference", "distorted")
-SCORE_COLUMNS = (*PAIR_COLUMNS, "metric", "value", "error", "colour")
+SCORE_COLUMNS = (*PAIR_COLUMNS, "metric", "value", "error", "colour", "signature")
 
 
 class PairsError(ValueError):
@@ -31,6 +33,8 @@ class Pair:
         The row's other columns.
     problem
         Why the row itself is unusable; empty if it is fine.
+    mask
+        Path of the mask, or the mask itself; None if there is none.
     sources
         The images themselves, reference and distorted, where they are not files; ``reference`` and
         ``distorted`` are then what rows call them. None for an image that is a file.
@@ -42,6 +46,14 @@ class Pair:
     carried: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
     sources: tuple[object | None, object | None] = (None, None)
+    mask: object | None = None
+
+    @property
+    def conventions(self) -> dict[str, Any]:
+        """The row's own conventions: columns of these names that are not blank."""
+        return {
+            name: self.carried[name] for name in CONVENTIONS if not is_blank(self.carried.get(name))
+        }
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,8 @@ class Score:
     ``value`` is None if and only if ``error`` is not empty; ``error`` begins with a stable code.
     ``colour`` says what was done about the colours of the images, such as
     ``distorted: Display P3 to sRGB``; it is empty if nothing was, or there is no value.
+    ``signature`` is that of the metric (:attr:`Metric.signature`), with how colours were taken and
+    with the mask; it is empty if there is no value, or if it is not known.
     """
 
     reference: str
@@ -60,6 +74,7 @@ class Score:
     error: str = ""
     carried: Mapping[str, Any] = field(default_factory=dict)
     colour: str = ""
+    signature: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +126,18 @@ class PairTable:
                 if not problem and not (reference and distorted):
                     problem = "bad_row: the path of reference or distorted is empty"
                 carried = {c: row[c] for c in self.carried}
-                yield Pair(reference, distorted, self.path.parent, carried, problem)
+                mask = (row.get("mask") or "").strip() or None
+                problem = problem or bad_conventions(carried)
+                yield Pair(reference, distorted, self.path.parent, carried, problem, mask=mask)
+
+
+def bad_conventions(carried: Mapping[str, Any]) -> str:
+    """Return why a row's own conventions are unusable; empty if they are fine."""
+    try:
+        AS_GIVEN.with_changes(carried)
+    except ValueError as error:
+        return f"bad_row: {error}"
+    return ""
 
 
 @contextmanager
@@ -155,7 +181,8 @@ def write_scores(
         file.flush()
     for row in scores:
         value = "" if row.value is None else repr(row.value)
-        fields = (row.reference, row.distorted, row.metric, value, row.error, row.colour)
+        fields = [row.reference, row.distorted, row.metric, value, row.error]
+        fields += [row.colour, row.signature]
         file.write(csv_line([*fields, *(row.carried[column] for column in carried)]))
         file.flush()
         yield row

@@ -1,6 +1,5 @@
 """The forms in which callers give pairs and metrics, and the one form in which they are scored."""
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Union
@@ -10,7 +9,8 @@ import torch
 from PIL import Image
 
 from iqa_metrics.compute.devices import pick_device
-from iqa_metrics.io.tables import PAIR_COLUMNS, Pair
+from iqa_metrics.io.conventions import is_blank
+from iqa_metrics.io.tables import PAIR_COLUMNS, Pair, bad_conventions
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric, parse_spec
 
 OneMetric = Union[str, MetricSpec, Metric]
@@ -192,7 +192,7 @@ def _pair(number: int, item: Any) -> Pair:
     images: list[object | None] = []
     problem = ""
     for role, source in zip(PAIR_COLUMNS, sources, strict=True):
-        if _is_nothing(source):
+        if is_blank(source):
             problem = problem or f"bad_row: {role} is missing, got {source!r}"
         elif not isinstance(source, (str, os.PathLike, *_MEMORY)):
             raise TypeError(
@@ -202,17 +202,14 @@ def _pair(number: int, item: Any) -> Pair:
         in_memory = isinstance(source, _MEMORY)
         images.append(source if in_memory else None)
         names.append(_shown(source) if in_memory else "" if problem else os.fspath(source))
+    mask = carried.get("mask")
     return Pair(
-        names[0], names[1], carried=carried, problem=problem, sources=(images[0], images[1])
-    )
-
-
-def _is_nothing(source: object) -> bool:
-    """Return whether a source is an empty cell of a table."""
-    if source is None or type(source).__name__ == "NAType":
-        return True
-    return (isinstance(source, float) and math.isnan(source)) or (
-        isinstance(source, str) and not source.strip()
+        names[0],
+        names[1],
+        carried=carried,
+        problem=problem or bad_conventions(carried),
+        sources=(images[0], images[1]),
+        mask=None if is_blank(mask) else mask,
     )
 
 

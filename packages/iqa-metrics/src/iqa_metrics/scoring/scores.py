@@ -10,13 +10,15 @@ import torch
 
 from iqa_metrics.compute.devices import pick_device
 from iqa_metrics.io.colour import ColourChoice, check_colour, settled
+from iqa_metrics.io.conventions import Space
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.io.images import Background, ImageSource, read_with_colour
+from iqa_metrics.io.masks import read_mask
 from iqa_metrics.io.readahead import cores, read_ahead
 from iqa_metrics.io.tables import PAIR_COLUMNS, Pair, Score
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
 from iqa_metrics.registry import replaced
-from iqa_metrics.scoring.batches import BatchScorer
+from iqa_metrics.scoring.batches import BatchScorer, taken, under
 from iqa_metrics.scoring.inputs import Metrics, Pairs, metrics_of, pairs_of
 
 
@@ -28,6 +30,10 @@ def score(
     device: str = "auto",
     background: Background | None = None,
     colour: ColourChoice = "srgb",
+    space: Space | None = None,
+    border: int | None = None,
+    peak: float | None = None,
+    mask: ImageSource | None = None,
 ) -> float:
     """Score one pair of images.
 
@@ -45,6 +51,12 @@ def score(
     colour
         ``srgb`` converts images that state another colour space to sRGB; ``ignore`` takes their
         values as stored. :func:`score_pairs` also says what was done.
+    space, border, peak
+        What is compared of the images; see :class:`Conventions`. By default what the metric object
+        is set to.
+    mask
+        Weights of the pixels: a grey image, or an array ``[H, W]`` of numbers from 0 on. Only for
+        metrics that are means over positions (``takes_mask``).
 
     Returns
     -------
@@ -61,7 +73,8 @@ def score(
     WeightsError
         If the metric's weights are not on this machine.
     ValueError
-        If ``colour`` is neither ``srgb`` nor ``ignore``.
+        If ``colour`` is neither ``srgb`` nor ``ignore``, or if a convention has a value that it
+        can't have.
 
     Examples
     --------
@@ -72,13 +85,20 @@ def score(
     0.0
     >>> round(score(grey, grey + 0.1, "psnr"), 4)
     20.0
+    >>> round(score(255 * grey, 255 * grey + 25.5, "psnr", peak=255), 4)
+    20.0
     """
     if isinstance(metric, Metric):
         chosen = metric
     else:
         chosen = _kept_metric(str(metric), str(pick_device(device)), replaced())
+    changes = {"space": space, "border": border, "peak": peak}
+    white = chosen.conventions.with_changes(changes).peak
+    chosen = under(chosen, changes)
     read = [
-        read_with_colour(source, background=background, colour=colour, name=_name(role, source))
+        read_with_colour(
+            source, background=background, colour=colour, peak=white, name=_name(role, source)
+        )
         for role, source in (("reference", reference), ("distorted", distorted))
     ]
     images = [image for image, _ in read]
@@ -90,8 +110,11 @@ def score(
                 "metric object: create_metric(spec)(references, distorted)"
             )
     home = next(chosen.held(), images[0]).device
+    masks = (
+        {} if mask is None else taken(chosen, read_mask(mask, name=_name("mask", mask)).to(home))
+    )
     with torch.no_grad():
-        return float(chosen(*(image.to(home) for image in images)))
+        return float(chosen(*(image.to(home) for image in images), **masks))
 
 
 def score_pairs(
@@ -101,6 +124,9 @@ def score_pairs(
     device: str = "auto",
     background: Background | None = None,
     colour: ColourChoice = "srgb",
+    space: Space | None = None,
+    border: int | None = None,
+    peak: float | None = None,
     workers: int | None = None,
 ) -> Generator[Score, None, None]:
     """Score pairs, yielding one row per pair and metric.
@@ -130,6 +156,10 @@ def score_pairs(
         ``srgb`` converts images that state another colour space to sRGB; ``ignore`` takes their
         values as stored. If the colours of both images of a pair can't be converted, and both
         state the same, their values are compared as stored.
+    space, border, peak
+        What is compared of the images; see :class:`Conventions`. By default what each metric is set
+        to. A pair may have its own, and a mask, under the keys ``space``, ``border``, ``peak`` and
+        ``mask``.
     workers
         Number of threads that decode images; by default one for each CPU core.
 
@@ -145,7 +175,7 @@ def score_pairs(
     ------
     ValueError
         If ``workers`` is less than 1, ``colour`` is neither ``srgb`` nor ``ignore``, a table lacks
-        a column, or a pair has not two images.
+        a column, a pair has not two images, or metrics have different peaks.
     TypeError
         If the pairs or metrics are of another kind. A wrong pair is reported with its position
         when it is reached.
@@ -168,8 +198,17 @@ def score_pairs(
     count = cores() if workers is None else workers
     if count < 1:
         raise ValueError(f"workers: expected a number of threads from 1 on, got {workers!r}")
-    chosen = metrics_of(metrics, device)
-    return _scored(pairs_of(pairs), chosen, background, colour, count)
+    changes = {"space": space, "border": border, "peak": peak}
+    chosen = {
+        name: metric.under(metric.conventions.with_changes(changes))
+        for name, metric in metrics_of(metrics, device).items()
+    }
+    peaks = {metric.conventions.peak for metric in chosen.values()}
+    if len(peaks) > 1:
+        raise ValueError(
+            f"metrics: expected the same peak of all, since images are read once; got {peaks}"
+        )
+    return _scored(pairs_of(pairs), chosen, background, colour, peaks.pop(), count)
 
 
 def _scored(
@@ -177,11 +216,14 @@ def _scored(
     metrics: Mapping[str, Metric],
     background: Background | None,
     colour: ColourChoice,
+    peak: float | None,
     workers: int,
 ) -> Generator[Score, None, None]:
     pin = any(t.is_cuda for metric in metrics.values() for t in metric.held())
-    parts = read_ahead(pairs, workers=workers, background=background, pin=pin, colour=colour)
-    with closing(BatchScorer(metrics)) as scorer, closing(parts):
+    parts = read_ahead(
+        pairs, workers=workers, background=background, pin=pin, colour=colour, peak=peak
+    )
+    with closing(BatchScorer(metrics, colour=colour)) as scorer, closing(parts):
         for part in parts:
             rows = scorer.score(part)
             del part  # free its images before waiting for the next ones
