@@ -36,7 +36,9 @@ def files(tmp_path, photographs):
 
 def test_one_pair(files):
     result = iqa("score", *files)
-    name, value, direction = result.stdout.strip().split("\t")
+    line, signature = result.stdout.splitlines()
+    name, value, direction = line.split("\t")
+    assert signature.startswith("# efficientnet_lite0:block14:rmse|colour:srgb|space:rgb|")
     assert (result.exit_code, name, direction) == (0, "default", "lower is better")
     assert float(value) == pytest.approx(score(*files), rel=1e-5)
 

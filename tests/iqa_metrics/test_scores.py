@@ -93,8 +93,9 @@ def test_rows_come_in_order_with_failures_in_place(folder):
     assert all((r.value is None) == bool(r.error) for r in rows)
     assert (rows[6].value, rows[7].value) == (float("inf"), 1.0)
     read = list(csv.DictReader(io.StringIO(text.getvalue())))
-    columns = ["reference", "distorted", "metric", "value", "error", "colour", "mos", "note"]
-    assert list(read[0]) == columns
+    columns = ["reference", "distorted", "metric", "value", "error", "colour", "signature"]
+    assert list(read[0]) == [*columns, "mos", "note"]
+    assert all(bool(row["signature"]) == bool(row["value"]) for row in read)
     assert read[0]["note"] == "a, b"
     assert [float(r["value"]) if r["value"] else None for r in read] == [r.value for r in rows]
     expected = score(folder / "images/cat.png", folder / "images/cat.jpg", "psnr")
@@ -141,7 +142,7 @@ def test_a_carriage_return_survives(tmp_path):
     rows = [Score("a\rb", 'c"d\n', "psnr", None, "bad: x\r\ny", {"e": ","})]
     assert list(write_scores(rows, text, ["e"])) == rows
     read = list(csv.reader(io.StringIO(text.getvalue(), newline=""), strict=True))
-    assert read[1] == ["a\rb", 'c"d\n', "psnr", "", "bad: x\r\ny", "", ","]
+    assert read[1] == ["a\rb", 'c"d\n', "psnr", "", "bad: x\r\ny", "", "", ","]
 
 
 @pytest.mark.parametrize(

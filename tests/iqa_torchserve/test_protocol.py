@@ -127,7 +127,8 @@ def test_every_code_of_an_image_has_a_status():
     assert all(400 <= status < 600 for status in STATUSES.values())
 
 
-SCORE = score_body(metric="psnr", resolved="psnr", value=1.5, higher_is_better=True, weights={})
+SAID = {"metric": "psnr", "resolved": "psnr", "weights": {}, "signature": "psnr|space:rgb"}
+SCORE = score_body(value=1.5, higher_is_better=True, **SAID)
 BAD = {"metric": "x", **error_body("too_small", "small")}
 WORSE = {"metric": "x", **error_body("internal", "failed")}
 
@@ -148,7 +149,5 @@ def test_a_reply_has_a_code_where_nothing_was_scored():
 
 
 def test_values_without_a_json_number_are_text():
-    said = score_body(
-        metric="psnr", resolved="psnr", value=float("inf"), higher_is_better=True, weights={}
-    )
+    said = score_body(value=float("inf"), higher_is_better=True, **SAID)
     assert said["value"] == "Infinity"

@@ -128,8 +128,8 @@ def read_scored(
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
             header = list(reader.fieldnames or ())
-            # The column of colours says nothing about agreement, and older tables lack it.
-            needed = [name for name in SCORE_COLUMNS if name != "colour"]
+            # These columns say nothing about agreement, and older tables lack them.
+            needed = [name for name in SCORE_COLUMNS if name not in ("colour", "signature")]
             missing = [name for name in (*needed, opinion) if name not in header]
             if missing:
                 raise PairsError(

@@ -208,7 +208,8 @@ def score_pairs(
         raise ValueError(
             f"metrics: expected the same peak of all, since images are read once; got {peaks}"
         )
-    return _scored(pairs_of(pairs), chosen, background, colour, peaks.pop(), count)
+    white = next(iter(peaks), None)
+    return _scored(pairs_of(pairs), chosen, background, colour, white, count)
 
 
 def _scored(
