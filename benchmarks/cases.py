@@ -253,7 +253,10 @@ CASES: tuple[Case, ...] = (
             for way in ("", ", compiled")
             for quantity in ("kept memory", "peak memory", "time")
         ),
-        sides=("ours", "lpips", "ours compiled", "lpips compiled"),
+        sides=(
+            *("ours", "lpips", "ours compiled", "lpips compiled"),
+            *("time", "time compiled"),
+        ),
         processes=3,
         quick=False,
     ),

@@ -191,21 +191,29 @@ def memory_rows(case: Case, results: Results) -> list[Finding]:
 def training_rows(case: Case, results: Results) -> list[Finding]:
     """Return one row per quantity, and one per quantity of compiled steps."""
     found = []
+    absent = {name: why for r in results for name, why in r.get("absent", {}).items()}
     for row in case.rows:
         quantity, *compiled = row.ours.split(", ")
-        key, unit = {"kept memory": ("kept_mib", "MiB"), "peak memory": ("peak_mib", "MiB")}.get(
-            quantity, ("ms", "ms")
-        )
-        ours, theirs = (
-            [r[key] for r in results if r["side"] == " ".join([side, *compiled]) and key in r]
-            for side in ("ours", "lpips")
-        )
         finding = Finding(f"{case.name}: {row.ours}", at_most=row.at_most)
-        finding.ours = f"{statistics.median(ours):,.0f} {unit}"
-        if theirs:
-            finding.peer = f"{statistics.median(theirs):,.0f} {unit} (lpips)"
-            finding.ratio = statistics.median(ours) / statistics.median(theirs)
-            finding.spread = min(ours) / max(theirs), max(ours) / min(theirs)
+        key = {"kept memory": "kept_mib", "peak memory": "peak_mib"}.get(quantity)
+        unit = "ms" if key is None else "MiB"
+        figures: dict[str, list[float]] = {"ours": [], "lpips": []}
+        for result in results:
+            for name, of_side in figures.items():
+                side = " ".join([name if key else "time", *compiled])
+                if result["side"] == side and (key or "ms") in result:
+                    of_side.append(result[key] if key else result["ms"][name])
+        for name, of_side in figures.items():
+            text = f"{statistics.median(of_side):,.0f} {unit}" if of_side else ""
+            if name == "ours":
+                finding.ours = text
+            else:
+                finding.peer = text and f"{text} (lpips)"
+        if all(figures.values()):
+            ratios = [a / b for a, b in zip(*figures.values(), strict=True)]
+            finding.ratio = statistics.median(ratios)
+            finding.spread = min(ratios), max(ratios)
+        finding.notes += [f"{name} not available: {why}" for name, why in absent.items()]
         found.append(finding)
     return found
 
