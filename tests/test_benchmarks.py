@@ -184,6 +184,24 @@ def test_memory_is_compared_with_the_peers_if_there_is_one():
     assert rows.findings(plain, sides)[0].ratio == 50
 
 
+def test_a_training_step_is_compared_in_memory_and_in_turns():
+    case = next(c for c in cases.CASES if c.kind == "training")
+    results = [
+        {"side": "ours", "kept_mib": 50.0, "peak_mib": 60.0},
+        {"side": "lpips", "kept_mib": 100.0, "peak_mib": 240.0},
+        {"side": "time", "ms": {"ours": 30.0, "lpips": 20.0}},
+        {"side": "time", "ms": {"ours": 10.0, "lpips": 20.0}},
+        {"side": "time", "ms": {"ours": 10.0, "lpips": 10.0}},
+        {"side": "lpips compiled", "absent": {"lpips": "broken"}},
+    ]
+    found = {row.case.removeprefix(f"{case.name}: "): row for row in rows.findings(case, results)}
+    assert found["kept memory"].ratio == 0.5
+    assert found["peak memory"].ratio == 0.25
+    assert (found["time"].ratio, found["time"].spread) == (1.0, (0.5, 1.5))
+    assert found["kept memory, compiled"].ratio is None
+    assert "lpips not available: broken" in found["time, compiled"].notes
+
+
 def test_busy_share_and_growth_of_memory():
     passes = [(1.0 + n, 1.9 + n, 100 if n < 6 else 120) for n in range(8)]
     found = tables.found(passes, begin=0.0, end=9.0, count=16)

@@ -78,14 +78,15 @@ def colour_mistakes(deep: bool) -> Iterator[Hypothesis]:
         "luma_y",
         2 if deep else 1,
         "only the luma Y is compared (BT.601 from 16 to 235, as in MATLAB's rgb2ycbcr)",
-        "compare RGB, or state that the value is of Y; papers about super-resolution use Y",
+        "compare RGB, or state that the value is of Y, as in papers about super-resolution; ours "
+        "is space='y'",
         luma(),
     )
     yield one(
         "luma_y_8_bit",
         2,
         "only the luma Y is compared (MATLAB's rgb2ycbcr), rounded to 8 bits",
-        "compare RGB, or state that the value is of Y",
+        "compare RGB, or state that the value is of Y; ours is space='y8'",
         lambda x: rounded(luma()(x)),
     )
     yield one("grey_mean", 3, "the mean of R, G and B is compared", colours, grey((1 / 3,) * 3))

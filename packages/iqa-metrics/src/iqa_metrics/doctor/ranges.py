@@ -65,7 +65,7 @@ def pixel_range_mistakes(scale_free: bool) -> Iterator[Hypothesis]:
             2,
             f"the peak is that of {bits} bits, {peak}, and not the 65535 of the 16-bit files",
             f"decide which is right: if the samples have {bits} bits, the other program is right, "
-            f"and ours needs the images divided by {peak}",
+            f"and ours needs peak={peak}",
             lambda x, p=peak: x * (65535 / p),  # type: ignore[misc]
         )
         yield _one(
