@@ -10,7 +10,7 @@ import signal
 import threading
 
 import torch
-from processes import Scored
+from loading import Scored
 
 from iqa_metrics import create_metric, read_image
 

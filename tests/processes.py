@@ -52,20 +52,6 @@ def told_versions(command):
     return answer.stdout.splitlines()
 
 
-class Scored(torch.utils.data.Dataset):
-    """A dataset that measures each of its images with several metrics."""
-
-    def __init__(self, metrics, images):
-        self.metrics, self.images = metrics, images
-
-    def __len__(self):
-        return len(self.images[1])
-
-    def __getitem__(self, number):
-        distorted = self.images[1][number][None]
-        return torch.cat([metric(self.images[0], distorted) for metric in self.metrics])
-
-
 # Torch shards models on CPUs from 2.6 on.
 WRAPPINGS = ("ddp", "fsdp", "fully_shard") if hasattr(fsdp, "fully_shard") else ("ddp",)
 

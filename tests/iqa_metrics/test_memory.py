@@ -166,7 +166,7 @@ def test_the_memory_of_a_reference_is_freed(images):
     metric = create_metric("default")
     with metric.reference(reference) as shared:
         shared.score(distorted)
-        kept = weakref.ref(shared._remembered.responses["block14"])
+        kept = weakref.ref(shared._remembered[False].responses["block14"])
         gc.collect()
         assert kept() is not None
     gc.collect()

@@ -8,9 +8,9 @@ import cloudpickle
 import joblib
 import pytest
 import torch
-from processes import Scored
+from loading import Scored
 from safetensors.torch import save_file
-from seeded import save_trunk, trunk
+from seeded import trunk
 from study_material import small_network, small_plan
 from travelling import all_values_of
 
@@ -31,6 +31,8 @@ from iqa_metrics.readouts.quantities import CHANNEL_SQUARES
 from iqa_metrics.torchmetrics import ImageQuality
 from iqa_metrics.weights.files import sha256_of
 
+SMALL = [one.name for one in METRICS if needs(one.name).backbone in (None, "efficientnet_lite0")]
+
 
 @pytest.fixture(scope="module")
 def images():
@@ -41,17 +43,8 @@ def images():
 
 @pytest.fixture(scope="module")
 def things(tmp_path_factory, images):
-    """Objects of all kinds by name, with seeded networks where real ones are missing."""
+    """Objects of all kinds by name, but the large networks."""
     folder = tmp_path_factory.mktemp("travelling")
-    files = {}
-    for name in {needs(record.name).backbone for record in METRICS} - {None}:
-        file = backbone(name).weights
-        found = file is not None and file.find() is not None
-        files[name] = None if found else save_trunk(name, folder)
-    made = {
-        record.name: create_metric(record.name, weights=files.get(needs(record.name).backbone))
-        for record in METRICS
-    }
     network = trunk("squeezenet1_1")
     weights = {"stem": [float(n % 5) for n in range(32)]}
     begun = folder / "alexnet-begun.safetensors"
@@ -62,7 +55,8 @@ def things(tmp_path_factory, images):
         "scaling = {peak = 1, mean = [0.5, 0.5, 0.5], std = [1, 1, 1]}\n"
     )
     return {
-        **made,
+        **{name: create_metric(name) for name in SMALL},
+        "lpips": LPIPS("squeeze", trunk=network),
         "own trunk": DeepDistance("squeezenet1_1", ["relu1", "fire3"], "gram", trunk=network),
         "weighted": DeepDistance(
             "efficientnet_lite0", "stem", "weighted_euclidean", channel_weights=weights
@@ -70,55 +64,70 @@ def things(tmp_path_factory, images):
         "bfloat16": create_metric("default", precision="bfloat16"),
         "readouts": FeatureReadouts("efficientnet_lite0", {"stem": ["rmse", "channel_std"]}),
         "table": LayerTable("efficientnet_lite0", [Column("stem", CHANNEL_SQUARES)]),
-        "adapter": ImageQuality("ssim"),
-        "each": ImageQuality("default", reduction="none"),
         "shared": create_metric("ssim").reference(images[0][..., :64, :64]),
         "own record": small_network(),
         "torchvision": backbone("squeezenet1_1.untrained"),
         "timm": backbone("timm:mobilenetv3_small_050.lamb_in1k").untrained(),
         "toml": read_record(folder / "mine.toml"),
         "plan": small_plan(folder),
+        # Processes that are spawned are not sent these: torchmetrics takes long to import.
+        "adapter": ImageQuality("ssim"),
+        "each": ImageQuality("default", reduction="none"),
     }
 
 
 @pytest.fixture(scope="module")
+def large(make):
+    """The metrics of networks that are large or missing, with seeded ones in their place."""
+    return {record.name: make(record.name) for record in METRICS if record.name not in SMALL}
+
+
+@pytest.fixture(scope="module")
 def expected(things, images):
-    # Measured with copies: what accumulates is sent as it was.
+    return measured_by_copies(things, images)
+
+
+@pytest.fixture(scope="module")
+def expected_of_all(expected, large, images):
+    return {**expected, **measured_by_copies(large, images)}
+
+
+def measured_by_copies(things, images):
+    """Return the values of copies: what accumulates is sent as it was."""
     return all_values_of(pickle.loads(pickle.dumps(things)), images)  # noqa: S301
 
 
 def test_pickles(things, images, expected):
-    for library in (pickle, cloudpickle):
-        found = all_values_of(pickle.loads(library.dumps(things)), images)  # noqa: S301
-        assert found == expected
     assert all_values_of({"default": things["default"]}, images)["default"] == expected["default"]
+    assert all_values_of(pickle.loads(cloudpickle.dumps(things)), images) == expected  # noqa: S301
 
 
 def test_spawned(things, images, expected):
-    """One process measures with everything that came in one parcel, but the largest networks."""
-    light = {
-        name: thing for name, thing in things.items() if not ("vgg" in name or "dists" in name)
-    }
+    """One process measures with everything that came in one parcel."""
+    sent = {name: thing for name, thing in things.items() if not isinstance(thing, ImageQuality)}
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply(all_values_of, (light, images, torch.get_num_threads()))
-    assert found == {name: expected[name] for name in light}
+        found = pool.apply(all_values_of, (sent, images, torch.get_num_threads()))
+    assert found == {name: expected[name] for name in sent}
 
 
 @pytest.mark.slow
-def test_forkserver(things, images, expected):
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        pytest.skip("this system has no forkserver")
-    with multiprocessing.get_context("forkserver").Pool(1) as pool:
-        assert pool.apply(all_values_of, (things, images, torch.get_num_threads())) == expected
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_another_process_measures_with_all(method, things, large, images, expected_of_all):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        found = pool.apply(all_values_of, (things | large, images, torch.get_num_threads()))
+    assert found == expected_of_all
 
 
 @pytest.mark.slow
-def test_joblib(things, images, expected):
+def test_joblib(things, large, images, expected_of_all):
     run = joblib.delayed(all_values_of)
-    names = list(things)
-    halves = [{name: things[name] for name in part} for part in (names[::2], names[1::2])]
+    everything = things | large
+    names = list(everything)
+    halves = [{name: everything[name] for name in part} for part in (names[::2], names[1::2])]
     parts = joblib.Parallel(n_jobs=2)(run(half, images, torch.get_num_threads()) for half in halves)
-    assert {**parts[0], **parts[1]} == expected
+    assert {**parts[0], **parts[1]} == expected_of_all
 
 
 @pytest.mark.slow

@@ -240,7 +240,8 @@ class PairModule(Steady):
 
     def _check_images(self, role: str, images: Tensor) -> None:
         before_computing()
-        check_images(images, role, values=self.check == "error" and not is_hidden(images))
+        seen = isinstance(images, Tensor) and not is_hidden(images)
+        check_images(images, role, values=seen and self.check == "error")
         border = self.conventions.border
         height, width = (side - 2 * border for side in images.shape[-2:])
         without = f" without a border of {border}" if border else ""
