@@ -10,6 +10,7 @@ from seeded import save_trunk
 import iqa_metrics.functional
 from iqa_metrics import (
     METRICS,
+    Conventions,
     ImageError,
     UnknownNameError,
     WeightsError,
@@ -69,6 +70,15 @@ def test_every_named_metric_has_a_function():
     assert set(FUNCTIONS) == {record.name for record in METRICS}
     public = {name for name in iqa_metrics.functional.__all__ if name != "clear_cache"}
     assert public == {function.__name__ for function, _ in FUNCTIONS.values()}
+
+
+@pytest.mark.parametrize("function", [mse, psnr, ssim, deep_distance])
+def test_conventions_are_those_of_the_metrics(function, pair):
+    conventions = Conventions(space="y", border=4, peak=255)
+    name = {deep_distance: "default"}.get(function, function.__name__)
+    images = [255 * image[..., :72, :72] for image in pair]
+    expected = create_metric(name, space="y", border=4, peak=255)(*images)
+    assert torch.equal(function(*images, conventions=conventions), expected)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -13,6 +13,9 @@ Images are RGB in [0, 1], ``[N, 3, H, W]``. One reference may be compared with N
 >>> grey = torch.full((2, 3, 32, 32), 0.5)
 >>> psnr(grey, grey + 0.1)
 tensor([20.0000, 20.0000])
+>>> from iqa_metrics import Conventions
+>>> psnr(255 * grey, 255 * grey + 25.5, conventions=Conventions(peak=255))
+tensor([20.0000, 20.0000])
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -23,6 +26,7 @@ from torch import Tensor
 
 from iqa_metrics.backbones import Backbone
 from iqa_metrics.compute.pair_module import Check
+from iqa_metrics.io.conventions import AS_GIVEN, Conventions
 from iqa_metrics.metrics import (
     DISTS,
     LPIPS,
@@ -54,7 +58,12 @@ __all__ = [
 
 
 def mse(
-    reference: Tensor, distorted: Tensor, *, map: bool = False, check: Check = "error"
+    reference: Tensor,
+    distorted: Tensor,
+    *,
+    map: bool = False,
+    conventions: Conventions = AS_GIVEN,
+    check: Check = "error",
 ) -> Tensor:
     """Return the mean squared error of each pair; lower is better.
 
@@ -64,6 +73,8 @@ def mse(
         RGB in [0, 1], ``[N, 3, H, W]``. The reference may be one image.
     map
         Return the error at each position instead, ``[N, 1, H, W]``.
+    conventions
+        What is compared of the images: luma, without a border, with another white.
     check
         ``"error"`` refuses values outside [0, 1]; ``"off"`` trusts them.
 
@@ -83,15 +94,21 @@ def mse(
     >>> mse(grey, grey + 0.25)
     tensor([0.0625])
     """
-    return _value(MSE, reference, distorted, map, check=check)
+    return _value(MSE, reference, distorted, map, conventions=conventions, check=check)
 
 
-def psnr(reference: Tensor, distorted: Tensor, *, check: Check = "error") -> Tensor:
+def psnr(
+    reference: Tensor,
+    distorted: Tensor,
+    *,
+    conventions: Conventions = AS_GIVEN,
+    check: Check = "error",
+) -> Tensor:
     """Return the peak signal-to-noise ratio of each pair, in decibel; higher is better.
 
     Parameters
     ----------
-    reference, distorted, check
+    reference, distorted, conventions, check
         As for :func:`mse`.
 
     Returns
@@ -110,7 +127,7 @@ def psnr(reference: Tensor, distorted: Tensor, *, check: Check = "error") -> Ten
     >>> psnr(grey, grey + 0.1)
     tensor([20.0000])
     """
-    return _value(PSNR, reference, distorted, False, check=check)
+    return _value(PSNR, reference, distorted, False, conventions=conventions, check=check)
 
 
 def ssim(
@@ -119,13 +136,14 @@ def ssim(
     *,
     window: Window = "gaussian",
     map: bool = False,
+    conventions: Conventions = AS_GIVEN,
     check: Check = "error",
 ) -> Tensor:
     """Return the structural similarity of each pair; higher is better.
 
     Parameters
     ----------
-    reference, distorted, check
+    reference, distorted, conventions, check
         As for :func:`mse`; at least 11 pixels each way (7 with the uniform window).
     window
         ``"gaussian"`` is the paper's, ``"uniform"`` scikit-image's default.
@@ -152,15 +170,23 @@ def ssim(
     >>> ssim(grey, grey, map=True).shape
     torch.Size([1, 1, 16, 16])
     """
-    return _value(SSIM, reference, distorted, map, window=window, check=check)
+    return _value(
+        SSIM, reference, distorted, map, window=window, conventions=conventions, check=check
+    )
 
 
-def ms_ssim(reference: Tensor, distorted: Tensor, *, check: Check = "error") -> Tensor:
+def ms_ssim(
+    reference: Tensor,
+    distorted: Tensor,
+    *,
+    conventions: Conventions = AS_GIVEN,
+    check: Check = "error",
+) -> Tensor:
     """Return the multi-scale structural similarity of each pair; higher is better.
 
     Parameters
     ----------
-    reference, distorted, check
+    reference, distorted, conventions, check
         As for :func:`mse`; at least 161 pixels each way.
 
     Returns
@@ -179,7 +205,7 @@ def ms_ssim(reference: Tensor, distorted: Tensor, *, check: Check = "error") -> 
     >>> ms_ssim(grey, grey)
     tensor([1.])
     """
-    return _value(MSSSIM, reference, distorted, False, check=check)
+    return _value(MSSSIM, reference, distorted, False, conventions=conventions, check=check)
 
 
 def lpips(
@@ -189,6 +215,7 @@ def lpips(
     net: Net = "alex",
     calibrated: bool = True,
     map: bool = False,
+    conventions: Conventions = AS_GIVEN,
     check: Check = "error",
 ) -> Tensor:
     """Return LPIPS v0.1 of each pair; lower is better.
@@ -197,7 +224,7 @@ def lpips(
 
     Parameters
     ----------
-    reference, distorted, check
+    reference, distorted, conventions, check
         As for :func:`mse`. In [0, 1], where the authors' own code takes [-1, 1].
     net
         ``"alex"``, ``"vgg"`` or ``"squeeze"``.
@@ -226,12 +253,25 @@ def lpips(
     >>> lpips(grey, grey)  # doctest: +SKIP
     tensor([0.])
     """
-    options = {"net": net, "calibrated": calibrated, "check": check}
-    return _value(LPIPS, reference, distorted, map, **options)
+    return _value(
+        LPIPS,
+        reference,
+        distorted,
+        map,
+        net=net,
+        calibrated=calibrated,
+        conventions=conventions,
+        check=check,
+    )
 
 
 def dists(
-    reference: Tensor, distorted: Tensor, *, resize: bool = False, check: Check = "error"
+    reference: Tensor,
+    distorted: Tensor,
+    *,
+    resize: bool = False,
+    conventions: Conventions = AS_GIVEN,
+    check: Check = "error",
 ) -> Tensor:
     """Return DISTS of each pair; lower is better.
 
@@ -239,7 +279,7 @@ def dists(
 
     Parameters
     ----------
-    reference, distorted, check
+    reference, distorted, conventions, check
         As for :func:`mse`; at least 16 pixels each way.
     resize
         Bring the shorter side to 256 pixels first, where it is longer.
@@ -262,11 +302,18 @@ def dists(
     >>> dists(grey, grey)  # doctest: +SKIP
     tensor([0.])
     """
-    return _value(DISTS, reference, distorted, False, resize=resize, check=check)
+    return _value(
+        DISTS, reference, distorted, False, resize=resize, conventions=conventions, check=check
+    )
 
 
 def perceptnet(
-    reference: Tensor, distorted: Tensor, *, map: bool = False, check: Check = "error"
+    reference: Tensor,
+    distorted: Tensor,
+    *,
+    map: bool = False,
+    conventions: Conventions = AS_GIVEN,
+    check: Check = "error",
 ) -> Tensor:
     """Return PerceptNet's distance of each pair; lower is better.
 
@@ -275,7 +322,7 @@ def perceptnet(
 
     Parameters
     ----------
-    reference, distorted, check
+    reference, distorted, conventions, check
         As for :func:`mse`.
     map
         Return the distance at each position instead, ``[N, 1, H, W]``.
@@ -298,7 +345,7 @@ def perceptnet(
     >>> perceptnet(grey, grey)  # doctest: +SKIP
     tensor([0.])
     """
-    return _value(PerceptNet, reference, distorted, map, check=check)
+    return _value(PerceptNet, reference, distorted, map, conventions=conventions, check=check)
 
 
 def deep_distance(
@@ -311,6 +358,7 @@ def deep_distance(
     concatenation: str | None = None,
     layer_weights: Sequence[float] | None = None,
     map: bool = False,
+    conventions: Conventions = AS_GIVEN,
     check: Check = "error",
 ) -> Tensor:
     """Return the distance of each pair inside a pretrained network; lower is better.
@@ -319,7 +367,7 @@ def deep_distance(
 
     Parameters
     ----------
-    reference, distorted, check
+    reference, distorted, conventions, check
         As for :func:`mse`.
     backbone
         Name of a backbone, or its record.
@@ -371,6 +419,7 @@ def deep_distance(
         readout=readout,
         concatenation=concatenation,
         layer_weights=None if layer_weights is None else tuple(layer_weights),
+        conventions=conventions,
         check=check,
     )
 
@@ -385,13 +434,15 @@ def _value(
     reference: Tensor,
     distorted: Tensor,
     map: bool,
+    *,
+    conventions: Conventions,
     **options: Hashable,
 ) -> Tensor:
     """Call the metric of that class and those options, on the images' device."""
     # The metric itself refuses what is not a tensor.
     device = str(distorted.device) if isinstance(distorted, Tensor) else "cpu"
     metric = _kept(kind, tuple(options.items()), device, replaced())
-    values: Tensor = metric(reference, distorted, map=map)
+    values: Tensor = metric.under(conventions)(reference, distorted, map=map)
     return values
 
 
