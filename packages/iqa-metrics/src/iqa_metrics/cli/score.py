@@ -36,7 +36,10 @@ def score(
     metric: MetricOption = None,
     pairs: Annotated[
         Optional[Path],
-        typer.Option(help="A CSV table with columns reference and distorted; others are copied."),
+        typer.Option(
+            help="A CSV table with columns reference and distorted, and perhaps space, border, peak "
+            "and mask; all but the first two are copied."
+        ),
     ] = None,
     out: Annotated[
         Optional[Path], typer.Option(help="CSV file to write with --pairs; - is standard output.")
