@@ -37,8 +37,8 @@ def score(
     pairs: Annotated[
         Optional[Path],
         typer.Option(
-            help="A CSV table with columns reference and distorted, and perhaps space, border, peak "
-            "and mask; all but the first two are copied."
+            help="A CSV table with columns reference and distorted, and perhaps space, border, "
+            "peak and mask; all but the first two are copied."
         ),
     ] = None,
     out: Annotated[
