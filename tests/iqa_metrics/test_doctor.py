@@ -33,7 +33,8 @@ from iqa_metrics import (
 )
 from iqa_metrics.cli import app
 from iqa_metrics.doctor import Claim, diagnose
-from iqa_metrics.doctor.diagnosis import hypotheses
+from iqa_metrics.doctor.diagnosis import explained, hypotheses
+from iqa_metrics.doctor.measured_pair import MeasuredPair
 from iqa_metrics.doctor.other_ssim import OtherSSIM
 from iqa_metrics.metrics.dists import CALIBRATION
 
@@ -101,9 +102,11 @@ def authors():
 
 
 @pytest.fixture(scope="module")
-def ours():
+def ours(arrays):
+    """The pair in LPIPS, which remembers its values from one claim to the next."""
     squeeze = LPIPS("squeeze", trunk=trunk("squeezenet1_1"))
-    return LPIPS("alex", trunk=trunk("alexnet")), {"lpips_squeeze": squeeze}
+    alex = LPIPS("alex", trunk=trunk("alexnet"))
+    return MeasuredPair.read(*arrays, alex, {"lpips_squeeze": squeeze})
 
 
 @pytest.mark.parametrize(
@@ -130,13 +133,10 @@ def ours():
         slow("alex", lambda x: x.flip(1), {}, "bgr+zero_one_for_minus_one_one"),
     ],
 )
-def test_mistakes_with_the_package_lpips(
-    net, change, options, name, tensors, arrays, authors, ours
-):
+def test_mistakes_with_the_package_lpips(net, change, options, name, tensors, authors, ours):
     with torch.no_grad():
         claimed = authors[net](*map(change, tensors), **options)
-    metric, others = ours
-    found = diagnose(*arrays, f"{claimed:.6g}", metric, others=others)
+    found = explained(ours, Claim.read(f"{claimed:.6g}"))
     assert first(found).removesuffix("_not_antialiased") == name
     assert found.findings[0].value == pytest.approx(claimed, rel=1e-4)
     assert {"lpips_vgg", "lpips_vgg_baseline"} <= set(found.skipped)
@@ -146,33 +146,25 @@ def test_mistakes_with_the_package_lpips(
 def test_the_right_value_agrees(tensors, arrays, authors, ours):
     with torch.no_grad():
         claimed = authors["alex"](*tensors, normalize=True)
-    found = diagnose(*arrays, claimed, ours[0])
+    found = diagnose(*arrays, claimed, ours.metric)
     assert found.agrees
     assert (found.findings, found.nearest, found.tried) == ((), (), 0)
-    assert ours[0].check == "error"
+    assert ours.metric.check == "error"
 
 
 @pytest.mark.slow
 def test_images_that_pillow_resized_are_found(arrays, authors, ours):
     with torch.no_grad():
         claimed = authors["alex"](*(2 * pillow(a, (256, 256)) - 1 for a in arrays))
-    assert first(diagnose(*arrays, f"{claimed:.6g}", ours[0])) == "resized_256x256_8_bit"
+    found = explained(ours, Claim.read(f"{claimed:.6g}"))
+    assert first(found) == "resized_256x256_8_bit"
 
 
 # DISTS, by the authors' package -------------------------------------------------------------------
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("change", "name"),
-    [
-        (lambda x: 2 * x - 1, "minus_one_one_for_zero_one"),
-        (lambda x: (x - MEAN) / STD, "normalised_twice"),
-        (lambda x: x.flip(1), "bgr"),
-        (grey, "grey"),
-    ],
-)
-def test_mistakes_with_the_package_dists(change, name, tensors, arrays, monkeypatch):
+def test_mistakes_with_the_package_dists(tensors, arrays, monkeypatch):
     network = trunk("vgg16")
     models = SimpleNamespace(
         vgg16=lambda pretrained: SimpleNamespace(features=copy.deepcopy(network))
@@ -181,14 +173,29 @@ def test_mistakes_with_the_package_dists(change, name, tensors, arrays, monkeypa
     theirs = DISTS_pt.DISTS(load_weights=False)
     weights = torch.load(CALIBRATION.verified(), map_location="cpu", weights_only=True)
     theirs.alpha.data, theirs.beta.data = weights["alpha"], weights["beta"]
-    with torch.no_grad():
-        claimed = float(theirs(*map(change, tensors)))
-    assert first(diagnose(*arrays, f"{claimed:.6g}", DISTS(trunk=network))) == name
+    ours = MeasuredPair.read(*arrays, DISTS(trunk=network))
+    for change, name in (
+        (lambda x: 2 * x - 1, "minus_one_one_for_zero_one"),
+        (lambda x: (x - MEAN) / STD, "normalised_twice"),
+        (lambda x: x.flip(1), "bgr"),
+        (grey, "grey"),
+    ):
+        with torch.no_grad():
+            claimed = float(theirs(*map(change, tensors)))
+        assert first(explained(ours, Claim.read(f"{claimed:.6g}"))) == name
 
 
 # SSIM, PSNR and MSE, by scikit-image --------------------------------------------------------------
 
 PAPER = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+
+
+@pytest.fixture(scope="module")
+def measured(arrays):
+    """Pairs by metric, which remember their values; a maximum of 255 would hide a mistaken one."""
+    pair = tuple(np.minimum(array, 240) for array in arrays)
+    names = ("ssim", "ssim_skimage", "psnr", "mse")
+    return pair, {name: MeasuredPair.read(*pair, create_metric(name)) for name in names}
 
 
 def ssim(x, y, **options):
@@ -243,11 +250,10 @@ def ssim(x, y, **options):
         (lambda x, y: np.sqrt(mean_squared_error(x / 255, y / 255)), "mse", "value_root"),
     ],
 )
-def test_mistakes_with_scikit_image(claimed, metric, name, arrays):
-    # A maximum of 255 would leave nothing of a mistaken one.
-    pair = tuple(np.minimum(array, 240) for array in arrays)
+def test_mistakes_with_scikit_image(claimed, metric, name, measured):
+    pair, of_metrics = measured
     value = claimed(*pair)
-    found = diagnose(*pair, f"{value:.7g}", metric)
+    found = explained(of_metrics[metric], Claim.read(f"{value:.7g}"))
     assert first(found).startswith(name)
     assert found.findings[0].value == pytest.approx(value, rel=1e-5)
 
@@ -281,25 +287,33 @@ def test_the_authors_averaging_of_large_images(photographs):
 # The default metric -------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def in_the_default(arrays):
+    return MeasuredPair.read(*arrays, create_metric("default"))
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [
         (lambda x: x.flip(1), "bgr"),
         (lambda x: (x - MEAN) / STD, "normalised_twice"),
-        slow(lambda x: 2 * x - 1, "minus_one_one_for_zero_one"),
+        (lambda x: 2 * x - 1, "minus_one_one_for_zero_one"),
         slow(grey, "grey"),
     ],
 )
-def test_mistakes_with_the_default(change, name, tensors, arrays):
+def test_mistakes_with_the_default(change, name, tensors, in_the_default):
     with torch.no_grad():
         claimed = float(create_metric("default", check="off")(*map(change, tensors)))
-    assert first(diagnose(*arrays, f"{claimed:.6g}")) == name
+    assert first(explained(in_the_default, Claim.read(f"{claimed:.6g}"))) == name
 
 
-def test_another_layer_and_readout_are_found(arrays):
-    for spec, name in (("block11:rmse", "layer_block11"), ("block14:cosine", "readout_cosine")):
-        claimed = score(*arrays, f"efficientnet_lite0:{spec}")
-        assert first(diagnose(*arrays, f"{claimed:.6g}")) == name
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [("block14:cosine", "readout_cosine"), slow("block11:rmse", "layer_block11")],
+)
+def test_another_layer_or_readout_is_found(spec, name, arrays, in_the_default):
+    claimed = score(*arrays, f"efficientnet_lite0:{spec}")
+    assert first(explained(in_the_default, Claim.read(f"{claimed:.6g}"))) == name
 
 
 # What is no mistake that is known -----------------------------------------------------------------
@@ -376,7 +390,7 @@ def test_swapped_images_of_an_asymmetric_metric(arrays):
 
 
 def test_hypotheses_have_names_of_their_own(ours):
-    for metric in (*map(create_metric, ("default", "ssim", "psnr", "mse", "ms_ssim")), ours[0]):
+    for metric in (*map(create_metric, ("default", "ssim", "psnr", "mse", "ms_ssim")), ours.metric):
         names = [one.name for one in hypotheses(metric)]
         assert len(set(names)) == len(names) > 30
 

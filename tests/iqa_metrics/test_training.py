@@ -141,13 +141,19 @@ class TestEachMetric:
             assert float(metric.loss(x, x)) == 0
 
 
-@pytest.mark.parametrize("name", each("psnr"))
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("psnr", "eager"),
+        *(pytest.param(name, "aot_eager", marks=pytest.mark.slow) for name in ALL),
+    ],
+)
 @pytest.mark.skipif(not COMPILES_WHOLE, reason="torch before 2.6 breaks the graph")
-def test_a_step_compiles_whole(name, make, images):
+def test_a_step_compiles_whole(name, backend, make, images):
     metric = make(name, check="off")
     expected = with_gradient(metric, *images)
     torch._dynamo.reset()
-    step = torch.compile(metric, fullgraph=True, backend="aot_eager")
+    step = torch.compile(metric, fullgraph=True, backend=backend)
     values, gradient = with_gradient(step, *images)
     assert torch.allclose(values, expected[0], rtol=1e-5)
     assert_close(gradient, expected[1])

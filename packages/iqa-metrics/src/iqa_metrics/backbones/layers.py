@@ -336,6 +336,10 @@ class _Limits(Mapping[str, int]):
         self._names = names
         self._found: dict[str, int] | None = None
 
+    def __reduce__(self) -> tuple[type, tuple[dict[str, int]]]:
+        # Not with the network: before 2.5, torch sends nothing on the meta device to a process.
+        return dict, (dict(self),)
+
     def __getitem__(self, name: str) -> int:
         if self._found is None:
             self._found = self._view.smallest(self._names)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -177,6 +178,9 @@ class Backbone(Factors):
         with Unfilled():
             trunk = self.trunk(self.build())
         return without_values(trunk)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "shape"}
 
     @property
     def smallest_input(self) -> int:

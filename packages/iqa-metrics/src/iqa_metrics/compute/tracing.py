@@ -33,11 +33,19 @@ def recorded(*tensors: Tensor) -> bool:
     return not torch.compiler.is_compiling() and traced()
 
 
+def _can_look() -> bool:
+    """Say whether values can be looked at inside the transform at work, as not in torch 2.4."""
+    try:
+        return torch.zeros(1).neg().tolist() == [0.0]
+    except RuntimeError:
+        return False
+
+
 def is_hidden(tensor: Tensor) -> bool:
     """Say whether a tensor has no values that can be looked at, as inside ``torch.func.vmap``."""
     if torch.compiler.is_compiling():
         return False
-    if tensor.is_meta:
+    if tensor.is_meta or (transformed() and not _can_look()):
         return True
     batched, unwrapped = torch._C._functorch.is_batchedtensor, torch._C._functorch.get_unwrapped
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):

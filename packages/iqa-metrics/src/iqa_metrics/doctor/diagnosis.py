@@ -5,23 +5,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, groupby
 
-import torch
-from torch import Tensor
-
 from iqa_metrics.doctor.claims import TOLERANCE, Claim
 from iqa_metrics.doctor.colours import colour_mistakes
 from iqa_metrics.doctor.hypotheses import GROUPS, Hypothesis
+from iqa_metrics.doctor.measured_pair import MeasuredPair
 from iqa_metrics.doctor.other_metrics import metric_mistakes, value_mistakes
 from iqa_metrics.doctor.ranges import network_range_mistakes, pixel_range_mistakes
 from iqa_metrics.doctor.sizes import size_mistakes
 from iqa_metrics.io.decoding import ImageError
-from iqa_metrics.io.images import ImageSource, check_images, check_pair, read_image
+from iqa_metrics.io.images import ImageSource
 from iqa_metrics.metrics import (
     LPIPS,
     MSE,
-    MSSSIM,
-    PSNR,
-    SSIM,
     Metric,
     MetricSpec,
     all_metrics,
@@ -205,7 +200,12 @@ def diagnose(
         chosen = metric
     else:
         chosen = create_metric(metric, device=device, check="off")
-    pair = _Pair(_image(reference, "reference"), _image(distorted, "distorted"), chosen, others)
+    return explained(MeasuredPair.read(reference, distorted, chosen, others), claim)
+
+
+def explained(pair: MeasuredPair, claim: Claim) -> Diagnosis:
+    """Return the diagnosis of a claim about a pair, which remembers its values for other claims."""
+    chosen = pair.metric
     right = pair.value(())
     if claim.fits(right):
         return Diagnosis(chosen.name, claim, right, agrees=True)
@@ -253,83 +253,6 @@ def hypotheses(metric: Metric) -> Iterator[Hypothesis]:
         )
 
 
-def _image(source: ImageSource, role: str) -> Tensor:
-    image = read_image(source, name=role if not isinstance(source, str) else f"{role} {source}")
-    if image.shape[0] != 1:
-        raise ImageError(f"{role}: expected one image, got {image.shape[0]}")
-    return image.detach()
-
-
-class _Pair:
-    """A pair of images, and the values of metrics for what mistakes make of it."""
-
-    def __init__(
-        self,
-        reference: Tensor,
-        distorted: Tensor,
-        metric: Metric,
-        others: Mapping[str, Metric] | None,
-    ) -> None:
-        check_images(reference, "reference")
-        check_pair(reference, distorted)
-        home = next(metric.held(), reference).device
-        # Pixel metrics compute in float64 anyway; a network has float32 weights.
-        wide = isinstance(metric, MSE | PSNR | SSIM | MSSSIM)
-        kind = torch.float64 if wide else torch.float32
-        self._images = reference.to(home, kind), distorted.to(home, kind)
-        self._metric = metric
-        self.is_deep = isinstance(metric, TableModule)
-        self._made: dict[str, Metric] = dict(others or {})
-        self._values: dict[tuple[str, ...], float] = {}
-
-    def value(self, mistakes: tuple[Hypothesis, ...]) -> float:
-        """Return the value with mistakes, made in order.
-
-        Raises
-        ------
-        ImageError, ValueError, RuntimeError
-            If it can't be computed, such as of an image that is smaller than a crop.
-        """
-        before = tuple(one for one in mistakes if one.value is None)
-        key = tuple(one.name for one in before)
-        if key not in self._values:
-            self._values[key] = self._computed(before)
-        value = self._values[key]
-        for one in mistakes:
-            if one.value is not None:
-                value = one.value(value)
-        return value
-
-    def _computed(self, mistakes: tuple[Hypothesis, ...]) -> float:
-        images, measure = self._images, None
-        for one in mistakes:
-            if one.images is not None:
-                images = one.images(*images)
-            measure = one.measure if one.measure is not None else measure
-        with torch.no_grad():
-            x, y = (i if i.is_contiguous() else i.contiguous() for i in images)
-            if measure is None:
-                return _unchecked(self._metric, x, y)
-            if isinstance(measure, str):
-                return _unchecked(self._named(measure), x, y)
-            return float(measure(x, y))
-
-    def _named(self, spec: str) -> Metric:
-        if spec not in self._made:
-            device = str(self._images[0].device)
-            self._made[spec] = create_metric(spec, device=device, check="off")
-        return self._made[spec]
-
-
-def _unchecked(metric: Metric, x: Tensor, y: Tensor) -> float:
-    """Return a metric's value for images of any range; the metric's own check is kept."""
-    check, metric.check = metric.check, "off"
-    try:
-        return float(metric(x, y))
-    finally:
-        metric.check = check
-
-
 def _is_rare(hypothesis: Hypothesis) -> bool:
     return hypothesis.tier > 2
 
@@ -337,7 +260,7 @@ def _is_rare(hypothesis: Hypothesis) -> bool:
 class _Search:
     """The hypotheses that were tried."""
 
-    def __init__(self, pair: _Pair, claim: Claim, right: float) -> None:
+    def __init__(self, pair: MeasuredPair, claim: Claim, right: float) -> None:
         self._pair = pair
         self._claim = claim
         self._right = right
