@@ -1,5 +1,6 @@
 """Luma, shaved borders, peaks and masks, as papers state them."""
 
+import dataclasses
 import io
 import math
 from functools import partial
@@ -10,12 +11,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from seeded import trunk
 from skimage import data
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from iqa_metrics import Conventions, FeatureReadouts, ImageError, create_metric, read_image
+from iqa_metrics import (
+    Conventions,
+    DeepDistance,
+    FeatureReadouts,
+    ImageError,
+    backbone,
+    create_metric,
+    read_image,
+)
+from iqa_metrics.backbones.scaling import IMAGENET
 from iqa_metrics.compute.conventions import compared
+from iqa_metrics.io.tables import own_conventions
 
 OF_SKIMAGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 
@@ -98,7 +110,7 @@ def test_twelve_bits_in_sixteen(arrays, photographs):
 def test_values_are_checked_after_the_division(photographs):
     with pytest.raises(ImageError, match="values from 0 to 255"):
         create_metric("psnr", border=1)(*(255 * image for image in photographs))
-    with pytest.raises(ImageError, match=r"\[0, 1\]"):
+    with pytest.raises(ImageError, match="Values were divided by the peak 100"):
         create_metric("psnr", peak=100)(*(255 * image for image in photographs))
 
 
@@ -120,6 +132,8 @@ def test_a_border_leaves_enough_for_the_metric():
         ({"border": True}, "expected a number of pixels"),
         ({"peak": 0}, "expected the value of white"),
         ({"peak": float("inf")}, "expected the value of white"),
+        ({"peak": float("nan")}, "expected the value of white"),
+        ({"space": ""}, "expected one of rgb, y, y8"),
     ],
 )
 def test_other_values_are_refused(option, message):
@@ -132,9 +146,13 @@ def test_other_values_are_refused(option, message):
 def test_conventions_are_read_from_cells():
     change = Conventions(border=2).with_changes
     assert change({"space": "y", "border": " 4 ", "peak": "4095"}) == Conventions("y", 4, 4095)
-    assert change({"space": "", "border": None, "peak": math.nan}) == Conventions(border=2)
-    assert change({"border": 3.0, "mask": "x"}) == Conventions(border=3)
-    for wrong in ({"border": "-2"}, {"border": 1.5}, {"peak": "white"}, {"space": "lab"}):
+    assert change({"space": None, "border": None, "mask": "x"}) == Conventions(border=2)
+    assert change({"border": 3.0, "peak": np.float32(255)}) == Conventions(border=3, peak=255)
+    assert own_conventions({"space": " ", "border": "3", "peak": math.nan}) == {"border": "3"}
+    for wrong in (
+        *({"border": "-2"}, {"border": 1.5}, {"border": "nan"}),
+        *({"peak": "white"}, {"peak": math.nan}, {"space": "lab"}, {"space": ""}),
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             change(wrong)
 
@@ -146,6 +164,22 @@ def test_a_twin_under_other_conventions_shares_the_network(metrics, photographs)
     assert metric.conventions == Conventions()
     expected = create_metric("default", border=6)(*photographs)
     assert torch.equal(twin(*photographs), expected)
+
+
+def test_a_shared_reference_keeps_the_conventions_it_was_made_under(photographs):
+    metric = create_metric("default")
+    expected = float(metric(*photographs))
+    with metric.reference(photographs[0]) as shared:
+        metric.configure(space="y", border=3)
+        assert float(shared.score(photographs[1])) == pytest.approx(expected, rel=1e-5)
+
+
+def test_sizes_in_messages_are_those_that_were_given(photographs):
+    metric = create_metric("mse", border=4)
+    with metric.reference(photographs[0]) as shared:
+        for compare in (shared.score, lambda y: metric(photographs[0], y)):
+            with pytest.raises(ImageError, match="320x256 and distorted is 312x256"):
+                compare(photographs[1][..., :-8])
 
 
 def test_named_readouts_follow_conventions(photographs):
@@ -272,6 +306,27 @@ def test_metrics_that_are_no_mean_take_none(name, photographs):
         metric(*photographs, mask=torch.ones(256, 320))
 
 
+def test_a_mask_of_the_edge_reaches_no_window(photographs, metrics):
+    mask = torch.zeros(256, 320)
+    mask[:3] = 1
+    with pytest.raises(ImageError, match="at the centre of a window") as caught:
+        metrics["ssim"](*photographs, mask=mask)
+    assert caught.value.code == "bad_mask"
+
+
+def _masked(metric, x, y, mask):
+    return metric(x, y, mask=mask)
+
+
+def test_a_mask_can_be_learned():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, 1, 3, 24, 26, generator=generator).double()
+    mask = (torch.rand(24, 26, generator=generator).double() + 0.1).requires_grad_()
+    for name in ("mse", "ssim"):
+        metric = create_metric(name)
+        assert torch.autograd.gradcheck(partial(_masked, metric, x, y), (mask,), fast_mode=True)
+
+
 def test_a_map_and_a_mask_are_not_asked_for_together(photographs, metrics):
     with pytest.raises(ValueError, match="either map or mask"):
         metrics["ssim"](*photographs, map=True, mask=torch.ones(256, 320))
@@ -297,18 +352,22 @@ def test_signatures_are_equal_where_values_are():
     assert create_metric("default").signature == create_metric("default").signature
     names = ["default", "psnr", "efficientnet_lite0:block3:rmse"]
     options = [{}, {"space": "y"}, {"border": 2}, {"peak": 255}, {"precision": "bfloat16"}]
+    options += [{"peak": 1}, {"peak": 1048575}, {"peak": 1048580}]
     made = [create_metric(name, **option).signature for name in names for option in options]
     # Metrics without a network have one precision.
     assert len(set(made)) == len(made) - 1
 
 
 def test_other_weights_have_another_signature():
-    from seeded import trunk
-
-    from iqa_metrics import DeepDistance
-
     network = trunk("alexnet")
     first = DeepDistance("alexnet", "relu2", "rmse", trunk=network).signature
     with torch.no_grad():
         network.get_parameter("0.weight")[0, 0, 0, 0] += 1e-3
     assert DeepDistance("alexnet", "relu2", "rmse", trunk=network).signature != first
+
+
+def test_another_input_scaling_has_another_signature(metrics):
+    record = dataclasses.replace(backbone("efficientnet_lite0"), scaling=IMAGENET)
+    other = DeepDistance(record, "block14", "rmse")
+    assert other.name == metrics["default"].name
+    assert other.signature != metrics["default"].signature

@@ -14,7 +14,15 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from typer.testing import CliRunner
 
-from iqa_metrics import ImageError, create_metric, read_image, score, score_pairs, score_table
+from iqa_metrics import (
+    ImageError,
+    Pair,
+    create_metric,
+    read_image,
+    score,
+    score_pairs,
+    score_table,
+)
 from iqa_metrics.cli import app
 
 OF_SKIMAGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
@@ -153,7 +161,7 @@ def test_rows_of_a_table_have_conventions_of_their_own(table, folder, tmp_path):
     # 128x160 is too small for MS-SSIM, and it takes no mask.
     assert done.failed == 2 + len(rows) // 2
     signatures = {note: row["signature"] for note, row in found.items()}
-    assert "|space:y|border:4|peak:1|" in signatures["luma"]
+    assert "|space:y|border:4|peak:type|" in signatures["luma"]
     assert "|space:y|border:2|peak:4095|mask:" in signatures["deep"]
     assert "|mask:" in signatures["masked"]
     assert "|mask:" not in signatures["plain"]
@@ -167,6 +175,26 @@ def test_a_table_with_conventions_is_resumed_to_the_same_bytes(table, tmp_path):
     part.write_bytes(whole.read_bytes()[:900])
     score_table(table, part, ["psnr", "ssim"], resume=True)
     assert part.read_bytes() == whole.read_bytes()
+
+
+def test_rows_of_other_conventions_are_not_added(folder, tmp_path):
+    pairs, out = tmp_path / "pairs.csv", tmp_path / "scores.csv"
+    row = f"{folder / 'a.png'},{folder / 'b.png'}\n"
+    pairs.write_text("reference,distorted\n" + 66 * row)
+    score_table(pairs, out, ["mse"])
+    lines = out.read_text().splitlines(keepends=True)
+    out.write_text("".join(lines[:66]))
+    for options in ({"space": "y"}, {"colour": "ignore"}, {"background": 0.5}):
+        with pytest.raises(ValueError, match="rows have the signature"):
+            score_table(pairs, out, ["mse"], resume=True, **options)
+    score_table(pairs, out, ["mse"], resume=True)
+    assert out.read_text() == "".join(lines)
+
+
+def test_a_pair_object_with_a_wrong_convention_is_a_row(folder):
+    pair = Pair(str(folder / "a.png"), str(folder / "b.png"), carried={"space": "lab"})
+    (row,) = score_pairs([pair], "mse")
+    assert row.error.startswith("bad_row: space: expected one of")
 
 
 def test_pairs_in_memory_have_conventions_too(arrays):
@@ -211,7 +239,7 @@ def test_the_command_line_takes_conventions(folder):
     (row,) = json.loads(result.stdout)
     expected = score(*pair, "psnr", space="y", border=4, mask=folder / "left.png")
     assert row["value"] == pytest.approx(expected)
-    assert row["signature"].startswith("psnr|colour:srgb|space:y|border:4|peak:1|mask:")
+    assert row["signature"].startswith("psnr|colour:srgb|space:y|border:4|peak:type|mask:")
     text = run(*pair, "-m", "psnr", "-m", "ssim").stdout.splitlines()
     assert [line.split("\t")[0] for line in text[:2]] == ["psnr", "ssim"]
     assert [line[:7] for line in text[2:]] == ["# psnr|", "# ssim|"]

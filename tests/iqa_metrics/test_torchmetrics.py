@@ -124,3 +124,14 @@ def test_values_of_processes_are_combined():
             assert result[name] == pytest.approx(sum(values) / 3, rel=1e-6), name
         assert result["alone"] == pytest.approx(sum(of_rank[rank]) / (rank + 1), rel=1e-6)
         assert result["not synced any more"] == rank + 1
+
+
+def test_other_conventions_never_share_a_compute_group(pair):
+    options = {"plain": {}, "luma": {"space": "y"}, "inside": {"border": 8}}
+    made = {name: ImageQuality(create_metric("ssim", **o)) for name, o in options.items()}
+    collection = MetricCollection(made)
+    x, y = (image[..., :64, :64] for image in pair)
+    collection.update(x, x)  # all of them are 1
+    collection.update(y, x)
+    values = collection.compute()
+    assert len(collection.compute_groups) == len({float(v) for v in values.values()}) == 3

@@ -215,6 +215,31 @@ def test_what_is_kept_is_the_distorted_side_and_the_layers_read_of_the_other():
     assert size <= 1.05 * (activations + read + y.nbytes)
 
 
+def test_several_gradients_at_once(make):
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, 2, 3, 32, 32, generator=generator)
+    y.requires_grad_()
+    for name in ("default", "efficientnet_lite0:stem:gram"):
+        values = make(name)(x, y)
+        together = torch.autograd.grad(
+            values, y, torch.eye(2), is_grads_batched=True, retain_graph=True
+        )[0]
+        for number in range(2):
+            (single,) = torch.autograd.grad(values[number], y, retain_graph=True)
+            assert_close(together[number], single)
+
+
+def test_many_images_have_the_kernels_of_their_reference_in_one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        y = x.expand(16, -1, -1, -1).clone().requires_grad_()
+        assert not create_metric("default")(x, y).any()
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_the_other_side_is_not_recorded():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(2, 2, 3, 64, 64, generator=generator)

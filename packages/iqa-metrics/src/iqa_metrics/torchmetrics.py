@@ -210,6 +210,7 @@ class ImageQuality(TorchMetric):
 
 
 def _fingerprint(metric: Metric) -> str:
-    """Return a hash of a metric's name and weights, which tells it from others of its name."""
+    """Return a hash of a metric's name, weights and conventions, which tells it from others."""
     held = digest_of_tensors((str(number), tensor) for number, tensor in enumerate(metric.held()))
-    return hashlib.sha256(f"{metric.name} {held}".encode()).hexdigest()[:16]
+    said = f"{metric.name} {metric.conventions} {held}"
+    return hashlib.sha256(said.encode()).hexdigest()[:16]

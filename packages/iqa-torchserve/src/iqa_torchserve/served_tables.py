@@ -5,6 +5,7 @@ from contextlib import closing
 from functools import partial
 from itertools import groupby, islice
 
+from iqa_metrics.io.conventions import AS_GIVEN
 from iqa_metrics.io.tables import Pair, Score
 from iqa_torchserve.client import Client, Outcome, ServeError
 from iqa_torchserve.in_flight import in_order
@@ -64,11 +65,12 @@ class ServedScorer:
             try:
                 if pair.problem:
                     raise _UnreadableError(pair.problem)
-                if pair.conventions or pair.mask is not None:
-                    own = [*pair.conventions, *([] if pair.mask is None else ["mask"])]
+                asked = AS_GIVEN.with_changes(pair.conventions)
+                if asked != AS_GIVEN or pair.mask is not None:
                     raise _UnreadableError(
-                        f"bad_row: a server compares whole images in RGB; got {', '.join(own)}: "
-                        "score this table with 'iqa score'"
+                        "bad_row: a server compares whole images in RGB, got "
+                        f"{'a mask' if pair.mask is not None else asked}; score this table with "
+                        "'iqa score'"
                     )
                 reference = reference or _content(pair, pair.reference)
                 images[number] = _content(pair, pair.distorted)

@@ -33,6 +33,12 @@ class Compiled:
         self._functions: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
         self._refused = False
 
+    def clear(self) -> None:
+        """Forget what was compiled."""
+        self.warm_ups.clear()
+        self._functions.clear()
+        self._refused = False
+
     def __call__(self, compare: Callable[..., Tensor], reference: Any, distorted: Tensor) -> Tensor:
         """Return ``compare(reference, distorted)``, compiled unless there are too many sizes.
 

@@ -70,12 +70,16 @@ def checked_mask(mask: object, images: Tensor) -> Tensor:
     return weights.expand(count, -1, -1, -1)
 
 
-def check_mask_values(weights: Tensor) -> None:
-    """Raise ImageError if the mask of an image has a negative weight, or none above 0."""
+def check_mask_values(weights: Tensor, where: str = "") -> None:
+    """Raise ImageError if the mask of an image has a negative weight, or none above 0.
+
+    ``where`` says which positions these weights are of, for the message.
+    """
     low, total = weights.amin(), weights.flatten(1).sum(dim=1).amin()
     if not (bool(low >= 0) and bool(total > 0) and bool(torch.isfinite(weights).all())):
         raise ImageError(
-            "mask: expected finite weights from 0 on, and at least one above 0 for each image",
+            "mask: expected finite weights from 0 on, and at least one above 0 for each image"
+            + (f" {where}" if where else ""),
             "bad_mask",
         )
 

@@ -25,7 +25,7 @@ from iqa_metrics.compute.tracing import is_hidden, recorded, traced
 from iqa_metrics.forks import before_computing
 from iqa_metrics.io.conventions import AS_GIVEN, Conventions, Space
 from iqa_metrics.io.decoding import ImageError
-from iqa_metrics.io.images import check_images, check_pair
+from iqa_metrics.io.images import check_images, check_pair, check_sizes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -132,7 +132,7 @@ class PairModule(Steady):
         if len(image) != 1:
             raise ImageError(f"reference: expected one image [1, 3, H, W], got {list(image.shape)}")
         self._check_together(image, image)
-        return SharedReference(self, self._compared(image))
+        return SharedReference(self, image)
 
     def remember(self, reference: Tensor) -> Reference:
         """Return what to keep of a reference between batches of distorted images.
@@ -223,7 +223,7 @@ class PairModule(Steady):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Self":
         super()._apply(fn, recurse)
         if self.compiled is not None:
-            self.compiled = Compiled()  # the compiled code contains the old weights
+            self.compiled.clear()  # the compiled code contains the old weights
         return self
 
     def _compared(self, images: Tensor) -> Tensor:
@@ -235,7 +235,14 @@ class PairModule(Steady):
         """Return images in [0, 1]; raise ImageError if they can't be compared with any others."""
         if isinstance(images, Tensor):
             images = scaled(images, self.conventions)
-        self._check_images(role, images)
+        try:
+            self._check_images(role, images)
+        except ImageError as error:
+            if self.conventions.peak is None or error.code != "out_of_range":
+                raise
+            raise ImageError(
+                f"{error}. Values were divided by the peak {self.conventions.peak:g}", error.code
+            ) from None
         return images
 
     def _check_images(self, role: str, images: Tensor) -> None:
@@ -295,7 +302,7 @@ class PairModule(Steady):
         alone = isinstance(reference, Tensor) and reference.shape[0] == len(distorted)
         images = [reference, distorted] if isinstance(reference, Tensor) else [distorted]
         with exact_arithmetic(distorted.device):
-            if traced() or recorded(*images, *self.parameters()):
+            if traced() or recorded(*images, *_given(mask), *self.parameters()):
                 found = compare(*_widened(reference, distorted), *_given(mask))
             else:
                 found = self._by_chunks(reference, distorted, compare, alone, mask)
@@ -350,8 +357,10 @@ class SharedReference:
     """
 
     def __init__(self, metric: PairModule, image: Tensor) -> None:
-        self._metric = metric
-        self._image: Tensor | None = image
+        # Whatever the metric is set to later, the reference is compared as it was prepared.
+        self._metric = copy.copy(metric)
+        self._size = image.shape[-2:]
+        self._image: Tensor | None = metric._compared(image)
         self._remembered: dict[bool, Reference] = {}
 
     def __enter__(self) -> "SharedReference":
@@ -384,6 +393,7 @@ class SharedReference:
             raise RuntimeError("this reference is closed; make a new one: metric.reference(image)")
         compare = metric._compare(map, masked=mask is not None)
         distorted = metric._checked("distorted", distorted)
+        check_sizes(self._size, distorted.shape[-2:])
         weights = metric._weights(mask, distorted)
         distorted = metric._compared(distorted)
         metric._check_together(image, distorted)

@@ -47,6 +47,8 @@ def is_hidden(tensor: Tensor) -> bool:
         return False
     if tensor.is_meta or (transformed() and not _can_look()):
         return True
+    if torch._C._functorch.is_legacy_batchedtensor(tensor):  # by is_grads_batched
+        return True
     batched, unwrapped = torch._C._functorch.is_batchedtensor, torch._C._functorch.get_unwrapped
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         if batched(tensor):

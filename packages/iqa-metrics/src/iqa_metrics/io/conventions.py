@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 Space = Literal["rgb", "y", "y8"]
@@ -27,8 +28,8 @@ class Conventions:
         Number of pixels that are cut off on each side of both images.
     peak
         The value of white in the images as they are given, such as 255, or 4095 for 12 bits in
-        samples of 16. None means 1 for tensors and floating-point samples, and the greatest number
-        of the type for integers.
+        samples of 16. None means what their type says: 1 for tensors and floating-point samples,
+        the greatest number for integers.
 
     Raises
     ------
@@ -39,7 +40,7 @@ class Conventions:
     --------
     >>> from iqa_metrics import Conventions
     >>> str(Conventions(space="y", border=4))
-    'space:y|border:4|peak:1'
+    'space:y|border:4|peak:type'
     """
 
     space: Space = "rgb"
@@ -49,16 +50,22 @@ class Conventions:
     def __post_init__(self) -> None:
         if self.space not in SPACES:
             raise ValueError(f"space: expected one of {', '.join(SPACES)}, got {self.space!r}")
-        if not isinstance(self.border, int) or isinstance(self.border, bool) or self.border < 0:
+        # Numbers of NumPy count as well.
+        whole = isinstance(self.border, Integral) and not isinstance(self.border, bool)
+        if not whole or self.border < 0:
             raise ValueError(f"border: expected a number of pixels from 0 on, got {self.border!r}")
-        fine = isinstance(self.peak, int | float) and not isinstance(self.peak, bool)
-        if self.peak is not None and not (fine and math.isfinite(self.peak) and self.peak > 0):
+        object.__setattr__(self, "border", int(self.border))
+        if self.peak is None:
+            return
+        fine = isinstance(self.peak, Real) and not isinstance(self.peak, bool)
+        if not (fine and math.isfinite(self.peak) and self.peak > 0):
             raise ValueError(
                 f"peak: expected the value of white, above 0, such as 255; got {self.peak!r}"
             )
+        object.__setattr__(self, "peak", float(self.peak))
 
     def __str__(self) -> str:
-        peak = "1" if self.peak is None else f"{self.peak:g}"
+        peak = "type" if self.peak is None else repr(float(self.peak)).removesuffix(".0")
         return f"space:{self.space}|border:{self.border}|peak:{peak}"
 
     def with_changes(self, changes: Mapping[str, object]) -> "Conventions":
@@ -67,8 +74,8 @@ class Conventions:
         Parameters
         ----------
         changes
-            Their names to values, or to text as in a cell of a table. What is None, NaN or blank
-            is not changed; other names are ignored.
+            Their names to values, or to text as in a cell of a table. What is None is not changed;
+            other names are ignored.
 
         Raises
         ------
@@ -78,13 +85,13 @@ class Conventions:
         Examples
         --------
         >>> from iqa_metrics import Conventions
-        >>> Conventions().with_changes({"space": "y", "border": "4", "peak": ""})
+        >>> Conventions().with_changes({"space": "y", "border": "4", "peak": None})
         Conventions(space='y', border=4, peak=None)
         """
         given: dict[str, Any] = {
             name: value
             for name, value in changes.items()
-            if name in CONVENTIONS and not is_blank(value)
+            if name in CONVENTIONS and value is not None
         }
         for name, convert in (("border", _whole), ("peak", _number)):
             if name in given:

@@ -8,6 +8,7 @@ RGB is sRGB: what a file states about its colours is applied, see :mod:`iqa_metr
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any, BinaryIO, Union
 
 import numpy as np
@@ -209,12 +210,7 @@ def check_pair(
         With code ``size_mismatch``, naming both sizes as width x height, or ``bad_colour``, if the
         colours of one could not be converted and the other does not state the same.
     """
-    if reference.shape[-2:] != distorted.shape[-2:]:
-        raise ImageError(
-            f"reference is {_size(reference)} and distorted is {_size(distorted)}: both must have "
-            "the same size; resize or crop one of them, but note that this changes the score",
-            "size_mismatch",
-        )
+    check_sizes(reference.shape[-2:], distorted.shape[-2:])
     if reference.shape[0] not in (1, distorted.shape[0]):
         raise ImageError(
             f"{reference.shape[0]} references and {distorted.shape[0]} distorted images: "
@@ -222,6 +218,16 @@ def check_pair(
             "size_mismatch",
         )
     return settled(*colours) if colours else ""
+
+
+def check_sizes(reference: Sequence[int], distorted: Sequence[int]) -> None:
+    """Raise ImageError, ``size_mismatch``, unless both heights and widths are the same."""
+    if tuple(reference) != tuple(distorted):
+        raise ImageError(
+            f"reference is {_size(reference)} and distorted is {_size(distorted)}: both must have "
+            "the same size; resize or crop one of them, but note that this changes the score",
+            "size_mismatch",
+        )
 
 
 def _label(source: object) -> str:
@@ -234,8 +240,9 @@ def _label(source: object) -> str:
     return "image"
 
 
-def _size(images: Tensor) -> str:
-    return f"{images.shape[-1]}x{images.shape[-2]}"
+def _size(size: Sequence[int]) -> str:
+    height, width = size
+    return f"{width}x{height}"
 
 
 def _from_array(array: NDArray[Any], peak: float | None = None) -> Tensor:

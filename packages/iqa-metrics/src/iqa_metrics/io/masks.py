@@ -35,7 +35,11 @@ def read_mask(source: ImageSource, *, name: str | None = None) -> Tensor:
     if isinstance(source, (np.ndarray, Tensor)) and source.ndim == 2:
         weights = source if isinstance(source, Tensor) else torch.from_numpy(_native(source))
         return weights.to(torch.float32)[None, None]
-    image = read_image(source, colour="ignore", name=name)
+    try:
+        image = read_image(source, colour="ignore", name=name)
+    except ImageError as error:
+        code = "bad_mask" if error.code == "bad_image" else error.code
+        raise ImageError(str(error), code) from error
     if image.shape[0] != 1 or not bool((image == image[:, :1]).all()):
         raise ImageError(
             f"{name or 'mask'}: expected one grey image, [H, W], whose black is weight 0; got "

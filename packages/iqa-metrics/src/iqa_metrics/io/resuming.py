@@ -4,12 +4,21 @@ Only the table itself is examined, so a run may be stopped at any byte.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from iqa_metrics.io.tables import SCORE_COLUMNS, Pair, PairTable, csv_line, header_line
+from iqa_metrics.io.conventions import is_blank
+from iqa_metrics.io.tables import (
+    SCORE_COLUMNS,
+    Pair,
+    PairTable,
+    Score,
+    csv_line,
+    header_line,
+    own_conventions,
+)
 
 _REMEDY = "leave out --resume to score everything again and overwrite it"
 
@@ -35,12 +44,28 @@ class Written:
         nothing to keep, not even a header.
     finished
         Whether the rows of all pairs are there.
+    signatures
+        Metrics to the signature of their rows, of pairs without conventions or a mask of their own.
     """
 
     pairs: int = 0
     failed: int = 0
     size: int = 0
     finished: bool = False
+    signatures: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, row: Score, path: Path) -> None:
+        """Raise ResumeError if a further row was computed in another way than those before it."""
+        before = self.signatures.get(row.metric, "")
+        if before and row.signature not in ("", before) and _is_plain(row.carried):
+            raise ResumeError(
+                f"{path}: its rows have the signature {before}, but this run would add rows of "
+                f"{row.signature}; give the same options and weights as before, or {_REMEDY}"
+            )
+
+
+def _is_plain(carried: Mapping[str, Any]) -> bool:
+    return not own_conventions(carried) and is_blank(carried.get("mask"))
 
 
 def written(path: Path, table: PairTable, metrics: Sequence[str], window: int) -> Written:
@@ -90,6 +115,7 @@ def _kept(
         return Written()
     rows = _complete_rows(file, path, len(header))
     kept = Written(size=len(header))
+    signatures: dict[str, str] = {}
     number = failed = 0
     end = len(header)
     for number, pair in enumerate(table, 1):
@@ -99,15 +125,17 @@ def _kept(
                 return kept
             _check(row, pair, metric, path, table)
             failed += bool(row.fields[4])
+            if row.fields[6] and _is_plain(pair.carried):
+                signatures.setdefault(metric, row.fields[6])
             end = row.end
         if number % window == 0:
-            kept = Written(number, failed, end)
+            kept = Written(number, failed, end, signatures=dict(signatures))
     if path.stat().st_size > end:
         raise ResumeError(
             f"{path}: has more rows than the {number * len(metrics)} of {table.path} and these "
             f"metrics; {_REMEDY}"
         )
-    return Written(number, failed, end, finished=True)
+    return Written(number, failed, end, finished=True, signatures=signatures)
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,7 @@ class Pair:
     @property
     def conventions(self) -> dict[str, Any]:
         """The row's own conventions: columns of these names that are not blank."""
-        return {
-            name: self.carried[name] for name in CONVENTIONS if not is_blank(self.carried.get(name))
-        }
+        return own_conventions(self.carried)
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,15 @@ class PairTable:
                 yield Pair(reference, distorted, self.path.parent, carried, problem, mask=mask)
 
 
+def own_conventions(carried: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the conventions among a row's other columns; a blank cell is none."""
+    return {name: carried[name] for name in CONVENTIONS if not is_blank(carried.get(name))}
+
+
 def bad_conventions(carried: Mapping[str, Any]) -> str:
     """Return why a row's own conventions are unusable; empty if they are fine."""
     try:
-        AS_GIVEN.with_changes(carried)
+        AS_GIVEN.with_changes(own_conventions(carried))
     except ValueError as error:
         return f"bad_row: {error}"
     return ""

@@ -107,9 +107,9 @@ class Metric(PairModule):
     ) -> Tensor:
         """Return what to minimise so that the distorted images look like the references.
 
-        That is the value where lower is better. Of a metric whose greatest value is finite it is
-        what is lacking to that value, such as 1 - SSIM; of any other, such as PSNR, it is the value
-        with its sign changed.
+        Where lower is better, that is the value. Otherwise it is how far the value falls short of
+        the best one, such as 1 - SSIM, or, where that is infinite, as for PSNR, the value with its
+        sign changed.
 
         Parameters
         ----------

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iqa_metrics.compute.conventions import averaged
+from iqa_metrics.compute.conventions import averaged, check_mask_values
 from iqa_metrics.compute.pair_module import Check
-from iqa_metrics.compute.tracing import recorded, traced
+from iqa_metrics.compute.tracing import is_hidden, recorded, traced
 from iqa_metrics.metrics.contract import Metric
 from iqa_metrics.metrics.windows import Windows
 
@@ -156,7 +156,10 @@ class SSIM(Metric):
         # A window has the weight of the pixel at its centre.
         similarity = self._windows.map(self._formula, reference, distorted)
         inside = slice(self._windows.size // 2, -(self._windows.size // 2))
-        return _like(distorted, averaged(similarity, mask[..., inside, inside]).mean(dim=1))
+        weights = mask[..., inside, inside]
+        if self.check == "error" and not is_hidden(weights):
+            check_mask_values(weights, "at the centre of a window inside the image")
+        return _like(distorted, averaged(similarity, weights).mean(dim=1))
 
 
 class MSSSIM(Metric):

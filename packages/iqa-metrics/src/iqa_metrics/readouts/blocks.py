@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from iqa_metrics.compute.tracing import recorded, traced
+from iqa_metrics.compute.tracing import is_hidden, recorded, traced
 
 BLOCK = 2**17
 """Elements of a block: 512 KiB as float32. With smaller blocks the calls cost more than the cache
@@ -158,14 +158,21 @@ class _Differentiated(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of each table."""
         tables, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled():  # the gradient is to be differentiated too
-            values = ctx.kernel(*single(*tables))
+        differentiated = torch.is_grad_enabled()
+        if differentiated or is_hidden(gradient):  # or several gradients come at once
+            with torch.enable_grad():
+                if not differentiated:
+                    tables = [
+                        table.detach().requires_grad_(wants)
+                        for table, wants in zip(tables, wanted, strict=True)
+                    ]
+                values = ctx.kernel(*single(*tables))
             found = iter(
                 torch.autograd.grad(
                     values,
                     [table for table, wants in zip(tables, wanted, strict=True) if wants],
                     gradient.to(values.dtype),
-                    create_graph=True,
+                    create_graph=differentiated,
                 )
             )
             return None, None, *(next(found) if wants else None for wants in wanted)

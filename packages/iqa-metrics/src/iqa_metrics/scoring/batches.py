@@ -13,6 +13,7 @@ from torch import Tensor
 from iqa_metrics.compute.pair_module import PairModule, SharedReference
 from iqa_metrics.compute.signature import signature_of
 from iqa_metrics.io.decoding import ImageError
+from iqa_metrics.io.images import Background
 from iqa_metrics.io.readahead import LoadedPair, Part, reason
 from iqa_metrics.io.tables import Score
 
@@ -55,8 +56,9 @@ class BatchScorer:
         The metrics, by the names that the rows give them. Each computes on its own device.
     observe
         Called after each pass, if given.
-    colour
-        How the colours of files are taken, for the signatures of rows.
+    colour, background
+        How the colours of files are taken, and the colour behind transparent ones, for the
+        signatures of rows.
     """
 
     def __init__(
@@ -65,9 +67,10 @@ class BatchScorer:
         *,
         observe: Observer | None = None,
         colour: str | None = None,
+        background: Background | None = None,
     ) -> None:
         self._metrics = metrics
-        self._colour = colour
+        self._colour, self._background = colour, background
         self._signatures: dict[tuple[object, ...], str] = {}
         self._observe = observe
         self._kept: _Shared | None = None
@@ -126,6 +129,7 @@ class BatchScorer:
                 metric,
                 conventions=metric.conventions.with_changes(row.pair.conventions),
                 colour=self._colour,
+                background=self._background,
                 mask=row.mask,
             )
             if row.mask is not None:
@@ -285,8 +289,8 @@ def taken(metric: PairModule, mask: Tensor) -> dict[str, Tensor]:
     """Return a mask as the argument of a metric. Raises ImageError if the metric takes none."""
     if not getattr(metric, "takes_mask", False):
         raise ImageError(
-            f"{metric.name} takes no mask; leave the mask of this pair empty, or score it with "
-            "metrics that take one",
+            f"{metric.name} takes no mask: its value is no mean over positions; score pairs with a "
+            "mask with metrics that take one",
             "bad_mask",
         )
     return {"mask": mask}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Union
 
 import numpy as np
@@ -157,7 +158,11 @@ def _rows(table: Any) -> Iterator[dict[str, Any]]:
 
 def _numbered(items: Iterable[Any]) -> Iterator[Pair]:
     for number, item in enumerate(items):
-        yield item if isinstance(item, Pair) else _pair(number, item)
+        if isinstance(item, Pair):
+            problem = item.problem or bad_conventions(item.carried)
+            yield item if problem == item.problem else replace(item, problem=problem)
+        else:
+            yield _pair(number, item)
 
 
 def _pair(number: int, item: Any) -> Pair:

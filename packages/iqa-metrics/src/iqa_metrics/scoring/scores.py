@@ -224,7 +224,8 @@ def _scored(
     parts = read_ahead(
         pairs, workers=workers, background=background, pin=pin, colour=colour, peak=peak
     )
-    with closing(BatchScorer(metrics, colour=colour)) as scorer, closing(parts):
+    scores = BatchScorer(metrics, colour=colour, background=background)
+    with closing(scores) as scorer, closing(parts):
         for part in parts:
             rows = scorer.score(part)
             del part  # free its images before waiting for the next ones

@@ -154,7 +154,8 @@ def score_table(
     if progress is not None:
         progress(done, total)
     with closing(scores), _writable(out, kept.size) as file:
-        for row in write_scores(_apart(scores), file, table.carried, header=not kept.size):
+        checked = _checked(_apart(scores), kept, out)
+        for row in write_scores(checked, file, table.carried, header=not kept.size):
             done += 1
             failed += bool(row.error)
             if progress is not None:
@@ -198,6 +199,14 @@ def _apart(scores: Iterable[Score]) -> Iterator[Score]:
         yield from scores
     except OSError as error:
         raise _NotOfTheFile from error
+
+
+def _checked(scores: Iterable[Score], kept: Written, out: str | Path | TextIO) -> Iterator[Score]:
+    """Yield scores; raise ResumeError at one that was not computed as those that are kept."""
+    for row in scores:
+        if isinstance(out, str | Path):
+            kept.check(row, Path(out))
+        yield row
 
 
 class _LocalScorer:
