@@ -8,6 +8,8 @@ import os
 import select
 import signal
 import threading
+import time
+from pathlib import Path
 
 import torch
 from loading import Scored
@@ -50,6 +52,12 @@ def in_a_thread(task):
     return told[0]
 
 
+def running():
+    """Return the system's numbers of this process's threads, where the system tells them."""
+    tasks = Path("/proc/self/task")
+    return {task.name for task in tasks.iterdir()} if tasks.is_dir() else set()
+
+
 def in_one_thread(task):
     torch.set_num_threads(1)
     return task()
@@ -68,7 +76,13 @@ def main():
     torch.set_num_threads(2)
     ssim = create_metric("ssim")
     forked("unused", lambda: measured(ssim))
+    before = running()
     print(f"in a thread of the parent|{in_a_thread(lambda: measured(ssim))}")
+    # Python does not wait for the end of the thread's helpers, and a fork before that may hang.
+    for _ in range(2000):
+        if running() <= before:
+            break
+        time.sleep(0.001)
     forked("used in another thread", lambda: measured(ssim))
     print(f"expected|{measured(ssim)}")
     forked("used", lambda: measured(ssim))

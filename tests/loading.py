@@ -1,4 +1,4 @@
-"""A dataset whose workers measure, in a module that they import soon."""
+"""A dataset whose workers measure, in a module that is quick to import."""
 
 import torch
 

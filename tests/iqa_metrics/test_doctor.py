@@ -319,8 +319,8 @@ def test_another_layer_or_readout_is_found(spec, name, arrays, in_the_default):
 # What is no mistake that is known -----------------------------------------------------------------
 
 
-def test_an_unrelated_value_is_explained_by_nothing(arrays):
-    found = diagnose(*arrays, "0.4142136", "ssim")
+def test_an_unrelated_value_is_explained_by_nothing(measured):
+    found = explained(measured[1]["ssim"], Claim.read("0.4142136"))
     assert not found.agrees
     assert (found.findings, len(found.nearest)) == ((), 3)
     assert found.combined > 0
@@ -328,11 +328,12 @@ def test_an_unrelated_value_is_explained_by_nothing(arrays):
     assert gaps == sorted(gaps)
 
 
-def test_few_digits_get_a_caution(arrays):
-    value = ssim(*arrays)
-    few, many = (diagnose(*arrays, f"{value:.{n}f}", "ssim") for n in (2, 7))
+def test_few_digits_get_a_caution(measured):
+    pair, of_metrics = measured
+    value = ssim(*pair)
+    few, many = (explained(of_metrics["ssim"], Claim.read(f"{value:.{n}f}")) for n in (2, 7))
     assert few.agrees or few.expected_by_chance > 0.1
-    found = diagnose(*arrays, "0.8", "ssim")
+    found = explained(of_metrics["ssim"], Claim.read("0.8"))
     if not found.agrees:
         assert any("too few digits" in said for said in found.cautions)
     assert many.expected_by_chance < 0.1

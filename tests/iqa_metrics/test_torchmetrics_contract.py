@@ -15,7 +15,12 @@ from torchmetrics import MetricCollection
 from iqa_metrics import Metric, create_metric
 from iqa_metrics.torchmetrics import ImageQuality
 
+QUICK = [("default", "none"), ("ssim", "mean"), ("psnr", "sum")]
 KINDS = [(name, how) for name in ("default", "ssim", "psnr") for how in ("mean", "sum", "none")]
+CASES = [
+    kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow, id="-".join(kind))
+    for kind in KINDS
+]
 
 
 class Darkest(Metric):
@@ -60,7 +65,7 @@ def reduced(values, how):
     return values.double().sum() if how == "sum" else values.double().mean()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CASES, ids="-".join)
 class TestEveryMetric:
     def test_batches_and_their_total(self, kind, quality, batches, values):
         expected = values[kind[0]]

@@ -5,6 +5,9 @@ the next. A fork copies the record of these helpers, but not the helpers, so the
 the forked thread waits for them forever. That needs no metric; ``torch.mm`` before and after the
 fork is enough. It happens neither in a new thread of the forked process, nor with one thread, nor
 with the OpenMP of LLVM and Intel.
+
+What can't be noticed here is a fork in the very moment in which another thread that has computed
+ends: while its helpers are being stopped, the copy may wait for them as well.
 """
 
 import ctypes
