@@ -79,6 +79,9 @@ def test_conventions_are_those_of_the_metrics(function, pair):
     images = [255 * image[..., :72, :72] for image in pair]
     expected = create_metric(name, space="y", border=4, peak=255)(*images)
     assert torch.equal(function(*images, conventions=conventions), expected)
+    mask = torch.rand(72, 72, generator=torch.Generator().manual_seed(0))
+    expected = create_metric(name, space="y", border=4, peak=255)(*images, mask=mask)
+    assert torch.equal(function(*images, conventions=conventions, mask=mask), expected)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -62,6 +62,7 @@ def mse(
     distorted: Tensor,
     *,
     map: bool = False,
+    mask: Tensor | None = None,
     conventions: Conventions = AS_GIVEN,
     check: Check = "error",
 ) -> Tensor:
@@ -73,6 +74,8 @@ def mse(
         RGB in [0, 1], ``[N, 3, H, W]``. The reference may be one image.
     map
         Return the error at each position instead, ``[N, 1, H, W]``.
+    mask
+        Weights of the pixels, from 0 on: ``[H, W]``, ``[N, H, W]`` or ``[N, 1, H, W]``.
     conventions
         What is compared of the images: luma, without a border, with another white.
     check
@@ -94,21 +97,22 @@ def mse(
     >>> mse(grey, grey + 0.25)
     tensor([0.0625])
     """
-    return _value(MSE, reference, distorted, map, conventions=conventions, check=check)
+    return _value(MSE, reference, distorted, map, mask=mask, conventions=conventions, check=check)
 
 
 def psnr(
     reference: Tensor,
     distorted: Tensor,
     *,
+    mask: Tensor | None = None,
     conventions: Conventions = AS_GIVEN,
     check: Check = "error",
 ) -> Tensor:
-    """Return the peak signal-to-noise ratio of each pair, in decibel; higher is better.
+    """Return the peak signal-to-noise ratio of each pair, in decibels; higher is better.
 
     Parameters
     ----------
-    reference, distorted, conventions, check
+    reference, distorted, mask, conventions, check
         As for :func:`mse`.
 
     Returns
@@ -127,7 +131,9 @@ def psnr(
     >>> psnr(grey, grey + 0.1)
     tensor([20.0000])
     """
-    return _value(PSNR, reference, distorted, False, conventions=conventions, check=check)
+    return _value(
+        PSNR, reference, distorted, False, mask=mask, conventions=conventions, check=check
+    )
 
 
 def ssim(
@@ -136,6 +142,7 @@ def ssim(
     *,
     window: Window = "gaussian",
     map: bool = False,
+    mask: Tensor | None = None,
     conventions: Conventions = AS_GIVEN,
     check: Check = "error",
 ) -> Tensor:
@@ -143,7 +150,7 @@ def ssim(
 
     Parameters
     ----------
-    reference, distorted, conventions, check
+    reference, distorted, mask, conventions, check
         As for :func:`mse`; at least 11 pixels each way (7 with the uniform window).
     window
         ``"gaussian"`` is the paper's, ``"uniform"`` scikit-image's default.
@@ -171,7 +178,14 @@ def ssim(
     torch.Size([1, 1, 16, 16])
     """
     return _value(
-        SSIM, reference, distorted, map, window=window, conventions=conventions, check=check
+        SSIM,
+        reference,
+        distorted,
+        map,
+        window=window,
+        mask=mask,
+        conventions=conventions,
+        check=check,
     )
 
 
@@ -215,6 +229,7 @@ def lpips(
     net: Net = "alex",
     calibrated: bool = True,
     map: bool = False,
+    mask: Tensor | None = None,
     conventions: Conventions = AS_GIVEN,
     check: Check = "error",
 ) -> Tensor:
@@ -224,7 +239,7 @@ def lpips(
 
     Parameters
     ----------
-    reference, distorted, conventions, check
+    reference, distorted, mask, conventions, check
         As for :func:`mse`. In [0, 1], where the authors' own code takes [-1, 1].
     net
         ``"alex"``, ``"vgg"`` or ``"squeeze"``.
@@ -260,6 +275,7 @@ def lpips(
         map,
         net=net,
         calibrated=calibrated,
+        mask=mask,
         conventions=conventions,
         check=check,
     )
@@ -312,6 +328,7 @@ def perceptnet(
     distorted: Tensor,
     *,
     map: bool = False,
+    mask: Tensor | None = None,
     conventions: Conventions = AS_GIVEN,
     check: Check = "error",
 ) -> Tensor:
@@ -322,7 +339,7 @@ def perceptnet(
 
     Parameters
     ----------
-    reference, distorted, conventions, check
+    reference, distorted, mask, conventions, check
         As for :func:`mse`.
     map
         Return the distance at each position instead, ``[N, 1, H, W]``.
@@ -345,7 +362,9 @@ def perceptnet(
     >>> perceptnet(grey, grey)  # doctest: +SKIP
     tensor([0.])
     """
-    return _value(PerceptNet, reference, distorted, map, conventions=conventions, check=check)
+    return _value(
+        PerceptNet, reference, distorted, map, mask=mask, conventions=conventions, check=check
+    )
 
 
 def deep_distance(
@@ -358,6 +377,7 @@ def deep_distance(
     concatenation: str | None = None,
     layer_weights: Sequence[float] | None = None,
     map: bool = False,
+    mask: Tensor | None = None,
     conventions: Conventions = AS_GIVEN,
     check: Check = "error",
 ) -> Tensor:
@@ -367,7 +387,7 @@ def deep_distance(
 
     Parameters
     ----------
-    reference, distorted, conventions, check
+    reference, distorted, mask, conventions, check
         As for :func:`mse`.
     backbone
         Name of a backbone, or its record.
@@ -419,6 +439,7 @@ def deep_distance(
         readout=readout,
         concatenation=concatenation,
         layer_weights=None if layer_weights is None else tuple(layer_weights),
+        mask=mask,
         conventions=conventions,
         check=check,
     )
@@ -435,6 +456,7 @@ def _value(
     distorted: Tensor,
     map: bool,
     *,
+    mask: Tensor | None = None,
     conventions: Conventions,
     **options: Hashable,
 ) -> Tensor:
@@ -442,7 +464,7 @@ def _value(
     # The metric itself refuses what is not a tensor.
     device = str(distorted.device) if isinstance(distorted, Tensor) else "cpu"
     metric = _kept(kind, tuple(options.items()), device, replaced())
-    values: Tensor = metric.under(conventions)(reference, distorted, map=map)
+    values: Tensor = metric.under(conventions)(reference, distorted, map=map, mask=mask)
     return values
 
 
