@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from functools import cache
 from typing import ClassVar
 
 import matplotlib as mpl
@@ -51,12 +52,12 @@ def values(batches):
 
 @pytest.fixture(scope="module")
 def made():
-    return {kind: ImageQuality(kind[0], reduction=kind[1]) for kind in KINDS}
+    return cache(lambda name, how: ImageQuality(name, reduction=how))
 
 
 @pytest.fixture
 def quality(kind, made):
-    return made[kind].clone()
+    return made(*kind).clone()
 
 
 def reduced(values, how):
