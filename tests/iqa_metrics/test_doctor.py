@@ -344,7 +344,7 @@ def test_the_digits_of_a_claim_are_its_precision(text, value, half):
     assert Claim.read(text, relative=0.1).tolerance == pytest.approx(half + 0.1 * abs(value))
 
 
-@pytest.mark.parametrize("text", ["", "abc", "0,123", "nan", "inf", float("nan")])
+@pytest.mark.parametrize("text", ["", "abc", "0,123", "nan", "inf", float("nan"), "1e400", "-1e400", "0e400"])
 def test_what_is_no_claim_is_refused(text):
     with pytest.raises(ValueError, match="claims: expected a"):
         Claim.read(text)
@@ -411,7 +411,7 @@ def test_the_command(files, arrays):
     assert right.startswith(f"psnr: {score(*files, 'psnr'):.7g} is right")
     assert finding.split() == ["1.", "luma_y:", f"{float(finding.split()[-1]):.7g}"]
     assert "only the luma Y" in explanation
-    assert remedy.startswith("    To mend it: compare RGB")
+    assert remedy.startswith("    To fix it: compare RGB")
     found = json.loads(iqa("doctor", *files, "--claims", claimed, "-m", "psnr", "--json").stdout)
     assert found["findings"][0]["name"] == "luma_y"
     assert (found["claimed"], found["agrees"], found["nearest"]) == (claimed, False, [])

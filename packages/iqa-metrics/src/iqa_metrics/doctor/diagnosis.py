@@ -1,5 +1,6 @@
 """Which mistake turns the right value of a pair into the value that somebody reports."""
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        """How to mend the other program."""
+        """How to fix the other program."""
         return "; and ".join(dict.fromkeys(mistake.remedy for mistake in self.mistakes))
 
     @property
@@ -322,12 +323,10 @@ class _Pair:
 
 
 def _unchecked(metric: Metric, x: Tensor, y: Tensor) -> float:
-    """Return a metric's value for images of any range; the metric's own check is kept."""
-    check, metric.check = metric.check, "off"
-    try:
-        return float(metric(x, y))
-    finally:
-        metric.check = check
+    """Return a metric's value for images of any range."""
+    unchecked = copy.copy(metric)  # the caller's metric stays as it is, in other threads too
+    unchecked.check = "off"
+    return float(unchecked(x, y))
 
 
 def _is_rare(hypothesis: Hypothesis) -> bool:
