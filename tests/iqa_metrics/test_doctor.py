@@ -352,6 +352,19 @@ def test_what_is_no_claim_is_refused(text):
         Claim.read("1", relative=-1)
 
 
+def test_the_check_of_the_callers_metric_is_left_alone(arrays):
+    seen = []
+
+    class Watched(PSNR):
+        def compare(self, reference, distorted):
+            seen.append(metric.check)
+            return super().compare(reference, distorted)
+
+    metric = Watched()
+    assert diagnose(*arrays, f"{score(*arrays, 'psnr'):.7g}", metric).agrees
+    assert set(seen) == {"error"}
+
+
 class FromTheReference(Metric):
     """An asymmetric metric: the error relative to the reference."""
 
