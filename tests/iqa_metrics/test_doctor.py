@@ -344,7 +344,9 @@ def test_the_digits_of_a_claim_are_its_precision(text, value, half):
     assert Claim.read(text, relative=0.1).tolerance == pytest.approx(half + 0.1 * abs(value))
 
 
-@pytest.mark.parametrize("text", ["", "abc", "0,123", "nan", "inf", float("nan"), "1e400", "-1e400", "0e400"])
+@pytest.mark.parametrize(
+    "text", ["", "abc", "0,123", "nan", "inf", float("nan"), "1e400", "-1e400", "0e400"]
+)
 def test_what_is_no_claim_is_refused(text):
     with pytest.raises(ValueError, match="claims: expected a"):
         Claim.read(text)

@@ -39,7 +39,9 @@ def test_it_measures_where_torch_can(name, outcomes):
     assert float(outcomes[name]) == pytest.approx(float(outcomes["expected"]), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["used", "used, network", "used, reading", "used, shared", "used, rows"])
+@pytest.mark.parametrize(
+    "name", ["used", "used, network", "used, reading", "used, shared", "used, rows"]
+)
 def test_it_refuses_where_torch_would_hang(name, outcomes):
     if forks._is_gnu():
         assert outcomes[name].startswith("ForkedError: this process was forked")

@@ -19,10 +19,7 @@ MANY = 32_768
 
 
 class ForkedError(RuntimeError):
-    """This process was forked from a thread that had computed in several threads.
-
-    It would wait for these threads forever if it computed in several itself.
-    """
+    """A process that was forked from a thread with helpers would wait for them forever."""
 
 
 class _Thread(threading.local):
