@@ -14,14 +14,28 @@ from pathlib import Path
 import torch
 from loading import Scored
 
-from iqa_metrics import create_metric, read_image
+from iqa_metrics import MSE, create_metric, read_image, score_pairs
 
 SECONDS = 60  # after which a process is taken to hang
+FILES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 IMAGES = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def measured(metric):
     return f"{float(metric(*IMAGES).sum()):.9g}"
+
+
+class Elementwise(MSE):
+    elementwise = True
+
+
+def of_few(metric):
+    return f"{float(metric(*IMAGES[..., :8, :8]).sum()):.9g}"
+
+
+def rows(metric):
+    pairs = [(FILES[0], FILES[1])]
+    return " ".join(row.error or f"{row.value:.9g}" for row in score_pairs(pairs, metric))
 
 
 def forked(name, task):
@@ -74,7 +88,10 @@ def loaded(metric):
 
 def main():
     torch.set_num_threads(2)
-    ssim = create_metric("ssim")
+    ssim, few = create_metric("ssim"), Elementwise()
+    print(f"expected, few|{of_few(few)}")
+    forked("few before and after", lambda: f"{of_few(few)} {measured(few)}")
+    forked("rows of few before", lambda: rows(few))
     forked("unused", lambda: measured(ssim))
     before = running()
     print(f"in a thread of the parent|{in_a_thread(lambda: measured(ssim))}")
@@ -88,6 +105,8 @@ def main():
     forked("used", lambda: measured(ssim))
     forked("used, network", lambda: measured(create_metric("default")))
     forked("used, reading", lambda: str(read_image(torch.rand(3, 200, 200)).shape))
+    forked("used, few", lambda: of_few(few))
+    forked("used, rows", lambda: rows(few))
     forked("used, one thread", lambda: in_one_thread(lambda: measured(ssim)))
     forked("used, new thread", lambda: in_a_thread(lambda: measured(ssim)))
     shared = ssim.reference(IMAGES[0][:1])

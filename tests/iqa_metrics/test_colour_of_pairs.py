@@ -125,6 +125,23 @@ def test_what_cant_be_converted_is_refused_unless_both_state_the_same(kind):
     assert score(data, darker, "psnr") == score(plain, png(array // 2), "psnr")
 
 
+def test_tables_can_be_applied_to_8_bits_alone():
+    shallow, deep = png(RGB, iccp(TABLES)), png(RGB16, iccp(TABLES))
+    for pair, role in (((shallow, deep), "distorted"), ((deep, shallow), "reference")):
+        with pytest.raises(ImageError, match="other image, which states the same, can be") as found:
+            score(*pair, "psnr")
+        assert str(found.value).startswith(f"{role}: its colours")
+
+
+def test_the_peak_of_the_type_keeps_the_depth_of_the_pixels():
+    data = png(RGB, iccp(TABLES))
+    assert torch.equal(read_image(data, peak=255), read_image(data))
+    deep = png(RGB16, iccp(P3))
+    assert torch.equal(read_image(deep, peak=65535), read_image(deep))
+    with pytest.raises(ImageError, match="8 bits"):
+        read_image(data, peak=510)
+
+
 def test_other_profiles_that_cant_be_converted_do_not_agree():
     other = profile({"desc": text("fax"), "A2B0": b"mft2" + bytes(40)}, space=b"CMYK", kind=b"prtr")
     with pytest.raises(ImageError, match="reference: its colours"):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from typer.testing import CliRunner
 
 from iqa_metrics import (
+    DeepDistance,
     ImageError,
     Pair,
+    PairTable,
     create_metric,
     read_image,
     score,
@@ -24,6 +27,10 @@ from iqa_metrics import (
     score_table,
 )
 from iqa_metrics.cli import app
+from iqa_metrics.io.readahead import WINDOW, read_ahead
+from iqa_metrics.io.resuming import written
+from iqa_metrics.scoring.batches import BatchScorer
+from iqa_metrics.scoring.inputs import pairs_of
 
 OF_SKIMAGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 
@@ -169,11 +176,21 @@ def test_rows_of_a_table_have_conventions_of_their_own(table, folder, tmp_path):
     assert len(set(signatures.values())) == 6
 
 
-def test_a_table_with_conventions_is_resumed_to_the_same_bytes(table, tmp_path):
-    whole, part = tmp_path / "whole.csv", tmp_path / "part.csv"
-    score_table(table, whole, ["psnr", "ssim"])
-    part.write_bytes(whole.read_bytes()[:900])
-    score_table(table, part, ["psnr", "ssim"], resume=True)
+def test_a_table_with_conventions_is_resumed_to_the_same_bytes(arrays, tmp_path):
+    for name, array in zip(("a", "b"), arrays, strict=True):
+        Image.fromarray(array[:24, :20]).save(tmp_path / f"{name}.png")
+    Image.fromarray((left(arrays[0][:24, :20]) * 255).astype(np.uint8)).save(tmp_path / "left.png")
+    kinds = [",,,", "y,4,,", ",,,left.png", "y8,,510,left.png", "hsv,,,", ",2,,absent.png"]
+    table, whole, part = (tmp_path / f"{name}.csv" for name in ("pairs", "whole", "part"))
+    rows = [f"a.png,b.png,{kinds[n % len(kinds)]}" for n in range(WINDOW + 8)]
+    table.write_text("\n".join(["reference,distorted,space,border,peak,mask", *rows, ""]))
+    metrics = ["psnr", "ssim"]
+    done = score_table(table, whole, metrics)
+    lines = whole.read_bytes().splitlines(keepends=True)
+    part.write_bytes(b"".join(lines[: 1 + 2 * WINDOW + 3]) + lines[-1][:5])
+    kept = written(part, PairTable.open(table), metrics, WINDOW)
+    assert (kept.pairs, kept.finished) == (WINDOW, False)
+    assert score_table(table, part, metrics, resume=True) == done
     assert part.read_bytes() == whole.read_bytes()
 
 
@@ -208,14 +225,31 @@ def test_pairs_in_memory_have_conventions_too(arrays):
     assert second.value == pytest.approx(score(*arrays, "mse", mask=left(reference)))
 
 
-def test_pairs_with_the_same_conventions_share_a_reference(arrays):
+def test_a_mask_in_memory_is_not_carried(arrays):
+    pair = dict(zip(("reference", "distorted"), arrays, strict=True)) | {"number": 3, "border": 4}
+    (row,) = score_pairs([pair | {"mask": left(arrays[0])}], "mse")
+    assert row.carried == {"number": 3, "border": 4}
+    assert "|mask:" in row.signature
+
+
+def test_pairs_with_the_same_conventions_share_a_reference(arrays, monkeypatch):
     reference, distorted = arrays
     pairs = [
         {"reference": reference, "distorted": image, "border": border}
         for border in (0, 8, 0, 8)
         for image in (distorted, distorted[:, ::-1])
     ]
-    rows = list(score_pairs(pairs, "efficientnet_lite0:stem:rmse"))
+    metric, passes, remembered = create_metric("efficientnet_lite0:stem:rmse"), [], []
+    remember = DeepDistance.remember
+    monkeypatch.setattr(
+        DeepDistance, "remember", lambda *given: remembered.append(given) or remember(*given)
+    )
+    scorer = BatchScorer({metric.name: metric}, observe=lambda *seen: passes.append(seen[:2]))
+    with closing(scorer):
+        (part,) = read_ahead(pairs_of(pairs), workers=1, background=None, pin=False)
+        rows = scorer.score(part)
+    assert passes == [(metric.name, 4)] * 2
+    assert len(remembered) == 2
     for pair, row in zip(pairs, rows, strict=True):
         expected = score(reference, pair["distorted"], row.metric, border=pair["border"])
         assert row.value == pytest.approx(expected, rel=1e-5)

@@ -359,12 +359,27 @@ def test_the_digits_of_a_claim_are_its_precision(text, value, half):
     assert Claim.read(text, relative=0.1).tolerance == pytest.approx(half + 0.1 * abs(value))
 
 
-@pytest.mark.parametrize("text", ["", "abc", "0,123", "nan", "inf", float("nan")])
+@pytest.mark.parametrize(
+    "text", ["", "abc", "0,123", "nan", "inf", float("nan"), "1e400", "-1e400", "0e400"]
+)
 def test_what_is_no_claim_is_refused(text):
     with pytest.raises(ValueError, match="claims: expected a"):
         Claim.read(text)
     with pytest.raises(ValueError, match="tolerance: expected"):
         Claim.read("1", relative=-1)
+
+
+def test_the_check_of_the_callers_metric_is_left_alone(arrays):
+    seen = []
+
+    class Watched(PSNR):
+        def compare(self, reference, distorted):
+            seen.append(metric.check)
+            return super().compare(reference, distorted)
+
+    metric = Watched()
+    assert diagnose(*arrays, f"{score(*arrays, 'psnr'):.7g}", metric).agrees
+    assert set(seen) == {"error"}
 
 
 class FromTheReference(Metric):
@@ -426,7 +441,7 @@ def test_the_command(files, arrays):
     assert right.startswith(f"psnr: {score(*files, 'psnr'):.7g} is right")
     assert finding.split() == ["1.", "luma_y:", f"{float(finding.split()[-1]):.7g}"]
     assert "only the luma Y" in explanation
-    assert remedy.startswith("    To mend it: compare RGB")
+    assert remedy.startswith("    To fix it: compare RGB")
     found = json.loads(iqa("doctor", *files, "--claims", claimed, "-m", "psnr", "--json").stdout)
     assert found["findings"][0]["name"] == "luma_y"
     assert (found["claimed"], found["agrees"], found["nearest"]) == (claimed, False, [])

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -16,6 +17,7 @@ from profiles import P3, PRIMARIES, from_space
 
 from iqa_metrics import ImageError, read_image
 from iqa_metrics.io.decoding import size_of_file
+from iqa_metrics.io.float_tiff import FloatTiff
 
 RNG = np.random.default_rng(0)
 FLOATS = RNG.random((21, 18, 3), dtype=np.float32)
@@ -176,6 +178,21 @@ def test_a_deflate_bomb_is_cut_off():
     content = zlib.compress(bytes(2**26))
     data = hand_made(ZEROS, content=content, tag259=(3, [8]))
     assert torch.equal(read_image(data), planes(ZEROS))
+
+
+def test_long_tags_take_no_memory():
+    values = [1] * 2**18
+    long = {f"tag{tag}": (4, values) for tag in (*range(40_000, 40_008), 258, 273, 324, 339)}
+    data, deep = hand_made(ZEROS, **long), hand_made(ZEROS, tag273=(4, values), tag279=(4, values))
+    tracemalloc.start()
+    try:
+        assert FloatTiff.open(io.BytesIO(data)) is None
+        found = FloatTiff.open(io.BytesIO(deep))
+        with pytest.raises(ImageError, match="number of its strips"):
+            found.pixels(10_000)
+        assert tracemalloc.get_traced_memory()[1] < 2**18
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_time_limit_holds():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from iqa_metrics import create_metric, forks
+from iqa_metrics import ForkedError, create_metric, forks
 
 TESTS = Path(__file__).parents[1]
 
@@ -39,13 +39,27 @@ def test_it_measures_where_torch_can(name, outcomes):
     assert float(outcomes[name]) == pytest.approx(float(outcomes["expected"]), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["used", "used, network", "used, reading", "used, shared"])
+@pytest.mark.parametrize(
+    "name", ["used", "used, network", "used, reading", "used, shared", "used, rows"]
+)
 def test_it_refuses_where_torch_would_hang(name, outcomes):
     if forks._is_gnu():
-        assert outcomes[name].startswith("RuntimeError: this process was forked")
+        assert outcomes[name].startswith("ForkedError: this process was forked")
         assert "'spawn' or 'forkserver'" in outcomes[name]
     else:
         assert outcomes[name] != "hung"
+
+
+def test_small_images_of_an_elementwise_metric_need_no_threads(outcomes):
+    expected = outcomes["expected, few"]
+    first, after = outcomes["few before and after"].split()
+    assert (first, outcomes["used, few"]) == (expected, expected)
+    assert float(after) > 0
+    assert float(outcomes["rows of few before"]) > 0
+
+
+def test_the_error_can_be_told_apart():
+    assert issubclass(ForkedError, RuntimeError)
 
 
 def test_workers_of_a_data_loader_compute_in_one_thread(outcomes):

@@ -124,7 +124,7 @@ class _Open:
     def __exit__(self, *_):
         pass
 
-    def score(self, distorted):
+    def score(self, distorted, *, mask=None):
         return self.metric(self.image.expand_as(distorted), distorted)
 
 

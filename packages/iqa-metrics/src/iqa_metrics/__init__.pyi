@@ -28,6 +28,7 @@ from .compute.features import FeatureExtractor as FeatureExtractor
 from .datasets import DatabaseReader as DatabaseReader
 from .datasets import all_databases as all_databases
 from .doctor import diagnose as diagnose
+from .forks import ForkedError as ForkedError
 from .io.conventions import Conventions as Conventions
 from .io.decoding import ImageError as ImageError
 from .io.images import read_image as read_image

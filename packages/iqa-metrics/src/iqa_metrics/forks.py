@@ -21,6 +21,10 @@ MANY = 32_768
 """Numbers from which on torch does elementwise arithmetic in several threads."""
 
 
+class ForkedError(RuntimeError):
+    """A process that was forked from a thread with helpers would wait for them forever."""
+
+
 class _Thread(threading.local):
     """What is known of the current thread: whether it has helpers, and whether it lost them."""
 
@@ -32,25 +36,30 @@ _thread = _Thread()
 
 
 def before_computing() -> None:
-    """Take note that this thread computes now.
+    """Record that this thread is computing.
 
     Raises
     ------
-    RuntimeError
+    ForkedError
         If it would never end: this process was forked from a thread that had computed in several
         threads, and would itself compute in several.
     """
     if torch.compiler.is_compiling() or (_thread.has_helpers and not _thread.lost_helpers):
         return
+    check_fork()
     if torch.get_num_threads() > 1:
-        if _thread.lost_helpers:
-            raise RuntimeError(
-                "this process was forked after its parent had computed in several threads, which a "
-                "fork does not copy; torch would wait for them forever. Start processes with "
-                "'spawn' or 'forkserver', such as multiprocessing.get_context('spawn').Pool(), or "
-                "call torch.set_num_threads(1) first in each forked process"
-            )
         _thread.has_helpers = True
+
+
+def check_fork() -> None:
+    """Raise :class:`ForkedError` if this thread can't compute, without recording that it does."""
+    if _thread.lost_helpers and torch.get_num_threads() > 1:
+        raise ForkedError(
+            "this process was forked after its parent had computed in several threads, which a "
+            "fork does not copy; torch would wait for them forever. Start processes with 'spawn' "
+            "or 'forkserver', such as multiprocessing.get_context('spawn').Pool(), or call "
+            "torch.set_num_threads(1) first in each forked process"
+        )
 
 
 def _after_fork() -> None:

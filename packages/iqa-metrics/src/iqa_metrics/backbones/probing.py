@@ -1,7 +1,7 @@
 """One pass through a network, to see which modules it calls and the shapes that they give.
 
 On torch's meta device nothing is computed but shapes, so a pass takes milliseconds and no memory
-whatever the size of the image. It runs the network's own code, hooks and parametrizations included.
+whatever the size of the image. It runs the network's own code, hooks and parametrisations included.
 """
 
 import copy

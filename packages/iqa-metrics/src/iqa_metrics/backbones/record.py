@@ -82,7 +82,7 @@ class Backbone(Factors):
     ) -> "Backbone":
         """Describe a network of the caller's own.
 
-        Its modules may have hooks and parametrizations, and be classes of the caller's own: they
+        Its modules may have hooks and parametrisations, and be classes of the caller's own: they
         are run as they are.
 
         Parameters

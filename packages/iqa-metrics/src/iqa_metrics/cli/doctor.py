@@ -27,7 +27,7 @@ def doctor(
         typer.Option(help="Relative tolerance, in addition to half a unit of the last digit."),
     ] = 1e-4,
     as_json: JsonOption = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
     """Find the mistake that gives the number which another program reports for a pair of images.
 
@@ -74,7 +74,7 @@ def _print(found: "Diagnosis") -> None:
     for number, one in enumerate(found.findings or found.nearest, start=1):
         line(f"{number:2d}. {one.name}: {one.value:.7g}")
         line(f"    {one.explanation}.")
-        line(f"    To mend it: {one.remedy}.")
+        line(f"    To fix it: {one.remedy}.")
     line(f"{found.tried} hypotheses were tried, {found.combined} of them two mistakes at once.")
     for caution in found.cautions:
         line(f"Caution: {caution}")

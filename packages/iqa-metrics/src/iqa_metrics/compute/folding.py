@@ -2,7 +2,7 @@
 
 A network is changed only where that surely changes no response. Both modules have to be torch's own
 as they come, ``nn.Conv2d`` and ``nn.BatchNorm2d``: no subclass, which may compute something else,
-no hook, no parametrization. The code that calls them has to call each once, one after the other,
+no hook, no parametrisation. The code that calls them has to call each once, one after the other,
 and to do nothing else with the convolution's response; that is read off a symbolic trace, which
 holds for images of any size. And nothing else in the network may call or read either, which is seen
 in a pass on torch's meta device. Everything else stays as it is.
@@ -19,7 +19,7 @@ from iqa_metrics.backbones.probing import Call, Shape, passed, without_values
 
 
 def is_untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Say whether a module is of that very class, without hooks, parametrizations or the like.
+    """Say whether a module is of that very class, without hooks, parametrisations or the like.
 
     Weight and spectral normalisation show as hooks, or as a class of their own.
     """

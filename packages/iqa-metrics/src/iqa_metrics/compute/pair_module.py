@@ -22,7 +22,7 @@ from iqa_metrics.compute.features import Reference
 from iqa_metrics.compute.memory import Memory, MemoryBudget, in_chunks
 from iqa_metrics.compute.steady import Steady
 from iqa_metrics.compute.tracing import is_hidden, recorded, traced
-from iqa_metrics.forks import before_computing
+from iqa_metrics.forks import MANY, before_computing
 from iqa_metrics.io.conventions import AS_GIVEN, Conventions, Space
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.io.images import check_images, check_pair, check_sizes
@@ -62,6 +62,9 @@ class PairModule(Steady):
         A height and width, in pixels, that is known to be large enough.
     any_channels
         Whether it compares images of one channel as well as of three.
+    elementwise
+        Whether it computes nothing but elementwise functions and sums of the images. Small images
+        of such a metric can be compared in any forked process.
     memory, compiled, conventions
         The memory budget, the compiled comparison, and what is compared of the images, as set by
         :meth:`configure`.
@@ -72,6 +75,7 @@ class PairModule(Steady):
     input_size: int | None = None
     surely_enough: float = math.inf
     any_channels: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
 
     def __init__(self, *, check: Check = "error") -> None:
         super().__init__()
@@ -246,7 +250,9 @@ class PairModule(Steady):
         return images
 
     def _check_images(self, role: str, images: Tensor) -> None:
-        before_computing()
+        # Torch computes elementwise functions of few numbers in the calling thread.
+        if not (self.elementwise and isinstance(images, Tensor) and images.numel() < MANY):
+            before_computing()
         seen = isinstance(images, Tensor) and not is_hidden(images)
         check_images(images, role, values=seen and self.check == "error")
         border = self.conventions.border

@@ -65,6 +65,8 @@ class Claim:
             raise ValueError(f"claims: expected a finite number, got {text!r}")
         value = float(number)
         half_a_digit = float(Decimal((0, (5,), exponent - 1)))
+        if not (math.isfinite(value) and math.isfinite(half_a_digit)):
+            raise ValueError(f"claims: expected a number within float64, got {text!r}")
         return cls(text, value, half_a_digit + relative * abs(value))
 
     def fits(self, value: float) -> bool:

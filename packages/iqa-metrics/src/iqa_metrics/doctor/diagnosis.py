@@ -61,7 +61,7 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        """How to mend the other program."""
+        """How to fix the other program."""
         return "; and ".join(dict.fromkeys(mistake.remedy for mistake in self.mistakes))
 
     @property

@@ -28,7 +28,7 @@ class Hypothesis:
     explanation
         One line: what the other program does.
     remedy
-        One line: how to mend that program.
+        One line: how to fix that program.
     tier
         How usual it is: 1 for the classic mistakes, 2 for common ones, 3 for rare ones.
     images

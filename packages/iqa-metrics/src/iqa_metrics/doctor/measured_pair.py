@@ -1,5 +1,6 @@
 """A pair of images, measured with mistakes."""
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -100,12 +101,10 @@ class MeasuredPair:
 
 
 def _unchecked(metric: Metric, x: Tensor, y: Tensor) -> float:
-    """Return a metric's value for images of any range; the metric's own check is kept."""
-    check, metric.check = metric.check, "off"
-    try:
-        return float(metric(x, y))
-    finally:
-        metric.check = check
+    """Return a metric's value for images of any range."""
+    unchecked = copy.copy(metric)  # the caller's metric stays as it is, in other threads too
+    unchecked.check = "off"
+    return float(unchecked(x, y))
 
 
 def _image(source: ImageSource, role: str) -> Tensor:

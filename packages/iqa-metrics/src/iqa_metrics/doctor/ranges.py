@@ -182,27 +182,27 @@ def _normalisations(
     scaling: InputScaling, own: Callable[[Tensor], Tensor], lpips: bool
 ) -> Iterator[Hypothesis]:
     once = "leave out Normalize: the metric scales the images itself"
+    imagenet = "ImageNet's mean and standard deviation"
+    # Normalising by halves gives the range [-1, 1], which is a hypothesis of its own.
+    yield _one(
+        "normalised_twice",
+        1,
+        f"the images are normalised with {imagenet} before the metric scales them too",
+        once,
+        IMAGENET.apply,
+    )
+    if lpips:
+        yield _one(
+            "normalised_for_minus_one_one",
+            1,
+            f"the images are normalised with {imagenet}, where [-1, 1] is wanted",
+            "pass 2 * x - 1; the metric normalises the images itself",
+            lambda x: (IMAGENET.apply(x) + 1) / 2,
+        )
     for name, what, norm in (
-        ("imagenet", "ImageNet's mean and standard deviation", IMAGENET),
+        ("imagenet", imagenet, IMAGENET),
         ("halves", "a mean and standard deviation of 0.5", HALVES),
     ):
-        if scaling != AS_IT_IS or norm is IMAGENET:
-            if norm is IMAGENET:  # by halves is the range [-1, 1]
-                yield _one(
-                    "normalised_twice",
-                    1,
-                    f"the images are normalised with {what} before the metric scales them too",
-                    once,
-                    norm.apply,
-                )
-            if lpips and norm is IMAGENET:
-                yield _one(
-                    "normalised_for_minus_one_one",
-                    1,
-                    f"the images are normalised with {what}, where [-1, 1] is wanted",
-                    "pass 2 * x - 1; the metric normalises the images itself",
-                    lambda x, n=norm: (n.apply(x) + 1) / 2,  # type: ignore[misc]
-                )
         if scaling not in (norm, AS_IT_IS):
             yield _one(
                 f"normalised_by_{name}",

@@ -1,4 +1,4 @@
-"""The depth, the colours and the frames of an AVIF file, which Pillow does not tell.
+"""The depth, the colours and the frames of an AVIF file, which Pillow does not expose.
 
 Pillow decodes all AVIF files to 8 bits, and scales frames to the size that the file states. See
 ISO/IEC 23008-12 (HEIF), 14496-12 (its boxes), and https://aomediacodec.github.io/av1-isobmff/ for

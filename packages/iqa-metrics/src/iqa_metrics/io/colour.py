@@ -32,7 +32,8 @@ class Colour:
         Why the colours could not be converted; empty if there was nothing to convert, or it was
         done.
     key
-        Equal for images whose files state the same, if there is a problem.
+        Equal for images whose files state the same; empty if they state nothing, or if it can't be
+        read.
     """
 
     done: str = ""
@@ -76,20 +77,21 @@ def converted(
     bands = pixels.shape[-1]
     grey, has_alpha = bands < 3, bands in (2, 4)
     conversion = conversion_to_srgb(stated, grey, pixels.dtype != np.uint8)
+    key = _key(stated)
     if conversion is None:
-        return None, Colour()
+        return None, Colour(key=key)
     if isinstance(conversion, str):
         if choice == "ignore":
-            return None, Colour(done=f"{conversion}: ignored")
-        return None, Colour(problem=conversion, key=_key(stated))
+            return None, Colour(done=f"{conversion}: ignored", key=key)
+        return None, Colour(problem=conversion, key=key)
     if choice == "ignore":
-        return None, Colour(done=f"{conversion.name} ignored")
+        return None, Colour(done=f"{conversion.name} ignored", key=key)
     found = conversion.apply(pixels[..., : bands - has_alpha])
     if has_alpha:
         alpha = pixels[..., -1].astype(np.float32)
         peak = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
         found = np.concatenate([found, alpha[None] / np.float32(peak)])
-    return found, Colour(done=f"{conversion.name} to sRGB")
+    return found, Colour(done=f"{conversion.name} to sRGB", key=key)
 
 
 def _key(stated: Stated) -> str:
@@ -115,13 +117,19 @@ def settled(reference: Colour, distorted: Colour) -> str:
     they state different things.
     """
     problems = [("reference", reference), ("distorted", distorted)]
-    if reference.problem and distorted.problem and reference.key and reference.key == distorted.key:
+    same = reference.key != "" and reference.key == distorted.key
+    if reference.problem and distorted.problem and same:
         return f"both: not converted, {reference.problem}"
     for role, colour in problems:
         if colour.problem:
+            other = (
+                "and those of the other image, which states the same, can be"
+                if same
+                else "and the other image does not state the same"
+            )
             raise ImageError(
-                f"{role}: its colours can't be converted to sRGB, and the other image does not "
-                f"state the same: it states {colour.problem}; {_REMEDY}",
+                f"{role}: its colours can't be converted to sRGB, {other}: it states "
+                f"{colour.problem}; {_REMEDY}",
                 "bad_colour",
             )
     if reference.done == distorted.done:

@@ -7,9 +7,9 @@ class ImageError(ValueError):
     Attributes
     ----------
     code
-        A stable short name for the reason: ``bad_image``, ``bad_colour``, ``not_found``,
-        ``too_large``, ``too_small``, ``too_slow``, ``size_mismatch``, ``has_alpha``, ``animated``
-        or ``out_of_range``.
+        A stable short name for the reason: ``bad_image``, ``bad_colour``, ``bad_mask``,
+        ``not_found``, ``too_large``, ``too_small``, ``too_slow``, ``wrong_size``,
+        ``size_mismatch``, ``has_alpha``, ``animated`` or ``out_of_range``.
     """
 
     def __init__(self, message: str, code: str = "bad_image") -> None:

@@ -24,11 +24,38 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILE_STARTS, _TILE_SIZES = 322, 323, 324, 325
 _FLOAT, _BLACK_IS_ZERO, _RGB, _SEPARATE = 3, 1, 2, 2
 _NONE, _DEFLATE, _FLOAT_PREDICTOR = 1, (8, 32946), 3
 _STRAIGHT_ALPHA = 2
-_TYPES = {1: "B", 3: "H", 4: "I", 7: "B"}
-_MOST_TAGS, _MOST_VALUES = 4096, 2**24
+_TYPES = {1: "u1", 3: "u2", 4: "u4", 7: "u1"}
+_SHORT = {
+    _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _STRIP_ROWS,
+    _PLANES, _PREDICTOR, _EXTRA, _FORMAT, _TILE_WIDTH, _TILE_HEIGHT,
+}  # fmt: skip
+"""Tags of one value, or one per channel."""
+_LONG = {_ICC, _STRIP_STARTS, _STRIP_SIZES, _TILE_STARTS, _TILE_SIZES}
+_MOST_TAGS, _MOST_CHANNELS, _MOST_VALUES = 4096, 256, 2**24
 _BLOCK = 2**20
 """Bytes that are decompressed between two looks at the clock of a file with a time limit."""
 _CONVERT = "save it as uncompressed or Deflate-compressed RGB or grey, or pass an array"
+
+
+class _TruncatedError(ValueError):
+    """The values of a tag reach past the end of the file."""
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Where the values of a tag are. Many tags may point at the same bytes of a file."""
+
+    dtype: np.dtype[Any]
+    length: int
+    place: int
+
+    def read(self, file: BinaryIO) -> NDArray[Any]:
+        file.seek(self.place)
+        size = self.length * self.dtype.itemsize
+        content = file.read(size)
+        if len(content) < size:
+            raise _TruncatedError(f"{len(content):,} bytes of {size:,} in a tag")
+        return np.frombuffer(content, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -47,6 +74,7 @@ class FloatTiff:
     icc: bytes | None
     _file: BinaryIO
     _tags: Mapping[int, Sequence[int]]
+    _long: Mapping[int, _Field]
     _order: str
     _more: bool
 
@@ -58,18 +86,20 @@ class FloatTiff:
         if order is None or len(start) < 8:
             return None
         try:
-            tags, icc, following = _directory(file, order, struct.unpack(f"{order}I", start[4:])[0])
+            fields, following = _directory(file, order, struct.unpack(f"{order}I", start[4:])[0])
+            tags = {tag: tuple(fields[tag].read(file).tolist()) for tag in _SHORT & fields.keys()}
+            if set(tags.get(_FORMAT, (1,))) != {_FLOAT} or _is_for_pillow(tags, order):
+                return None
+            icc = fields[_ICC].read(file).tobytes() if _ICC in fields else None
         except (struct.error, OSError, ValueError):
             return None  # Pillow says what is wrong with it
-        if set(tags.get(_FORMAT, (1,))) != {_FLOAT} or _is_for_pillow(tags, order):
-            return None
         try:
             width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
         except (KeyError, IndexError) as error:
             raise ImageError("damaged TIFF: no size") from error
         if tags.get(_ORIENTATION, (1,))[0] in (5, 6, 7, 8):
             width, height = height, width
-        return cls((width, height), icc, file, tags, order, bool(following))
+        return cls((width, height), icc, file, tags, fields, order, bool(following))
 
     def pixels(self, max_pixels: int) -> NDArray[Any]:
         """Return ``[H, W, C]`` as stored, upright; C is 1 (grey) or 3, and 2 or 4 with alpha."""
@@ -80,7 +110,7 @@ class FloatTiff:
             )
         try:
             return np.ascontiguousarray(_upright(self._decoded(), self._one(_ORIENTATION, 1)))
-        except (KeyError, IndexError, zlib.error, struct.error) as error:
+        except (KeyError, IndexError, zlib.error, _TruncatedError) as error:
             raise ImageError(f"damaged float TIFF ({type(error).__name__}: {error})") from error
 
     def _one(self, tag: int, otherwise: int | None = None) -> int:
@@ -93,27 +123,28 @@ class FloatTiff:
         width, height, samples = self._one(_WIDTH), self._one(_HEIGHT), self._one(_SAMPLES, 1)
         self._check(samples)
         dtype = np.dtype(f"{self._order}f{self._one(_BITS) // 8}")
-        tiled = _TILE_STARTS in self._tags
+        tiled = _TILE_STARTS in self._long
         if tiled:
             cell_width, cell_height = self._one(_TILE_WIDTH), self._one(_TILE_HEIGHT)
-            starts, sizes = self._tags[_TILE_STARTS], self._tags[_TILE_SIZES]
+            wanted = _TILE_STARTS, _TILE_SIZES
         else:
             cell_width, cell_height = width, min(self._one(_STRIP_ROWS, height), height)
-            starts, sizes = self._tags[_STRIP_STARTS], self._tags[_STRIP_SIZES]
+            wanted = _STRIP_STARTS, _STRIP_SIZES
         # Tiles may reach past the image, but not far.
         if not (0 < cell_width <= width + 4096 and 0 < cell_height <= height + 4096):
             raise ImageError(f"damaged float TIFF: strips or tiles of {cell_width}x{cell_height}")
         planes = samples if self._one(_PLANES, 1) == _SEPARATE else 1
         together = samples // planes
-        found = np.empty((height, width, samples), dtype.newbyteorder("="))
         across, down = -(-width // cell_width), -(-height // cell_height)
-        if len(starts) != planes * across * down or len(sizes) != len(starts):
+        if any(self._long[tag].length != planes * across * down for tag in wanted):
             raise ImageError("damaged float TIFF: the number of its strips or tiles is wrong")
+        starts, sizes = (self._long[tag].read(self._file) for tag in wanted)
+        found = np.empty((height, width, samples), dtype.newbyteorder("="))
         for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
             plane, place = divmod(number, across * down)
             top, left = place // across * cell_height, place % across * cell_width
             rows = cell_height if tiled else min(cell_height, height - top)
-            cell = self._cell(start, size, (rows, cell_width, together), dtype)
+            cell = self._cell(int(start), int(size), (rows, cell_width, together), dtype)
             part = found[
                 top : top + rows,
                 left : left + cell_width,
@@ -179,33 +210,26 @@ def _is_for_pillow(tags: Mapping[int, Sequence[int]], order: str) -> bool:
     )
 
 
-def _directory(
-    file: BinaryIO, order: str, start: int
-) -> tuple[dict[int, tuple[int, ...]], bytes | None, int]:
-    """Return the integer tags of a directory, its ICC profile, and where the next one is."""
+def _directory(file: BinaryIO, order: str, start: int) -> tuple[dict[int, _Field], int]:
+    """Return where the values of the tags that count are, and where the next directory is."""
     file.seek(start)
     (count,) = struct.unpack(f"{order}H", file.read(2))
     if count > _MOST_TAGS:
         raise ValueError("too many tags")
     content = file.read(12 * count + 4)
     (following,) = struct.unpack_from(f"{order}I", content, 12 * count)
-    tags: dict[int, tuple[int, ...]] = {}
-    icc = None
+    fields: dict[int, _Field] = {}
     for number in range(count):
         tag, kind, length = struct.unpack_from(f"{order}HHI", content, 12 * number)
-        if kind not in _TYPES or length > _MOST_VALUES:
+        most = _MOST_CHANNELS if tag in _SHORT else _MOST_VALUES if tag in _LONG else 0
+        if kind not in _TYPES or not 0 < length <= most:
             continue
-        code = f"{order}{length}{_TYPES[kind]}"
-        size = struct.calcsize(code)
-        field = content[12 * number + 8 : 12 * number + 12]
-        if size > 4:
-            file.seek(struct.unpack(f"{order}I", field)[0])
-            field = file.read(size)
-        if tag == _ICC:
-            icc = field[:size]
-        else:
-            tags[tag] = struct.unpack(code, field[:size])
-    return tags, icc, following
+        dtype = np.dtype(f"{order}{_TYPES[kind]}")
+        place = start + 2 + 12 * number + 8
+        if length * dtype.itemsize > 4:
+            (place,) = struct.unpack_from(f"{order}I", content, 12 * number + 8)
+        fields[tag] = _Field(dtype, length, place)
+    return fields, following
 
 
 def _inflated(file: BinaryIO, size: int, most: int) -> bytes:

@@ -155,6 +155,8 @@ def _from_decoded(
     decoded: Decoded, choice: ColourChoice, peak: float | None
 ) -> tuple[Tensor, Colour]:
     given = decoded.pixels
+    if given.dtype.kind == "u" and peak == np.iinfo(given.dtype).max:
+        peak = None  # the default; integers keep their depth, which decides about conversions
     if peak is not None:
         scaled = _from_array(given, peak / decoded.white)
         given = scaled[0].permute(1, 2, 0).numpy()

@@ -74,7 +74,7 @@ def _is_adobe_rgb(image: Image.Image) -> bool:
 
 
 def cicp_of_png(file: BinaryIO) -> CodePoints | None:
-    """Return the code points of PNG's chunk cICP, which Pillow does not tell.
+    """Return the code points of PNG's chunk cICP, which Pillow does not expose.
 
     None if the file is no PNG, or has no such chunk before its pixels.
     """

@@ -82,7 +82,7 @@ METRICS: tuple[MetricRecord, ...] = (
         has_map=True,
     ),
     MetricRecord(name="mse", metric=MSE, summary="mean squared error"),
-    MetricRecord(name="psnr", metric=PSNR, summary="peak signal-to-noise ratio, in decibel"),
+    MetricRecord(name="psnr", metric=PSNR, summary="peak signal-to-noise ratio, in decibels"),
     MetricRecord(
         name="ssim",
         metric=SSIM,

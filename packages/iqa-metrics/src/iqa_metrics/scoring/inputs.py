@@ -208,6 +208,8 @@ def _pair(number: int, item: Any) -> Pair:
         images.append(source if in_memory else None)
         names.append(_shown(source) if in_memory else "" if problem else os.fspath(source))
     mask = carried.get("mask")
+    if isinstance(mask, _MEMORY):
+        del carried["mask"]  # rows that a caller keeps would keep its pixels
     return Pair(
         names[0],
         names[1],

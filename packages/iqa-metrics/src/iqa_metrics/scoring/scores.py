@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from iqa_metrics.compute.devices import pick_device
+from iqa_metrics.forks import check_fork
 from iqa_metrics.io.colour import ColourChoice, check_colour, settled
 from iqa_metrics.io.conventions import Space
 from iqa_metrics.io.decoding import ImageError
@@ -67,7 +68,8 @@ def score(
     ------
     ImageError
         If an image can't be read, or the two can't be compared. Its code is ``bad_colour`` if the
-        colours of one can't be converted, and the other does not state the same.
+        colours of one can't be converted, and the other does not state the same; and ``bad_mask``
+        if the mask can't be used, or if the metric takes none.
     UnknownNameError
         If the spec is unknown.
     WeightsError
@@ -168,8 +170,7 @@ def score_pairs(
     Score
         One row per pair and metric, in the order of the pairs and then of the metrics, with what
         was done about colours. If a pair can't be scored, its rows have the reason, and scoring
-        goes on. Close the generator to stop
-        early and to end its threads.
+        goes on. Close the generator to stop early and to end its threads.
 
     Raises
     ------
@@ -179,6 +180,8 @@ def score_pairs(
     TypeError
         If the pairs or metrics are of another kind. A wrong pair is reported with its position
         when it is reached.
+    ForkedError
+        When the first row is asked for, if this process was forked and can't compute.
     UnknownNameError, WeightsError
         As by :func:`iqa_metrics.create_metric`.
 
@@ -220,6 +223,7 @@ def _scored(
     peak: float | None,
     workers: int,
 ) -> Generator[Score, None, None]:
+    check_fork()  # which would otherwise be the reason in every row
     pin = any(t.is_cuda for metric in metrics.values() for t in metric.held())
     parts = read_ahead(
         pairs, workers=workers, background=background, pin=pin, colour=colour, peak=peak

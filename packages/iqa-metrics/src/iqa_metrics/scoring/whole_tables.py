@@ -80,18 +80,20 @@ def score_table(
     ----------
     pairs
         A CSV file with the columns ``reference`` and ``distorted``, which have paths relative to
-        the file. Other columns are copied to the output.
+        the file. In the columns ``space``, ``border``, ``peak`` and ``mask``, which may be left
+        out, pairs have conventions of their own, and paths of masks. Other columns are copied to
+        the output, as these are.
     out
         The CSV file to write, with the columns ``reference, distorted, metric, value, error,
-        colour`` and the copied ones; or a text stream, which can't be resumed.
+        colour, signature`` and the copied ones; or a text stream, which can't be resumed.
     metrics
         Specs, or metric objects by the names that the rows give them.
     resume
         Keep the rows that a stopped run left in ``out``, including failed ones, and score the rest.
         All other arguments must be the same as in that run.
     device
-        ``auto`` (the default), ``cpu``, ``cuda`` or ``cuda:N``. Metric objects stay on their own
-        devices.
+        ``auto`` (the default), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. Metric objects stay on
+        their own devices.
     background
         The colour to show behind transparent images; by default they are refused.
     colour
@@ -103,7 +105,8 @@ def score_table(
     progress
         Called with the number of rows that have been written, and the total.
     **options
-        ``memory``, ``precision`` and ``compile``, as for :func:`iqa_metrics.create_metric`.
+        ``memory``, ``precision``, ``compile``, ``space``, ``border`` and ``peak``, as for
+        :func:`iqa_metrics.create_metric`.
 
     Returns
     -------

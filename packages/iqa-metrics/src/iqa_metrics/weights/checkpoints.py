@@ -167,7 +167,7 @@ def _is_refusal(error: Exception) -> bool:
 
 
 def _refused(error: Exception) -> str:
-    """Return what torch refused, without its advice to read the file nevertheless."""
+    """Return what torch refused, without its advice to read the file anyway."""
     lines = [line.strip() for line in str(error).splitlines()]
     named = [line for line in lines if line.startswith("WeightsUnpickler error")]
     return named[0].split(" Please use")[0].rstrip(".") if named else "torch refuses its content"
