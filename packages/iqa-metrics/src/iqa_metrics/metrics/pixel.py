@@ -41,6 +41,7 @@ class MSE(Metric):
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     has_map = takes_mask = True
     any_channels: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
     smallest_input = 1
     source: ClassVar[str] = "Wang and Bovik, IEEE SPM 2009, doi 10.1109/MSP.2008.930649"
 
@@ -71,6 +72,7 @@ class PSNR(Metric):
     range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     takes_mask = True
     any_channels: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
     smallest_input = 1
     source: ClassVar[str] = "ITU-T J.340 (2010)"
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from iqa_metrics.compute.pair_module import PairModule, SharedReference
 from iqa_metrics.compute.signature import signature_of
+from iqa_metrics.forks import ForkedError
 from iqa_metrics.io.decoding import ImageError
 from iqa_metrics.io.images import Background
 from iqa_metrics.io.readahead import LoadedPair, Part, reason
@@ -267,6 +268,8 @@ def _values(compute: Callable[[], Tensor]) -> list[Outcome] | None:
     try:
         with torch.no_grad():
             return [(value, "") for value in compute().tolist()]
+    except ForkedError:
+        raise
     except (ImageError, RuntimeError, MemoryError):
         # The caller retries only after this returns, because the traceback holds on to the memory.
         return None
@@ -281,6 +284,8 @@ def outcome_of(
         masks = {} if mask is None else taken(metric, mask.to(home))
         with torch.no_grad():
             return metric(reference.to(home), distorted.to(home), **masks).tolist()[0], ""
+    except ForkedError:
+        raise
     except (ImageError, RuntimeError, MemoryError) as error:  # mostly for lack of memory
         return None, reason(error)
 
