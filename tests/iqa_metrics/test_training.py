@@ -44,7 +44,7 @@ def metrics(make):
 @pytest.fixture
 def images(name):
     """Two pairs, away from the ends of the range."""
-    side = 176 if RECORDS[name].smallest_input > 64 else 64
+    side = 176 if name in RECORDS and RECORDS[name].smallest_input > 64 else 64
     generator = torch.Generator().manual_seed(0)
     reference = 0.1 + 0.8 * torch.rand(2, 3, side, side + 16, generator=generator)
     noise = torch.randn(reference.shape, generator=generator)
@@ -292,7 +292,7 @@ def test_tables_of_readouts_compile_and_are_transformed():
 
 @pytest.mark.slow
 @needs_a_compiler
-@pytest.mark.parametrize("name", ["psnr", "ssim", "default", "lpips_alex", "dists"])
+@pytest.mark.parametrize("name", ["ssim", "efficientnet_lite0:block3:rmse"])
 def test_a_step_compiled_by_inductor_gives_the_same(name, make, images):
     metric = make(name, check="off")
     expected = with_gradient(metric, *images)
@@ -313,7 +313,8 @@ def test_the_default_compiles_as_one_graph():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(2, 2, 3, 96, 112, generator=generator)
     with torch.no_grad():
-        metric(x, y)
+        values = metric(x, y)
+        assert torch.allclose(values, create_metric("default")(x, y), rtol=1e-4)
     assert counters["stats"]["unique_graphs"] == 1
     assert not counters["graph_break"]
 
