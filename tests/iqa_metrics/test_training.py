@@ -11,7 +11,14 @@ from torch.autograd import forward_ad
 from torch.func import grad, jvp, vmap
 from torch.utils.checkpoint import checkpoint
 
-from iqa_metrics import LPIPS, DeepDistance, FeatureReadouts, all_metrics, create_metric
+from iqa_metrics import (
+    LPIPS,
+    DeepDistance,
+    FeatureExtractor,
+    FeatureReadouts,
+    all_metrics,
+    create_metric,
+)
 
 RECORDS = {record.name: record for record in all_metrics() if record.metric.differentiable}
 ALL = list(RECORDS)
@@ -246,6 +253,22 @@ def test_the_other_side_is_not_recorded():
     metric = create_metric("default")
     both, _ = kept(metric, x.clone().requires_grad_(), y)
     assert kept(metric, x, y)[0] < 0.55 * both
+
+
+def test_no_image_passes_twice(monkeypatch):
+    passed = []
+    prepare = FeatureExtractor._prepare
+
+    def counting(self, batches):
+        passed.append(sum(map(len, batches)))
+        return prepare(self, batches)
+
+    monkeypatch.setattr(FeatureExtractor, "_prepare", counting)
+    x, y = torch.rand(2, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    metric = create_metric("default")
+    metric(x, y.clone().requires_grad_())
+    metric(x[:1], y[:1].clone().requires_grad_())  # one image by itself would pass as two
+    assert passed == [3, 3, 2]
 
 
 def test_weights_of_channels_get_a_gradient_too():

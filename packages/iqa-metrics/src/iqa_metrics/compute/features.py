@@ -19,10 +19,9 @@ from torch.utils.hooks import RemovableHandle
 from iqa_metrics.backbones.forms import Form, as_grid
 from iqa_metrics.backbones.probing import Pass, passed, precision, without_values
 from iqa_metrics.backbones.scaling import InputScaling
-from iqa_metrics.compute.folding import runs_as_its_class
+from iqa_metrics.compute.chains import chain, may_overwrite
 from iqa_metrics.compute.steady import Steady, lasting
 from iqa_metrics.compute.tracing import recorded, traced, transformed
-from iqa_metrics.compute.winograd import WinogradConv2d
 from iqa_metrics.forks import before_computing
 from iqa_metrics.names import lookup
 
@@ -182,14 +181,14 @@ class FeatureExtractor(Steady):
 
         # An enclosing autocast would change the values without a word.
         with torch.autocast(batches[0].device.type, enabled=False):
-            steps = _chain(self.network, modules)
+            steps = chain(self.network, modules)
             if steps is None:
                 self._visit_by_hooks(batches, modules, hand_out)
                 return
             response = self._prepare(batches)
             for step, (module, names) in enumerate(steps):
                 response = module(response)
-                overwritten = step + 1 < len(steps) and _may_overwrite(steps[step + 1][0])
+                overwritten = step + 1 < len(steps) and may_overwrite(steps[step + 1][0])
                 for name in names:
                     hand_out(name, response, overwritten)
 
@@ -209,9 +208,10 @@ class FeatureExtractor(Steady):
                 distorted, layers, lambda name, response: visitor(name, kept[name], response)
             )
             return
-        alike = len(reference) == len(distorted) or not _depends_on_count(distorted)
-        if alike and recorded(reference) != recorded(distorted):
-            layers = tuple(layers)
+        layers = tuple(layers)
+        if recorded(reference) != recorded(distorted) and self._can_part(
+            reference, distorted, layers
+        ):
             first, second = (
                 (reference, distorted) if recorded(distorted) else (distorted, reference)
             )
@@ -252,6 +252,15 @@ class FeatureExtractor(Steady):
         seen = self._probed(height, width, layers)
         elementary = (call.bytes for call in seen.calls if call.elementary)
         return 0 if seen.error is not None else max(elementary, default=0)
+
+    def _can_part(self, reference: Tensor, distorted: Tensor, layers: Iterable[str]) -> bool:
+        """Say whether both sides go through the same kernels if they go through one by one."""
+        if distorted.device.type != "cpu" or traced():
+            return True
+        if len(distorted) == 1:  # as two images, where one would go another way
+            return not self._differs_alone(distorted, layers)
+        # With one thread torch computes many images with other kernels than few.
+        return len(reference) == len(distorted) or torch.get_num_threads() > 1
 
     def _differs_alone(self, image: Tensor, layers: Iterable[str]) -> bool:
         """Say whether an image by itself gives other values than the same one in a batch.
@@ -343,67 +352,6 @@ class FeatureExtractor(Steady):
         for batch, part in zip(batches, torch.split(whole, [len(b) for b in batches]), strict=True):
             part.copy_(batch if scaling is None else scaling.apply(batch))
         return whole
-
-
-def _depends_on_count(images: Tensor) -> bool:
-    """Say whether torch computes many images with other kernels than few of the same size."""
-    return images.device.type == "cpu" and torch.get_num_threads() == 1
-
-
-Step = tuple[nn.Module, Sequence[str]]
-
-_ONLY_READS = (
-    *(nn.Conv2d, WinogradConv2d, nn.Linear, nn.BatchNorm2d, nn.LayerNorm),
-    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
-)
-"""Modules that leave their input as it is."""
-
-
-def _may_overwrite(module: nn.Module) -> bool:
-    """Say whether a module may write into its input, as an activation in place does."""
-    return type(module) not in _ONLY_READS or not runs_as_its_class(module)
-
-
-def _chain(network: nn.Module, modules: Mapping[str, nn.Module]) -> list[Step] | None:
-    """Return what to call one after another to reach those modules, with the names of each.
-
-    A chain needs no hooks, stops by itself, and can be compiled. None where a module lies inside
-    one that is no plain sequence.
-    """
-    names_of = {
-        module: [n for n, m in modules.items() if m is module] for module in modules.values()
-    }
-    steps: list[Step] = []
-    for module, ends in _links(network):
-        names = [name for end in ends for name in names_of.pop(end, ())]
-        steps.append((module, names))
-        if not names_of:
-            return steps
-    return None
-
-
-def _links(module: nn.Module) -> list[tuple[nn.Module, list[nn.Module]]]:
-    """Return the modules that a sequence calls in turn, and what each is the end of."""
-    # Not children(), which leaves out a module that is called a second time.
-    children = list(module._modules.values()) if _is_plain_sequence(module) else []
-    links = [link for child in children if child is not None for link in _links(child)]
-    if not links:
-        return [(module, [module])]
-    last, ends = links[-1]
-    return [*links[:-1], (last, [*ends, module])]
-
-
-def _is_plain_sequence(module: nn.Module) -> bool:
-    """Say whether calling a module is calling its children in turn, and nothing else."""
-    kind = type(module)
-    return (
-        isinstance(module, nn.Sequential)
-        and kind.forward is nn.Sequential.forward
-        and getattr(kind, "__iter__", None) is nn.Sequential.__iter__
-        and runs_as_its_class(module)
-        and not (module._forward_hooks or module._forward_pre_hooks)
-        and not (module._backward_hooks or module._backward_pre_hooks)
-    )
 
 
 def _unfused(network: nn.Module) -> nn.Module:

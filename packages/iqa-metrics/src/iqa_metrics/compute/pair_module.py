@@ -2,13 +2,13 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from iqa_metrics.compute.arithmetic import common_type, exact_arithmetic, widened
 from iqa_metrics.compute.compilation import Compiled
 from iqa_metrics.compute.conventions import (
     check_mask_values,
@@ -309,7 +309,7 @@ class PairModule(Steady):
         images = [reference, distorted] if isinstance(reference, Tensor) else [distorted]
         with exact_arithmetic(distorted.device):
             if traced() or recorded(*images, *_given(mask), *self.parameters()):
-                found = compare(*_widened(reference, distorted), *_given(mask))
+                found = compare(*widened(reference, distorted), *_given(mask))
             else:
                 found = self._by_chunks(reference, distorted, compare, alone, mask)
         return returned(found, home)
@@ -326,7 +326,7 @@ class PairModule(Steady):
         compiled = self.compiled if mask is None else None
         most = self.most_pairs(distorted)
         if isinstance(reference, Tensor) and not alone and len(distorted) > most:
-            reference = self.remember(reference.to(_common_type(reference, distorted)))
+            reference = self.remember(reference.to(common_type(reference, distorted)))
 
         def run(first: int, last: int) -> Tensor:
             # A batch that fits into one chunk is not sliced.
@@ -334,7 +334,7 @@ class PairModule(Steady):
             one_each = isinstance(reference, Tensor) and alone and not whole
             x = reference[first:last] if one_each else reference  # type: ignore[index]
             y = distorted if whole else distorted[first:last]
-            x, y = _widened(x, y)
+            x, y = widened(x, y)
             if compiled is not None:
                 return compiled(compare, x, y)
             return compare(x, y, *_given(mask if mask is None else mask[first:last]))
@@ -415,7 +415,7 @@ class SharedReference:
                 torch.inference_mode(False),
                 torch.set_grad_enabled(way),
             ):
-                wide = image.detach().to(_common_type(image, image))
+                wide = image.detach().to(common_type(image, image))
                 self._remembered[way] = metric.remember(wide)
         found = metric._streamed(self._remembered[way], distorted, compare, weights)
         return metric.presented(found)
@@ -423,43 +423,3 @@ class SharedReference:
 
 def _given(mask: Tensor | None) -> tuple[Tensor, ...]:
     return () if mask is None else (mask,)
-
-
-def _widened(reference: Reference, distorted: Tensor) -> tuple[Reference, Tensor]:
-    """Return both in the type in which they are compared."""
-    wider = _common_type(reference, distorted)
-    return reference.to(wider) if isinstance(reference, Tensor) else reference, distorted.to(wider)
-
-
-def _common_type(reference: Reference, distorted: Tensor) -> torch.dtype:
-    """Return the wider type of the two, at least float32.
-
-    Half-precision images would otherwise be rounded once more when they are scaled.
-    """
-    image = reference if isinstance(reference, Tensor) else reference.image
-    return torch.promote_types(torch.promote_types(image.dtype, distorted.dtype), torch.float32)
-
-
-@contextmanager
-def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Keep the caller's settings from silently lowering a metric's precision.
-
-    It switches off an enclosing autocast and, on a GPU, TF32 for convolutions, which is torch's
-    default. The latter is a flag of the whole process; it is restored at the end.
-    """
-    with torch.autocast(device.type, enabled=False), _exact_convolutions(device):
-        yield
-
-
-def _exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
-    # A compiler can't trace the flag, and leaves it as it is.
-    if device.type != "cuda" or torch.compiler.is_compiling():
-        return nullcontext()
-    cudnn = torch.backends.cudnn
-    flags: AbstractContextManager[None] = cudnn.flags(
-        enabled=cudnn.enabled,
-        benchmark=cudnn.benchmark,
-        deterministic=cudnn.deterministic,
-        allow_tf32=False,
-    )
-    return flags
