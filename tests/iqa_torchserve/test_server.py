@@ -280,7 +280,8 @@ def test_the_command_line_from_build_to_stop(tmp_path, monkeypatch, photographs)
         family = [running.process(), *running.process().children(recursive=True)]
         result = serve("score", reference, distorted, "-m", "default", "-m", "psnr")
         values = [line.split("\t") for line in result.stdout.splitlines()]
-        assert [v[0] for v in values] == ["default", "psnr"]
+        names = ["default", "psnr", "# efficientnet_lite0:block14:rmse", "# psnr"]
+        assert [v[0].split("|")[0] for v in values] == names
         assert float(values[0][1]) == pytest.approx(score(reference, distorted), rel=1e-5)
         replies = json.loads(serve("score", reference, distorted, "--json").stdout)
         assert replies[0]["metric"] == "psnr"
