@@ -35,6 +35,8 @@ def has(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        # Old versions of torch say no.
+        monkeypatch.setattr(torch.amp, "is_autocast_available", lambda kind: True)
 
     return has
 
