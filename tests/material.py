@@ -20,6 +20,11 @@ def encoded(image, kind="PNG", **options):
     return buffer.getvalue()
 
 
+def coded(array, quality=10):
+    """An image as JPEG leaves it."""
+    return np.asarray(Image.open(io.BytesIO(encoded(array, "JPEG", quality=quality))))
+
+
 def tensor(array):
     """[H, W, 3] uint8 -> [1, 3, H, W] in [0, 1]."""
     return torch.from_numpy(np.array(array)).permute(2, 0, 1)[None].float() / 255

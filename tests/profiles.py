@@ -164,3 +164,11 @@ def gama(value):
 
 def chrm(primaries, white=D65):
     return chunk(b"cHRM", struct.pack(">8I", *(round(v * 100_000) for v in (*white, *primaries))))
+
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+RGB16 = RNG.integers(0, 65536, (12, 16, 3), dtype=np.uint16)
+GREY = RNG.integers(0, 256, (12, 16), dtype=np.uint8)
+WIDE = PRIMARIES["Display P3"]
+TABLES = table_profile("scanner", lambda v: srgb_light(v) @ colorants(WIDE).T)

@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 from material import encoded, stored
 from PIL import Image, ImageCms, features
 from profiles import (
+    GREY,
     P3,
     PRIMARIES,
+    RGB,
+    RGB16,
+    RNG,
     SRGB_CURVE,
+    TABLES,
+    WIDE,
     chrm,
     chunk,
     cicp,
@@ -36,13 +42,6 @@ from iqa_metrics import ImageError, read_image
 from iqa_metrics.io.colour import converted
 from iqa_metrics.io.images import read_with_colour
 from iqa_metrics.io.stated_colour import Stated
-
-RNG = np.random.default_rng(0)
-RGB = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-RGB16 = RNG.integers(0, 65536, (12, 16, 3), dtype=np.uint16)
-GREY = RNG.integers(0, 256, (12, 16), dtype=np.uint8)
-WIDE = PRIMARIES["Display P3"]
-TABLES = table_profile("scanner", lambda v: srgb_light(v) @ colorants(WIDE).T)
 
 
 def pixels(image):

@@ -10,11 +10,13 @@ from material import encoded, stored
 from PIL import Image
 from profiles import (
     P3,
-    PRIMARIES,
+    RGB,
+    RGB16,
+    TABLES,
+    WIDE,
     chrm,
     chunk,
     cicp,
-    colorants,
     fixed,
     gama,
     gamma,
@@ -23,9 +25,7 @@ from profiles import (
     png,
     profile,
     rgb_profile,
-    srgb_light,
     steps,
-    table_profile,
     text,
     to_space,
 )
@@ -35,12 +35,6 @@ from iqa_metrics import ImageError, Pair, create_metric, read_image, score, scor
 from iqa_metrics.cli import app
 from iqa_metrics.io.readahead import read_ahead
 
-RNG = np.random.default_rng(0)
-RGB = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-RGB16 = RNG.integers(0, 65536, (12, 16, 3), dtype=np.uint16)
-GREY = RNG.integers(0, 256, (12, 16), dtype=np.uint8)
-WIDE = PRIMARIES["Display P3"]
-TABLES = table_profile("scanner", lambda v: srgb_light(v) @ colorants(WIDE).T)
 CMYK = profile({"desc": text("press"), "A2B0": b"mft2" + bytes(40)}, space=b"CMYK", kind=b"prtr")
 FLAT = profile(
     {

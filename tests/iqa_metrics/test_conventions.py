@@ -1,7 +1,6 @@
 """Luma, shaved borders, peaks and masks, as papers state them."""
 
 import dataclasses
-import io
 import math
 from functools import partial
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from material import coded
 from seeded import trunk
 from skimage import data
 from skimage.color import rgb2ycbcr
@@ -28,6 +27,7 @@ from iqa_metrics import (
 from iqa_metrics.backbones.scaling import IMAGENET
 from iqa_metrics.compute.conventions import compared
 from iqa_metrics.io.tables import own_conventions
+from iqa_metrics.metrics.together import share_network
 
 OF_SKIMAGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 
@@ -36,9 +36,7 @@ OF_SKIMAGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": F
 def arrays():
     """A photograph and the same as JPEG of quality 10, uint8."""
     reference = data.astronaut()[:256, :320]
-    file = io.BytesIO()
-    Image.fromarray(reference).save(file, "JPEG", quality=10)
-    return reference, np.asarray(Image.open(file))
+    return reference, coded(reference)
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +363,15 @@ def test_other_weights_have_another_signature():
     with torch.no_grad():
         network.get_parameter("0.weight")[0, 0, 0, 0] += 1e-3
     assert DeepDistance("alexnet", "relu2", "rmse", trunk=network).signature != first
+
+
+def test_a_network_shared_with_earlier_layers_leaves_a_signature_as_it_is(metrics):
+    names = ["efficientnet_lite0:block3:rmse", "default"]
+    together = [create_metric(name) for name in names]
+    share_network(together, backbone("efficientnet_lite0"))
+    assert together[0].extractor is together[1].extractor
+    assert together[1].signature == metrics["default"].signature
+    assert together[0].signature != together[1].signature.replace("block14", "block3")
 
 
 def test_another_input_scaling_has_another_signature(metrics):

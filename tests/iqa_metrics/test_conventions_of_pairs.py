@@ -1,7 +1,6 @@
 """Conventions and masks of files: in score, in tables of pairs, and on the command line."""
 
 import csv
-import io
 import json
 from contextlib import closing
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from material import encoded
+from material import coded, encoded
 from PIL import Image
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -39,9 +38,7 @@ OF_SKIMAGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": F
 def arrays():
     """A photograph and the same as JPEG of quality 10, uint8."""
     reference = data.astronaut()[:128, :160]
-    file = io.BytesIO()
-    Image.fromarray(reference).save(file, "JPEG", quality=10)
-    return reference, np.asarray(Image.open(file))
+    return reference, coded(reference)
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +209,13 @@ def test_a_pair_object_with_a_wrong_convention_is_a_row(folder):
     pair = Pair(str(folder / "a.png"), str(folder / "b.png"), carried={"space": "lab"})
     (row,) = score_pairs([pair], "mse")
     assert row.error.startswith("bad_row: space: expected one of")
+
+
+def test_a_pair_object_has_the_mask_that_it_carries(folder):
+    images = [str(folder / "a.png"), str(folder / "b.png")]
+    (row,) = score_pairs([Pair(*images, carried={"mask": str(folder / "left.png")})], "mse")
+    assert row.value == pytest.approx(score(*images, "mse", mask=folder / "left.png"))
+    assert row.value != pytest.approx(score(*images, "mse"))
 
 
 def test_pairs_in_memory_have_conventions_too(arrays):

@@ -11,6 +11,7 @@ from registering import own_catalogues
 from iqa_metrics import (
     METRICS,
     READOUTS,
+    Metric,
     MetricRecord,
     Readout,
     all_backbones,
@@ -74,6 +75,8 @@ def test_the_tables_explain_every_fact():
     rows = re.findall(r"^\| (`.*?) \|", PAGE, flags=re.MULTILINE)
     explained = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     of_class = {"higher_is_better", "range", "source", "differentiable"}
+    of_class |= {"takes_mask", "any_channels", "elementwise"}
+    assert all(hasattr(Metric, name) or name in Metric.__annotations__ for name in of_class)
     of_metrics = {field.name for field in fields(MetricRecord)}
     # Those without a default are in the example; a readout that is registered gives one value.
     of_readouts = {one.name for one in fields(Readout) if one.default is not MISSING}

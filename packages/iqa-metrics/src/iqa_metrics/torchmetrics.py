@@ -21,8 +21,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 from iqa_metrics.compute.devices import lacks_float64, returned
+from iqa_metrics.compute.signature import digest_of
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric
-from iqa_metrics.weights.checkpoints import digest_of_tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -211,6 +211,5 @@ class ImageQuality(TorchMetric):
 
 def _fingerprint(metric: Metric) -> str:
     """Return a hash of a metric's name, weights and conventions, which tells it from others."""
-    held = digest_of_tensors((str(number), tensor) for number, tensor in enumerate(metric.held()))
-    said = f"{metric.name} {metric.conventions} {held}"
+    said = f"{metric.name} {metric.conventions} {digest_of(metric)}"
     return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -1,11 +1,10 @@
 """The line that says what decides a metric's values."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
 from iqa_metrics.backbones.probing import precision
+from iqa_metrics.compute.features import FeatureExtractor
 from iqa_metrics.compute.pair_module import PairModule
 from iqa_metrics.io.conventions import Conventions
 from iqa_metrics.io.images import Background
@@ -40,29 +39,34 @@ def signature_of(
     from iqa_metrics import __version__
 
     extractor = getattr(module, "extractor", None)
-    network = None if extractor is None else extractor.network
-    held = [(str(number), tensor) for number, tensor in enumerate(module.held())]
-    if extractor is not None:
-        # The same weights are another metric with another input, or other modules for layers.
-        held.insert(
-            0, (f"{extractor.scaling} {extractor.layers} {extractor.forms}", torch.zeros(0))
-        )
+    has_weights = next(module.held(), None) is not None
     terms = [
         module.name,
         *([] if colour is None else [f"colour:{colour}"]),
         *([] if background is None else [f"background:{_colour(background)}"]),
         str(module.conventions if conventions is None else conventions),
-        *([] if mask is None else [f"mask:{_digest([('mask', mask)])}"]),
-        f"weights:{_digest(held) if held else 'none'}",
-        f"precision:{'float64' if network is None else _name(precision(network))}",
+        *([] if mask is None else [f"mask:{digest_of_tensors([('mask', mask)])[:_DIGITS]}"]),
+        f"weights:{digest_of(module)[:_DIGITS] if has_weights else 'none'}",
+        f"precision:{'float64' if extractor is None else _name(precision(extractor.network))}",
         f"iqa-metrics:{__version__}",
         f"torch:{torch.__version__.split('+')[0]}",
     ]
     return "|".join(terms)
 
 
-def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    return digest_of_tensors(tensors)[:_DIGITS]
+def digest_of(module: PairModule) -> str:
+    """Return the SHA-256 of a module's weights, and of how its network is fed and read.
+
+    Where the network is shared with modules that read deeper layers, more of it is folded, and the
+    digest is another one.
+    """
+    extractor, facts = getattr(module, "extractor", None), ""
+    if isinstance(extractor, FeatureExtractor):
+        read = [(extractor.layers[name], extractor.forms.get(name)) for name in module.layers]  # type: ignore[union-attr]
+        facts = f"{extractor.scaling} {read}"
+    return digest_of_tensors(
+        (f"{facts} {number}", tensor) for number, tensor in enumerate(module.held())
+    )
 
 
 def _colour(background: Background) -> str:

@@ -104,15 +104,6 @@ class Conventions:
 AS_GIVEN = Conventions()
 
 
-def is_blank(value: object) -> bool:
-    """Say whether a value is an empty cell of a table: None, NaN, or blank text."""
-    if value is None or type(value).__name__ == "NAType":
-        return True
-    if isinstance(value, str):
-        return not value.strip()
-    return isinstance(value, float) and math.isnan(value)
-
-
 def _whole(value: object) -> object:
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)

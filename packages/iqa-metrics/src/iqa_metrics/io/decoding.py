@@ -156,10 +156,9 @@ def decode_file(source: object, max_pixels: int, max_seconds: float | None = Non
         own = _own_reader(file)
         if own is None:
             return _decoded(file, max_pixels)
-        icc = own.icc if isinstance(own, FloatTiff) else None
-        pixels = own.pixels(max_pixels)
-        whole = isinstance(own, Netpbm) and pixels.dtype.kind == "f"
-        return Decoded(pixels, Stated(icc=icc or None), own.peak if whole else 1.0)  # type: ignore[union-attr]
+        if isinstance(own, Netpbm):
+            return Decoded(own.pixels(max_pixels), Stated(), own.white)
+        return Decoded(own.pixels(max_pixels), Stated(icc=own.icc or None))
 
 
 def _own_reader(file: BinaryIO) -> "Netpbm | FloatTiff | None":

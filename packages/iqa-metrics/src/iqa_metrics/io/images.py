@@ -305,11 +305,11 @@ def _from_tensor(tensor: Tensor, peak: float | None = None) -> Tensor:
         )
     if tensor.dtype in _GREATEST and peak is None:
         return tensor.to(torch.float32) / _GREATEST[tensor.dtype]
-    if tensor.dtype in _GREATEST or (peak is not None and tensor.dtype in _FLOATS):
+    if peak is not None and tensor.dtype in (*_GREATEST, *_FLOATS):
         wide = tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
         colours = wide.shape[1] - (wide.shape[1] in (2, 4))
         alpha = wide[:, colours:] / _GREATEST.get(tensor.dtype, 1)
-        tensor = torch.cat([wide[:, :colours] / (peak or 1), alpha], dim=1)
+        tensor = torch.cat([wide[:, :colours] / peak, alpha], dim=1)
     if tensor.dtype not in _FLOATS:
         raise ImageError(
             f"expected dtype uint8, uint16, or float of 16 to 64 bits, got {tensor.dtype}"

@@ -52,6 +52,11 @@ class Netpbm:
             raise ImageError(f"PGM or PPM with the maximum value {peak}; expected 1 to 65535")
         return cls((width, height), peak, file, channels, plain)
 
+    @property
+    def white(self) -> float:
+        """What the samples were divided by: the maximum, or 1 where :meth:`pixels` has integers."""
+        return 1.0 if self.peak in (255, 65535) else self.peak
+
     def pixels(self, max_pixels: int) -> NDArray[Any]:
         """Return ``[H, W]`` or ``[H, W, 3]``: uint8, uint16, or float32 for other maxima."""
         width, height = self.size

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from iqa_metrics.io.conventions import is_blank
 from iqa_metrics.io.tables import (
     SCORE_COLUMNS,
     Pair,
@@ -17,6 +16,7 @@ from iqa_metrics.io.tables import (
     Score,
     csv_line,
     header_line,
+    is_blank,
     own_conventions,
 )
 

@@ -1,13 +1,14 @@
 """CSV tables: the pairs to score, and their scores with one row per pair and metric."""
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from iqa_metrics.io.conventions import AS_GIVEN, CONVENTIONS, is_blank
+from iqa_metrics.io.conventions import AS_GIVEN, CONVENTIONS
 
 PAIR_COLUMNS = ("reference", "distorted")
 SCORE_COLUMNS = (*PAIR_COLUMNS, "metric", "value", "error", "colour", "signature")
@@ -129,6 +130,15 @@ class PairTable:
                 yield Pair(reference, distorted, self.path.parent, carried, problem, mask=mask)
 
 
+def is_blank(value: object) -> bool:
+    """Say whether a value is an empty cell of a table: None, NaN, or blank text."""
+    if value is None or type(value).__name__ == "NAType":
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    return isinstance(value, float) and math.isnan(value)
+
+
 def own_conventions(carried: Mapping[str, Any]) -> dict[str, Any]:
     """Return the conventions among a row's other columns; a blank cell is none."""
     return {name: carried[name] for name in CONVENTIONS if not is_blank(carried.get(name))}
@@ -184,9 +194,9 @@ def write_scores(
         file.flush()
     for row in scores:
         value = "" if row.value is None else repr(row.value)
-        fields = [row.reference, row.distorted, row.metric, value, row.error]
-        fields += [row.colour, row.signature]
-        file.write(csv_line([*fields, *(row.carried[column] for column in carried)]))
+        fields = (row.reference, row.distorted, row.metric, value, row.error, row.colour)
+        copied = (row.carried[column] for column in carried)
+        file.write(csv_line([*fields, row.signature, *copied]))
         file.flush()
         yield row
 

@@ -170,7 +170,7 @@ class BatchScorer:
     ) -> dict[int, list[Outcome]]:
         found: dict[int, list[Outcome]] = {number: [] for number in group}
         batches: dict[tuple[int, ...], _Copies] = {}
-        changes = next(iter(rows[number].pair.conventions for number in group))
+        changes = rows[next(iter(group))].pair.conventions  # of all pairs of a group
         for name, metric in self._metrics.items():
             metric = under(metric, changes)
             chosen = tuple(number for number in group if rows[number].wants(name))

@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 
 from iqa_metrics.compute.devices import pick_device
-from iqa_metrics.io.conventions import is_blank
-from iqa_metrics.io.tables import PAIR_COLUMNS, Pair, bad_conventions
+from iqa_metrics.io.tables import PAIR_COLUMNS, Pair, bad_conventions, is_blank
 from iqa_metrics.metrics import Metric, MetricSpec, create_metric, parse_spec
 
 OneMetric = Union[str, MetricSpec, Metric]
@@ -160,7 +159,8 @@ def _numbered(items: Iterable[Any]) -> Iterator[Pair]:
     for number, item in enumerate(items):
         if isinstance(item, Pair):
             problem = item.problem or bad_conventions(item.carried)
-            yield item if problem == item.problem else replace(item, problem=problem)
+            mask = _mask(item.carried) if item.mask is None else item.mask
+            yield replace(item, problem=problem, mask=mask)
         else:
             yield _pair(number, item)
 
@@ -207,7 +207,7 @@ def _pair(number: int, item: Any) -> Pair:
         in_memory = isinstance(source, _MEMORY)
         images.append(source if in_memory else None)
         names.append(_shown(source) if in_memory else "" if problem else os.fspath(source))
-    mask = carried.get("mask")
+    mask = _mask(carried)
     if isinstance(mask, _MEMORY):
         del carried["mask"]  # rows that a caller keeps would keep its pixels
     return Pair(
@@ -216,8 +216,13 @@ def _pair(number: int, item: Any) -> Pair:
         carried=carried,
         problem=problem or bad_conventions(carried),
         sources=(images[0], images[1]),
-        mask=None if is_blank(mask) else mask,
+        mask=mask,
     )
+
+
+def _mask(carried: Mapping[str, Any]) -> object | None:
+    mask = carried.get("mask")
+    return None if is_blank(mask) else mask
 
 
 def _shown(value: object) -> str:
