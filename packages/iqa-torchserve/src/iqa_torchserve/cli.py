@@ -438,7 +438,19 @@ def _running(state: Path | None) -> "RunningServer":
 
 
 def _end_politely() -> None:
-    """Make SIGTERM raise an exception, as Ctrl-C does, so that no half-started server is left."""
+    """Make SIGTERM raise an exception, as Ctrl-C does, so that no half-started server is left.
+
+    Python ignores an exception raised in a finalizer. A SIGTERM that arrives there is sent again.
+    """
+    report = sys.unraisablehook
+
+    def send_again(ignored: "sys.UnraisableHookArgs") -> None:
+        if isinstance(ignored.exc_value, SystemExit):
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        else:
+            report(ignored)
+
+    sys.unraisablehook = send_again
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
