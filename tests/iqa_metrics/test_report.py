@@ -90,7 +90,7 @@ def test_each_figure_is_there_as_svg_and_png(study):
 
 def test_the_summary_agrees_with_the_tables(study):
     rows = [row for row in rows_of(study / "models.csv") if row["readout"]]
-    best = max(rows, key=lambda row: float(row["corrected"]))
+    best = max(rows, key=lambda row: float(row["held_out"]))
     words = words_of(study)
     assert "3 trained backbones with 30 layers, 3 untrained controls and 5 baselines" in words
     assert "144 pairs of 12 reference images" in words
@@ -207,7 +207,7 @@ def test_names_are_never_markup(tmp_path):
     [
         ({"baselines": ()}, "No baselines were measured.", "SSIM 0"),
         ({"kinds": ()}, "for two or more kinds of distortion", "distortions-tid2013"),
-        ({"intervals": False}, "after correction for optimism", " nan "),
+        ({"intervals": False}, "on references that it was not chosen on", " nan "),
         ({}, "Fewer than three backbones have the same kind of score", "own-task-tid2013"),
         (
             {"databases": [database(references=1, pairs=12)]},
@@ -282,7 +282,7 @@ def without_distances(folder):
         ),
         (damage_json(lambda r: r["databases"][0].update(pairs=True)), r"expected int, got True"),
         (lambda folder: (folder / "claims.csv").unlink(), r"claims\.csv: no such file"),
-        (without_column("models.csv", "optimism"), r"models\.csv: missing columns optimism"),
+        (without_column("models.csv", "best_depth"), r"models\.csv: missing columns best_depth"),
         (without_column("correlations.csv", "srocc"), r"correlations\.csv: missing columns srocc"),
         (
             with_value("correlations.csv", "krocc", "high"),
@@ -328,7 +328,7 @@ def test_only_the_requested_series_is_read(study):
 
 def test_the_series_is_the_best_or_the_requested_one(study, tmp_path):
     read = read_study(study)
-    best = max((m for m in read.models if m.readout), key=lambda m: m.corrected)
+    best = max((m for m in read.models if m.readout), key=lambda m: m.held_out)
     assert chosen(read, "tid2013", None) == Series(
         best.backbone, best.best_layer, best.readout, best.best_depth
     )

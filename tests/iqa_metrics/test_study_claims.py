@@ -358,10 +358,10 @@ def test_several_databases_are_judged_one_by_one_and_together(tmp_path):
     found = analyse(tmp_path)
     of_network = [row for row in found.models if row.backbone == "n"]
     assert [row.database for row in of_network] == ["one", "two", "pooled"]
-    assert all(row.corrected > 0.8 for row in found.models)
-    widths = [row.corrected_high - row.corrected_low for row in of_network]
+    assert all(row.held_out > 0.8 for row in found.models)
+    widths = [row.held_out_high - row.held_out_low for row in of_network]
     assert widths[2] < max(widths[:2])
-    assert [row.corrected for row in found.models if row.backbone == "ssim"] == [1.0] * 3
+    assert [row.held_out for row in found.models if row.backbone == "ssim"] == [1.0] * 3
     beside = {row.database for row in found.comparisons if row.question == "baseline"}
     assert beside == {"one", "two", "pooled"}
     assert {row.database for row in found.claims} == {"one", "two", "pooled"}
@@ -414,7 +414,7 @@ def test_distances_from_elsewhere_are_described_by_their_names(tmp_path):
         analyse(tmp_path)
     found = analyse(tmp_path, higher_is="worse")
     assert [row.backbone for row in found.models] == ["vgg16", "new", "ssim"]
-    assert all(row.corrected > 0.7 for row in found.models)
+    assert all(row.held_out > 0.7 for row in found.models)
     described = {one.name: one for one in Description.read(tmp_path / "study.json").backbones}
     assert (described["vgg16"].weighted_layers, described["vgg16"].goal) == (16, "classification")
     assert (described["new"].weighted_layers, described["new"].goal) == (None, "")

@@ -279,7 +279,7 @@ def test_the_optimism_of_selection_is_estimated_well():
         scope = Scope("x", 100, 20, places, Bootstrap(value, samples), (), None)
         best = best_of(scope, series)
         assert best.value == value.max()
-        assert best.corrected.value == pytest.approx(best.value - best.optimism)
+        assert best.held_out.value == pytest.approx(best.value - best.optimism)
         gained.append(best.value - truth)
         estimated.append(best.optimism)
         alone.append(best_of(scope, series[:1]).optimism)
@@ -299,7 +299,7 @@ def test_what_all_replicates_have_in_common_is_no_optimism():
     one = 0.6 + 0.03 + random.normal(0, 0.05, 300)
     scope, series = scope_of(np.full(3, 0.6), np.stack([one] * 3, axis=1))
     assert best_of(scope, series).optimism == 0.0
-    assert best_of(scope, series).corrected.value == 0.6
+    assert best_of(scope, series).held_out.value == 0.6
 
 
 # Student's interval -------------------------------------------------------------------------------

@@ -310,12 +310,12 @@ def _show(found: "Analysis") -> None:
         plain = next((row.readout for row in rows if row.readout), "")
         rows = [row for row in rows if row.readout in ("", plain)]
         listing = table("model", "best layer", "SROCC", "95 % interval", "last layer", "SROCC")
-        for row in sorted(rows, key=lambda row: -row.corrected):
+        for row in sorted(rows, key=lambda row: -row.held_out):
             listing.add_row(
                 escape(row.backbone),
                 escape(row.best_layer),
-                f"{row.corrected:.3f}",
-                f"{row.corrected_low:.3f} to {row.corrected_high:.3f}",
+                f"{row.held_out:.3f}",
+                f"{row.held_out_low:.3f} to {row.held_out_high:.3f}",
                 escape(row.last_layer),
                 f"{row.last:.3f}",
             )
@@ -323,7 +323,7 @@ def _show(found: "Analysis") -> None:
         out.print(listing)
         out.print(
             "SROCC with human ratings, positive for agreement. That of the best layer is corrected "
-            "for the optimism of having selected it.",
+            "held out: each reference is judged by the layer that is best on the others.",
             soft_wrap=True,
         )
         for name in found.left_out.get(database, ()):

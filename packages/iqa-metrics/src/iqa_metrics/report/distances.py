@@ -32,7 +32,7 @@ def chosen(study: Study, database: str, metric: str | None) -> Series | None:
         Name of the database.
     metric
         ``"BACKBONE:LAYER:READOUT"`` or a baseline's name. None for the best layer of the backbone
-        with the highest agreement after correction for optimism.
+        with the highest held-out agreement.
 
     Returns
     -------
@@ -55,10 +55,10 @@ def chosen(study: Study, database: str, metric: str | None) -> Series | None:
             )
         return found
     rows = [
-        row for row in study.models if row.database == database and row.corrected == row.corrected
+        row for row in study.models if row.database == database and row.held_out == row.held_out
     ]
     networks = [row for row in rows if not study.is_baseline(row.backbone)]
-    best = max(networks or rows, key=lambda row: row.corrected, default=None)
+    best = max(networks or rows, key=lambda row: row.held_out, default=None)
     if best is None:
         return None
     return Series(best.backbone, best.best_layer, best.readout, best.best_depth)

@@ -13,9 +13,9 @@ from iqa_metrics.report.documents import Cell, Section, Table
 from iqa_metrics.report.figures import Files
 from iqa_metrics.report.tables import Study
 from iqa_metrics.study.description import DescribedDatabase
-from iqa_metrics.study.rows import CONTRADICTED, POOLED, SUPPORTED, UNDECIDED, Claim
+from iqa_metrics.study.rows import CONTRADICTED, NOT_TESTED, POOLED, SUPPORTED, UNDECIDED, Claim
 
-_VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED)
+_VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED)
 MOST_ROWS = 2000
 FEW_REFERENCES = 10
 
@@ -119,7 +119,7 @@ def _summary(study: Study) -> list[str]:
     ]
     for database in study.main(study.models):
         rows = [row for row in study.models if row.database == database]
-        ordered = [row for row in ranking.ordered(rows) if row.corrected == row.corrected]
+        ordered = [row for row in ranking.ordered(rows) if row.held_out == row.held_out]
         networks = [row for row in ordered if not study.is_baseline(row.backbone)]
         baselines = [row for row in ordered if study.is_baseline(row.backbone)]
         if networks:
@@ -127,13 +127,13 @@ def _summary(study: Study) -> list[str]:
             where = f" at {best.best_layer}" if best.best_layer else ""
             found.append(
                 f"On {study.label(database)}, {best.backbone}{where} with {best.readout} agrees "
-                f"best: {wording.number(best.corrected)}"
-                + wording.bracketed(best.corrected_low, best.corrected_high)
-                + " after correction for optimism."
+                f"best: {wording.number(best.held_out)}"
+                + wording.bracketed(best.held_out_low, best.held_out_high)
+                + " on references that it was not chosen on."
                 + (
                     f" The best baseline is {baselines[0].backbone} with "
-                    f"{wording.number(baselines[0].corrected)}"
-                    f"{wording.bracketed(baselines[0].corrected_low, baselines[0].corrected_high)}."
+                    f"{wording.number(baselines[0].held_out)}"
+                    f"{wording.bracketed(baselines[0].held_out_low, baselines[0].held_out_high)}."
                     if baselines
                     else ""
                     if study.baselines

@@ -1,4 +1,4 @@
-"""Backbones and baselines in order: best layer, last layer, and correction for optimism."""
+"""Backbones and baselines in order: best layer, held out, and last layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +16,11 @@ _ROW = 0.25
 
 
 def ordered(rows: Sequence[Model]) -> list[Model]:
-    """Return rows in order of corrected agreement, the best first, and rows without one last."""
-    known = [row for row in rows if row.corrected == row.corrected]
+    """Return rows in order of held-out agreement, the best first, and rows without one last."""
+    known = [row for row in rows if row.held_out == row.held_out]
     return [
-        *sorted(known, key=lambda row: (-row.corrected, row.backbone, row.readout)),
-        *(row for row in rows if row.corrected != row.corrected),
+        *sorted(known, key=lambda row: (-row.held_out, row.backbone, row.readout)),
+        *(row for row in rows if row.held_out != row.held_out),
     ]
 
 
@@ -46,7 +46,7 @@ def colour_of(study: Study, name: str) -> str:
 
 def draw(study: Study, database: str) -> Picture | None:
     """Draw the backbones and baselines in order; None if none of them has a value."""
-    rows = [row for row in plain_models(study, database) if row.corrected == row.corrected]
+    rows = [row for row in plain_models(study, database) if row.held_out == row.held_out]
     if not rows:
         return None
     height = _ROW * len(rows) + 0.15
@@ -59,29 +59,27 @@ def draw(study: Study, database: str) -> Picture | None:
     axes.set_yticks(range(len(rows)), [row.backbone for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
-    numbers = [v for r in rows for v in (r.best, r.last, r.corrected, r.corrected_low, r.last_low)]
-    axes.set_xlim(*figures.extent([*numbers, *(r.corrected_high for r in rows)]))
+    numbers = [v for r in rows for v in (r.best, r.last, r.held_out, r.held_out_low, r.last_low)]
+    axes.set_xlim(*figures.extent([*numbers, *(r.held_out_high for r in rows)]))
     axes.set_xlabel("agreement (SROCC; higher is better)")
     _legend(axes, height)
     label = study.label(database)
     best, worst = rows[0], rows[-1]
     networks = [row for row in rows if not study.is_baseline(row.backbone)]
-    lost = max((row.optimism for row in networks if row.optimism == row.optimism), default=None)
-    drop = [row for row in networks if row.last < row.corrected]
+    drop = [row for row in networks if row.last < row.held_out]
     return Picture(
         f"models-{study.file_name(database)}",
         study.heading(database),
-        "Rows are sorted by the filled marks: the agreement of the best layer, corrected for "
-        "optimism, with its interval as a line. Hollow circles are the best layer as measured on "
-        "the pairs that it was selected on, which flatters it. Hollow squares are the last layer. "
-        "Diamonds are baselines, which have no layers. Triangles are untrained controls.",
+        "Rows are sorted by the filled marks: the agreement where each reference is judged by the "
+        "layer that is best on the others, with its interval as a line. Hollow circles are the "
+        "layer that is best on all references, which flatters it. Hollow squares are the "
+        "last layer. Diamonds are baselines, which have no layers. Triangles are untrained controls.",
         f"Dot plot for {label} with {wording.counted(len(rows), 'row')}. The first is "
-        f"{best.backbone} with {wording.number(best.corrected)}"
-        f"{wording.bracketed(best.corrected_low, best.corrected_high)}, the last is "
-        f"{worst.backbone} with {wording.number(worst.corrected)}. In {len(drop)} of "
+        f"{best.backbone} with {wording.number(best.held_out)}"
+        f"{wording.bracketed(best.held_out_low, best.held_out_high)}, the last is "
+        f"{worst.backbone} with {wording.number(worst.held_out)}. In {len(drop)} of "
         f"{wording.counted(len(networks), 'backbone')} the last layer agrees less than the best "
-        "one after correction."
-        + (f" The largest optimism is {wording.number(lost)}." if lost is not None else ""),
+        "one, held out.",
         figure,
         listing(study, rows, f"Backbones and baselines, {label}"),
     )
@@ -94,12 +92,11 @@ def listing(study: Study, rows: Sequence[Model], caption: str) -> Table:
         "backbone",
         *(("database",) if several else ()),
         "readout",
-        "corrected",
+        "held out",
         "interval",
         "best layer",
         "depth",
         "best",
-        "optimism",
         "last layer",
         "last",
         "interval of the last",
@@ -117,12 +114,11 @@ def listing(study: Study, rows: Sequence[Model], caption: str) -> Table:
                 documents.text(row.backbone),
                 *((documents.text(row.database),) if several else ()),
                 documents.text(row.readout or kind),
-                documents.value(row.corrected),
-                documents.interval(row.corrected_low, row.corrected_high),
+                documents.value(row.held_out),
+                documents.interval(row.held_out_low, row.held_out_high),
                 documents.text(row.best_layer),
                 documents.value(row.best_depth, 2),
                 documents.value(row.best),
-                documents.value(row.optimism),
                 documents.text(row.last_layer),
                 documents.value(row.last),
                 documents.interval(row.last_low, row.last_high),
@@ -139,16 +135,16 @@ def listing(study: Study, rows: Sequence[Model], caption: str) -> Table:
 
 def _row(axes: Axes, study: Study, place: int, row: Model) -> None:
     colour = colour_of(study, row.backbone)
-    if row.corrected_low == row.corrected_low and row.corrected_high == row.corrected_high:
-        axes.hlines(place, row.corrected_low, row.corrected_high, color=colour, linewidth=1.4)
+    if row.held_out_low == row.held_out_low and row.held_out_high == row.held_out_high:
+        axes.hlines(place, row.held_out_low, row.held_out_high, color=colour, linewidth=1.4)
     if study.is_baseline(row.backbone):
-        axes.plot(row.corrected, place, marker="D", color=colour, markersize=5.5)
+        axes.plot(row.held_out, place, marker="D", color=colour, markersize=5.5)
         return
     hollow: dict[str, Any] = {"markerfacecolor": "white", "color": colour, "markeredgewidth": 1.1}
     axes.plot(row.last, place, marker="s", markersize=5, linestyle="none", zorder=3, **hollow)
     axes.plot(row.best, place, marker="o", markersize=6, linestyle="none", zorder=2.5, **hollow)
     marker = "^" if colour == CONTROL else "o"
-    axes.plot(row.corrected, place, marker=marker, color=colour, markersize=6, zorder=4)
+    axes.plot(row.held_out, place, marker=marker, color=colour, markersize=6, zorder=4)
 
 
 def _legend(axes: Axes, height: float) -> None:
@@ -159,8 +155,8 @@ def _legend(axes: Axes, height: float) -> None:
 
     axes.legend(
         handles=[
-            mark("o", NETWORK, NETWORK, "corrected, with interval"),
-            mark("^", CONTROL, CONTROL, "untrained, corrected"),
+            mark("o", NETWORK, NETWORK, "held out, with interval"),
+            mark("^", CONTROL, CONTROL, "untrained, held out"),
             mark("D", BASELINE, BASELINE, "baseline"),
             mark("o", NETWORK, "white", "best layer, uncorrected"),
             mark("s", NETWORK, "white", "last layer"),

@@ -22,6 +22,7 @@ from iqa_metrics.study.rows import (
     Judgement,
     Model,
     TableError,
+    Winner,
     read_rows,
 )
 from iqa_metrics.study.settings import Statistics
@@ -51,6 +52,7 @@ class Study:
     comparisons: tuple[Compared, ...] = field(repr=False)
     claims: tuple[Claim, ...] = field(repr=False)
     judgements: tuple[Judgement, ...] = field(default=(), repr=False)
+    winners: tuple[Winner, ...] = field(default=(), repr=False)
 
     @property
     def title(self) -> str:
@@ -159,6 +161,7 @@ def read_study(folder: Path) -> Study:
             judgements=(
                 read_rows(folder, Judgement) if (folder / FILES[Judgement]).exists() else ()
             ),
+            winners=read_rows(folder, Winner) if (folder / FILES[Winner]).exists() else (),
         )
     except TableError as error:
         raise ReportError(str(error)) from error

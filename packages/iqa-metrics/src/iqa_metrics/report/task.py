@@ -27,29 +27,29 @@ def draw(study: Study, database: str) -> Picture | None:
     found: dict[str, list[tuple[DescribedNetwork, Model]]] = {}
     for row in plain_models(study, database):
         record = study.backbone(row.backbone)
-        if record is not None and record.score is not None and row.corrected == row.corrected:
+        if record is not None and record.score is not None and row.held_out == row.held_out:
             found.setdefault(record.score_of, []).append((record, row))
     task, points = max(found.items(), key=lambda item: len(item[1]), default=("", []))
     if len(points) < _FEWEST:
         return None
     scores = [float(record.score or 0.0) for record, _ in points]
-    agreement = [row.corrected for _, row in points]
+    agreement = [row.held_out for _, row in points]
     figure = figures.sheet(_TALL + 0.8)
     axes = figures.placed(figure, 0.6, 0.15, _WIDE, _TALL)
     axes.set_xlim(*_roomy(scores))
     axes.set_ylim(*figures.extent(agreement, 0.05))
     axes.set_xlabel(task or "score at the pretraining task")
-    axes.set_ylabel("agreement at the best layer, corrected")
+    axes.set_ylabel("agreement at the best layer, held out")
     families = list(dict.fromkeys(record.family for record, _ in points))
     for (record, row), score in zip(points, scores, strict=True):
         look = figures.look(families.index(record.family))
-        axes.plot(score, row.corrected, marker=look.marker, color=look.colour, markersize=6)
+        axes.plot(score, row.held_out, marker=look.marker, color=look.colour, markersize=6)
     colours = [figures.look(families.index(record.family)).colour for record, _ in points]
     _label(axes, [record.name for record, _ in points], scores, agreement, colours)
     label = study.label(database)
     rho = float(statistics.srocc(np.array(scores), np.array(agreement)))
     best = max(points, key=lambda point: float(point[0].score or 0.0))
-    closest = max(points, key=lambda point: point[1].corrected)
+    closest = max(points, key=lambda point: point[1].held_out)
     return Picture(
         f"own-task-{study.file_name(database)}",
         study.heading(database),
@@ -59,24 +59,24 @@ def draw(study: Study, database: str) -> Picture | None:
         "Backbones of one family are similar, so this is a description and not a test.",
         f"Scatter plot for {label}, {wording.counted(len(points), 'backbone')}. The best at the "
         f"pretraining task is {best[0].name} ({best[0].score:g}), with an agreement of "
-        f"{wording.number(best[1].corrected)}. The best in agreement is {closest[0].name} with "
-        f"{wording.number(closest[1].corrected)}; its score is {closest[0].score:g}. The rank "
+        f"{wording.number(best[1].held_out)}. The best in agreement is {closest[0].name} with "
+        f"{wording.number(closest[1].held_out)}; its score is {closest[0].score:g}. The rank "
         f"correlation is {wording.number(rho, 2)}.",
         figure,
         documents.table(
             f"Pretraining score and agreement, {label}",
-            ("backbone", "family", task or "score", "agreement, corrected", "interval"),
+            ("backbone", "family", task or "score", "agreement, held out", "interval"),
             [
                 (
                     documents.text(record.name),
                     documents.text(record.family),
                     documents.value(record.score, 1),
-                    documents.value(row.corrected),
-                    documents.interval(row.corrected_low, row.corrected_high),
+                    documents.value(row.held_out),
+                    documents.interval(row.held_out_low, row.held_out_high),
                 )
                 for record, row in points
             ],
-            (task or "score", "agreement, corrected", "interval"),
+            (task or "score", "agreement, held out", "interval"),
             "models.csv",
         ),
     )

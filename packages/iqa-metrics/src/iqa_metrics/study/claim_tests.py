@@ -97,7 +97,7 @@ def all_beat_ssim(comparer: Comparer) -> Found:
     if ssim is None:
         return untested("ssim was not measured")
     best = {one.name: comparer.best(one.name) for one in _trained(comparer)}
-    differences = {name: one.corrected - ssim for name, one in best.items() if one is not None}
+    differences = {name: one.held_out - ssim for name, one in best.items() if one is not None}
     if not differences:
         return untested("no trained backbone was measured")
     intervals = {name: comparer.interval(one) for name, one in differences.items()}
@@ -129,7 +129,7 @@ def some_match_the_best(comparer: Comparer) -> Found:
     name, baseline = tuned
     networks = [one.name for one in _trained(comparer) if one.goal != JUDGING]
     best = {one: comparer.best(one) for one in networks}
-    differences = {one: found.corrected - baseline for one, found in best.items() if found}
+    differences = {one: found.held_out - baseline for one, found in best.items() if found}
     if not differences:
         return untested("no backbone was measured that was not tuned on human ratings")
     margin = comparer.scope.description.statistics.margin
@@ -268,7 +268,7 @@ def descriptors_change_little(comparer: Comparer) -> Found:
     for name, network in itertools.product(names, comparer.scope.networks):
         plain, other = comparer.best(network.name), comparer.best(network.name, name)
         if network.goal != UNTRAINED and plain is not None and other is not None:
-            differences.setdefault(name, []).append(other.corrected - plain.corrected)
+            differences.setdefault(name, []).append(other.held_out - plain.held_out)
     if not differences:
         return untested("no statistical descriptor was measured, such as channel_mean_std")
     means = {name: mean(parts) for name, parts in differences.items()}
@@ -283,7 +283,7 @@ def concatenation_changes_little(comparer: Comparer) -> Found:
         if single is None:
             continue
         for name, best in concatenations(comparer, network).items():
-            differences.setdefault(name, []).append(best.corrected - single.corrected)
+            differences.setdefault(name, []).append(best.held_out - single.held_out)
     if not differences:
         return untested("no concatenation of layers was measured")
     means = {name: mean(parts) for name, parts in differences.items()}
@@ -296,7 +296,7 @@ def better_scores_do_not_help(comparer: Comparer) -> Found:
     kinds = [one.score_of for one in networks]
     kind = max(dict.fromkeys(kinds), key=kinds.count, default="")
     found = {
-        one.name: (float(one.score or 0), best.corrected)
+        one.name: (float(one.score or 0), best.held_out)
         for one in networks
         if one.score_of == kind and (best := comparer.best(one.name)) is not None
     }

@@ -41,6 +41,7 @@ def claims(comparer: Comparer) -> list[Claim]:
         found.append(
             Claim(
                 claim=name,
+                version="preprint, journal",
                 statement=tested.statement,
                 test=tested.test.format(
                     margin=margin, weak=WEAK, simple=SIMPLE, very_deep=VERY_DEEP
@@ -49,6 +50,7 @@ def claims(comparer: Comparer) -> list[Claim]:
                 effect=effect,
                 low=low,
                 high=high,
+                margin=margin,
                 evidence=got.evidence,
                 verdict=got.verdict,
                 why=why,

@@ -64,7 +64,7 @@ class Comparer:
     def mean(self, networks: Iterable[str]) -> Bootstrap | None:
         """Return the mean agreement of backbones at their best layers."""
         best = [found for found in map(self.best, networks) if found is not None]
-        return mean([one.corrected for one in best]) if best else None
+        return mean([one.held_out for one in best]) if best else None
 
     def interval(self, difference: Bootstrap) -> statistics.Interval:
         """Return the interval of a difference, over references."""
@@ -138,7 +138,7 @@ def _baselines(comparer: Comparer) -> Iterator[_Asked]:
     ):
         best, baseline = comparer.best(network.name), comparer.scope.baseline(known.name)
         if best is not None and baseline is not None:
-            yield network.name, network.name, known.name, best.corrected - baseline
+            yield network.name, network.name, known.name, best.held_out - baseline
 
 
 def _factor(factor: str) -> Callable[[Comparer], Iterator[_Asked]]:
@@ -160,7 +160,7 @@ def _layers(comparer: Comparer) -> Iterator[_Asked]:
         if best is not None and len(series) > 1:
             last = comparer.scope.of(series[-1:])[0]
             # If the last layer is the best one, the difference is exactly 0.
-            apart = last - last if best.series == series[-1] else best.corrected - last
+            apart = last - last if best.series == series[-1] else best.held_out - last
             yield network.name, f"best layer, {best.series.layer}", "last layer", apart
 
 
@@ -181,7 +181,7 @@ def _of_readouts(comparer: Comparer, names: Iterable[str]) -> Iterator[_Asked]:
     for network, name in itertools.product(comparer.scope.networks, list(names)):
         plain, other = comparer.best(network.name), comparer.best(network.name, name)
         if plain is not None and other is not None:
-            yield network.name, name, comparer.plain, other.corrected - plain.corrected
+            yield network.name, name, comparer.plain, other.held_out - plain.held_out
 
 
 def _descriptors(comparer: Comparer) -> Iterator[_Asked]:
@@ -218,7 +218,7 @@ def _concatenations(comparer: Comparer) -> Iterator[_Asked]:
         if single is None:
             continue
         for name, best in concatenations(comparer, network).items():
-            yield network.name, name, "best single layer", best.corrected - single.corrected
+            yield network.name, name, "best single layer", best.held_out - single.held_out
 
 
 def _channel_weights(comparer: Comparer) -> Iterator[_Asked]:

@@ -41,14 +41,14 @@ class Best:
         Its agreement on the pairs that it was selected on.
     optimism
         How much of that is due to the selection, at least 0.
-    corrected
+    held_out
         Its agreement minus the optimism, a scalar with bootstrap replicates.
     """
 
     series: Series
     value: float
     optimism: float
-    corrected: Bootstrap
+    held_out: Bootstrap
 
 
 def best_of(scope: Scope, series: Sequence[Series]) -> Best:
@@ -64,7 +64,7 @@ def best_of(scope: Scope, series: Sequence[Series]) -> Best:
         series=series[best],
         value=float(found.value[best]),
         optimism=optimism,
-        corrected=Bootstrap(found.value[best] - optimism, replicates - optimism),
+        held_out=Bootstrap(found.value[best] - optimism, replicates - optimism),
     )
 
 
@@ -78,7 +78,7 @@ def models(scope: Scope) -> list[Model]:
             if not layers:
                 continue
             last, best = scope.of(layers[-1:])[0].interval(confidence), best_of(scope, layers)
-            corrected = best.corrected.interval(confidence)
+            held_out = best.held_out.interval(confidence)
             found.append(
                 Model(
                     database=scope.name,
@@ -92,10 +92,9 @@ def models(scope: Scope) -> list[Model]:
                     best_layer=best.series.layer,
                     best_depth=best.series.depth,
                     best=best.value,
-                    optimism=best.optimism,
-                    corrected=float(corrected.value),
-                    corrected_low=float(corrected.low),
-                    corrected_high=float(corrected.high),
+                    held_out=float(held_out.value),
+                    held_out_low=float(held_out.low),
+                    held_out_high=float(held_out.high),
                 )
             )
     for one in scope.description.baselines:
@@ -116,10 +115,9 @@ def models(scope: Scope) -> list[Model]:
                     best_layer="",
                     best_depth=math.nan,
                     best=value,
-                    optimism=0.0,
-                    corrected=value,
-                    corrected_low=low,
-                    corrected_high=high,
+                    held_out=value,
+                    held_out_low=low,
+                    held_out_high=high,
                 )
             )
     return found

@@ -13,7 +13,7 @@ from iqa_metrics.io.atomic import written_at_once
 POOLED = "pooled"
 """The name of the database in rows that are about all databases together."""
 SAME, FIRST, SECOND, UNDECIDED = "same", "first", "second", "undecided"
-SUPPORTED, CONTRADICTED = "supported", "contradicted"
+SUPPORTED, CONTRADICTED, NOT_TESTED = "supported", "contradicted", "not tested"
 
 Row = TypeVar("Row")
 
@@ -75,11 +75,11 @@ class Model:
     last_layer, last, last_low, last_high
         The last layer, its agreement and its interval.
     best_layer, best_depth, best
-        The layer that agrees best on this data, its depth and its agreement.
-    optimism
-        How much of that agreement is due to having selected the layer.
-    corrected, corrected_low, corrected_high
-        The best layer's agreement minus the optimism, and its interval.
+        The layer that agrees best on this data, its depth and its agreement on the same data, which
+        flatters it.
+    held_out, held_out_low, held_out_high
+        The agreement where each reference is judged by the layer that agrees best on the others,
+        and its interval. NaN if there are too few references.
     """
 
     database: str
@@ -93,10 +93,9 @@ class Model:
     best_layer: str
     best_depth: float
     best: float
-    optimism: float
-    corrected: float
-    corrected_low: float
-    corrected_high: float
+    held_out: float
+    held_out_low: float
+    held_out_high: float
 
 
 @dataclass(frozen=True)
@@ -148,31 +147,82 @@ class Claim:
     ----------
     claim
         A stable name for the claim.
+    version
+        Who concludes it: ``preprint``, ``journal``, both (``preprint, journal``), a rival's paper,
+        such as ``arXiv:2203.04946``, or ``control`` for a check that no paper makes.
     statement
-        The paper's conclusion.
+        The conclusion.
     test
         How it was tested.
     database
         The database, or ``pooled``.
     effect, low, high
         The tested quantity and its interval; NaN if nothing could be tested.
+    margin
+        What the interval is compared with; 0 if only its sign counts.
     evidence
         The backbones and metrics that the effect comes from.
     verdict
-        ``supported``, ``contradicted`` or ``undecided``.
+        ``supported``, ``contradicted``, ``undecided`` or ``not tested``.
     why
-        The reason if it is undecided, else empty.
+        The reason if it is undecided, or what is missing if it was not tested; else empty.
+    get
+        The command that gets what is missing, or empty.
     """
 
     claim: str
+    version: str
     statement: str
     test: str
     database: str
     effect: float
     low: float
     high: float
+    margin: float
     evidence: str
     verdict: str
+    why: str = ""
+    get: str = ""
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A row of ``winners.csv``: the best of many, judged on other images than it was chosen on.
+
+    Attributes
+    ----------
+    database
+        The database, or ``pooled``.
+    among
+        What it was chosen from: ``backbones`` (those that were not tuned on human ratings, all
+        layers and readouts without learned channel weights), ``tuned`` (what was tuned or learned
+        from human ratings) or ``baselines`` (baseline metrics that were not).
+    candidates
+        The number of series that it was chosen from.
+    backbone, layer, readout
+        The series that agrees best on all of the data.
+    best
+        Its agreement on the data that it was chosen on, which flatters it.
+    held_out, low, high
+        The agreement where each reference (or each database, if there are several) is judged by the
+        series that agrees best on the others, and its interval. NaN if there are too few.
+    stability
+        The share of references or databases for which the series above was chosen.
+    why
+        Why there is no held-out value, or no interval; else empty.
+    """
+
+    database: str
+    among: str
+    candidates: int
+    backbone: str
+    layer: str
+    readout: str
+    best: float
+    held_out: float
+    low: float
+    high: float
+    stability: float
     why: str = ""
 
 
@@ -210,13 +260,14 @@ FILES: Mapping[type, str] = {
     Model: "models.csv",
     Compared: "comparisons.csv",
     Claim: "claims.csv",
+    Winner: "winners.csv",
     Judgement: "judgements.csv",
 }
 """The file that holds each kind of row."""
 
 _WORDS: Mapping[tuple[type, str], tuple[str, ...]] = {
     (Compared, "verdict"): (FIRST, SECOND, SAME, UNDECIDED),
-    (Claim, "verdict"): (SUPPORTED, CONTRADICTED, UNDECIDED),
+    (Claim, "verdict"): (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED),
 }
 """Columns that hold one of a few words."""
 
