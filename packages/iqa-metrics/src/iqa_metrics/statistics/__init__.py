@@ -38,3 +38,6 @@ from iqa_metrics.statistics.logistic import plcc_logistic as plcc_logistic
 from iqa_metrics.statistics.measures import FEWEST as FEWEST
 from iqa_metrics.statistics.measures import Measures as Measures
 from iqa_metrics.statistics.measures import measures as measures
+from iqa_metrics.statistics.within import srocc_within as srocc_within
+from iqa_metrics.statistics.within import within_bootstrap as within_bootstrap
+from iqa_metrics.statistics.within import within_references as within_references

@@ -141,10 +141,18 @@ def ranks(values: ArrayLike) -> Floats:
     All ranks of a row that contains NaN are NaN.
     """
     values = np.asarray(values, dtype=np.float64)
-    found = np.full(values.shape, np.nan)
-    for index in np.ndindex(values.shape[:-1]):
-        if not np.isnan(values[index]).any():
-            found[index] = Ties(values[index]).mean_ranks()
+    order = np.argsort(values, axis=-1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=-1)
+    n = values.shape[-1]
+    new = np.ones(values.shape, bool)
+    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    # The first and the last place of the values that are equal to each value.
+    first = np.maximum.accumulate(np.where(new, np.arange(n), 0), axis=-1)
+    last = np.where(np.roll(new, -1, axis=-1), np.arange(n), n)
+    last = np.minimum.accumulate(last[..., ::-1], axis=-1)[..., ::-1]
+    found = np.empty(values.shape)
+    np.put_along_axis(found, order, (first + last) / 2 + 1, axis=-1)
+    found[np.isnan(values).any(-1)] = np.nan
     return found
 
 

@@ -63,7 +63,19 @@ class Resampling:
         ValueError
             If there are fewer than 2 references, or no replicates.
         """
-        names, index = np.unique(np.asarray(self.references, dtype=str), return_inverse=True)
+        drawn = self.of_references()
+        _, index = np.unique(np.asarray(self.references, dtype=str), return_inverse=True)
+        return drawn[:, index.reshape(-1)]
+
+    def of_references(self) -> Floats:
+        """Return how often each replicate contains each reference, ``[draws, R]``, by sorted name.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 2 references, or no replicates.
+        """
+        names = np.unique(np.asarray(self.references, dtype=str))
         if len(names) < 2:
             raise ValueError(
                 f"expected pairs of at least 2 references, got {len(names)}: an interval says how "
@@ -73,7 +85,7 @@ class Resampling:
             raise ValueError(f"draws: expected at least 1, got {self.draws}")
         stream = np.random.default_rng(self.seed)
         drawn = stream.multinomial(len(names), np.full(len(names), 1 / len(names)), self.draws)
-        return drawn[:, index].astype(np.float64)
+        return drawn.astype(np.float64)
 
 
 @dataclass(frozen=True)
