@@ -203,7 +203,7 @@ def test_replicates_are_those_of_copied_pairs():
     for name in np.unique(names):  # all of a reference's pairs, or none
         assert (np.ptp(counts[:, names == name], axis=1) == 0).all()
     assert (counts.sum(1) == len(names)).all()
-    found = intervals._srocc_draws(x, y, Resampling(names, 40, seed=3))
+    found = intervals._srocc_draws(x, y, Resampling(names, 40, seed=3).counts())
     for draw, row in np.ndindex(found.shape):
         expected = resampled(x[row], y, names, counts[draw])
         assert found[draw, row] == pytest.approx(expected, rel=1e-10)
@@ -212,7 +212,7 @@ def test_replicates_are_those_of_copied_pairs():
 def test_the_interval_is_that_of_the_replicates():
     x, y, names = study()
     found = srocc_interval(x, y, names, draws=400, seed=1, confidence=0.9)
-    draws = intervals._srocc_draws(x, y, Resampling(names, 400, 1))
+    draws = intervals._srocc_draws(x, y, Resampling(names, 400, 1).counts())
     np.testing.assert_allclose(found.value, srocc(x, y))
     np.testing.assert_allclose([found.low, found.high], np.quantile(draws, [0.05, 0.95], axis=0))
     assert (found.low < found.value).all()
@@ -240,7 +240,7 @@ def test_chunks_do_not_change_replicates(monkeypatch):
 def test_a_difference_uses_the_same_replicates():
     x, y, names = study()
     found = srocc_difference(x[0], -x[2], y, names, draws=300)
-    draws = intervals._srocc_draws(x, y, Resampling(names, 300))
+    draws = intervals._srocc_draws(x, y, Resampling(names, 300).counts())
     np.testing.assert_allclose(found.value, abs(srocc(x[0], y)) - abs(srocc(x[2], y)))
     np.testing.assert_allclose(found.low, np.quantile(draws[:, 0] - draws[:, 2], 0.025), atol=1e-12)
     assert found.low > 0

@@ -15,9 +15,7 @@ from iqa_metrics.study import DistancesError, read_distances
 from iqa_metrics.study.concatenated import concatenated
 from iqa_metrics.study.correlations import Judged, correlations
 from iqa_metrics.study.distances import Measured, Pairs, Series, written_distances
-from iqa_metrics.study.models import best_of
 from iqa_metrics.study.plan import Statistics
-from iqa_metrics.study.scopes import Scope
 
 NAN = math.nan
 
@@ -261,45 +259,6 @@ def test_without_a_joint_form_or_sizes_there_are_only_sums():
     unknown.elements[:] = 0
     found = concatenated(unknown, ["cumulative:joint"])
     assert {one.readout for one in found.series} == {"", "rmse"}
-
-
-# The best layer -----------------------------------------------------------------------------------
-
-
-def test_the_optimism_of_selection_is_estimated_well():
-    """With equally good layers, the best looks better than the truth by the optimism."""
-    random = np.random.default_rng(0)
-    truth, layers, spread = 0.6, 12, 0.05
-    gained, estimated, alone = [], [], []
-    for _ in range(60):
-        value = truth + random.normal(0, spread, layers)
-        samples = value + random.normal(0, spread, (400, layers))
-        series = [Series("n", f"l{i}", "euclidean", (i + 1) / layers) for i in range(layers)]
-        places = {one: at for at, one in enumerate(series)}
-        scope = Scope("x", 100, 20, places, Bootstrap(value, samples), (), None)
-        best = best_of(scope, series)
-        assert best.value == value.max()
-        assert best.held_out.value == pytest.approx(best.value - best.optimism)
-        gained.append(best.value - truth)
-        estimated.append(best.optimism)
-        alone.append(best_of(scope, series[:1]).optimism)
-    assert np.mean(estimated) == pytest.approx(np.mean(gained), rel=0.35)
-    assert alone == [0.0] * 60
-
-
-def scope_of(value, samples):
-    series = [Series("n", f"l{i}", "euclidean", (i + 1) / len(value)) for i in range(len(value))]
-    places = {one: at for at, one in enumerate(series)}
-    return Scope("x", 100, 4, places, Bootstrap(value, samples), (), None), series
-
-
-def test_what_all_replicates_have_in_common_is_no_optimism():
-    """With few references, replicates have higher correlations than all pairs for any layer."""
-    random = np.random.default_rng(0)
-    one = 0.6 + 0.03 + random.normal(0, 0.05, 300)
-    scope, series = scope_of(np.full(3, 0.6), np.stack([one] * 3, axis=1))
-    assert best_of(scope, series).optimism == 0.0
-    assert best_of(scope, series).held_out.value == 0.6
 
 
 # Student's interval -------------------------------------------------------------------------------

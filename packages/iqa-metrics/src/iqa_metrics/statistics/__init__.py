@@ -26,12 +26,14 @@ from iqa_metrics.statistics.correlations import srocc as srocc
 from iqa_metrics.statistics.correlations import two_afc as two_afc
 from iqa_metrics.statistics.families import holm as holm
 from iqa_metrics.statistics.families import pooled as pooled
+from iqa_metrics.statistics.intervals import FEWEST_REFERENCES as FEWEST_REFERENCES
 from iqa_metrics.statistics.intervals import Bootstrap as Bootstrap
 from iqa_metrics.statistics.intervals import Interval as Interval
 from iqa_metrics.statistics.intervals import Resampling as Resampling
 from iqa_metrics.statistics.intervals import srocc_bootstrap as srocc_bootstrap
 from iqa_metrics.statistics.intervals import srocc_difference as srocc_difference
 from iqa_metrics.statistics.intervals import srocc_interval as srocc_interval
+from iqa_metrics.statistics.intervals import srocc_without as srocc_without
 from iqa_metrics.statistics.logistic import Logistic as Logistic
 from iqa_metrics.statistics.logistic import fit_logistic as fit_logistic
 from iqa_metrics.statistics.logistic import plcc_logistic as plcc_logistic

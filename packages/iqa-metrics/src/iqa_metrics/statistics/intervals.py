@@ -8,6 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from iqa_metrics.statistics.correlations import AT_ONCE, Floats, Ties, fitting, srocc
 
+FEWEST_REFERENCES = 4
+"""Smallest number of reference images that studies give intervals for.
+
+Three references have only ten different bootstrap samples, and one in nine of them repeats a single
+reference."""
 _NOTHING = 1e-12
 
 
@@ -186,7 +191,40 @@ def srocc_bootstrap(
     Parameters and errors are those of :func:`srocc_interval`.
     """
     x, y = fitting(distances, opinion)
-    return Bootstrap(srocc(x, y), _srocc_draws(x, y, Resampling(references, draws, seed)))
+    return Bootstrap(srocc(x, y), _srocc_draws(x, y, Resampling(references, draws, seed).counts()))
+
+
+def srocc_without(
+    distances: ArrayLike, opinion: ArrayLike, references: Sequence[str]
+) -> tuple[tuple[str, ...], Floats]:
+    """Return SROCC on all pairs but those of one reference, for each reference.
+
+    Parameters
+    ----------
+    distances
+        ``[..., n]``.
+    opinion
+        ``[n]``.
+    references
+        The reference image of each pair, ``[n]``.
+
+    Returns
+    -------
+    tuple
+        The names of the R references in sorted order, and the correlations without each,
+        ``[R, ...]``. NaN where the remaining pairs do not vary.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or there are fewer than 2 references.
+    """
+    x, y = fitting(distances, opinion)
+    names, index = np.unique(np.asarray(references, dtype=str), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(f"expected pairs of at least 2 references, got {len(names)}")
+    counts = (index.reshape(-1) != np.arange(len(names))[:, None]).astype(np.float64)
+    return tuple(names.tolist()), _srocc_draws(x, y, counts)
 
 
 def srocc_interval(
@@ -264,9 +302,8 @@ def srocc_difference(
     return (found[0] - found[1]).interval(confidence)
 
 
-def _srocc_draws(x: Floats, y: Floats, resampling: Resampling) -> Floats:
-    """Return SROCC on each bootstrap replicate, ``[draws, ...]``."""
-    counts = resampling.counts()
+def _srocc_draws(x: Floats, y: Floats, counts: Floats) -> Floats:
+    """Return SROCC on samples with ``counts[d, i]`` copies of pair i, ``[draws, ...]``."""
     if counts.shape[1] != y.shape[-1]:
         raise ValueError(f"expected a reference for each of {y.shape[-1]} pairs")
     if y.ndim != 1:

@@ -11,7 +11,7 @@ from iqa_metrics.study.correlations import Judged, correlations
 from iqa_metrics.study.description import DESCRIPTION, Description, DescriptionError
 from iqa_metrics.study.distances import DISTANCES, Measured, read_distances
 from iqa_metrics.study.judgements import judgements
-from iqa_metrics.study.models import models
+from iqa_metrics.study.models import models, winners
 from iqa_metrics.study.rows import (
     FILES,
     POOLED,
@@ -20,6 +20,7 @@ from iqa_metrics.study.rows import (
     Correlation,
     Judgement,
     Model,
+    Winner,
     write_rows,
 )
 from iqa_metrics.study.scopes import scopes
@@ -31,7 +32,7 @@ class Analysis:
 
     Attributes
     ----------
-    correlations, models, comparisons, claims
+    correlations, models, comparisons, claims, winners
         The rows of the tables with these names.
     judgements
         The rows for databases with 2AFC or JND judgements, which are in no other table.
@@ -43,6 +44,7 @@ class Analysis:
     models: Sequence[Model]
     comparisons: Sequence[Compared]
     claims: Sequence[Claim]
+    winners: Sequence[Winner] = ()
     judgements: Sequence[Judgement] = ()
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -59,8 +61,8 @@ def analyse(
     ----------
     folder
         The folder with ``distances.parquet`` and ``study.json``. ``correlations.csv``,
-        ``models.csv``, ``comparisons.csv`` and ``claims.csv`` are written to it, and
-        ``judgements.csv`` if a database has 2AFC or JND judgements.
+        ``models.csv``, ``comparisons.csv``, ``claims.csv`` and ``winners.csv`` are written to it,
+        and ``judgements.csv`` if a database has 2AFC or JND judgements.
     progress
         Called with the number of groups of series that have been correlated, and the total.
     higher_is
@@ -111,9 +113,10 @@ def analyse(
     comparers = [Comparer(scope) for scope in scopes(judged, description)]
     analysis = Analysis(
         correlations=found,
-        models=[row for one in comparers for row in models(one.scope)],
+        models=[row for one in comparers for row in models(one.scope, one.best)],
         comparisons=[row for one in comparers for row in compared(one)],
         claims=[row for one in comparers for row in claims(one)],
+        winners=[row for one in comparers for row in winners(one.scope)],
         judgements=[
             row
             for name, one in whole.items()
@@ -130,6 +133,7 @@ def analyse(
     write_rows(root, Model, analysis.models)
     write_rows(root, Compared, analysis.comparisons)
     write_rows(root, Claim, analysis.claims)
+    write_rows(root, Winner, analysis.winners)
     if analysis.judgements:
         write_rows(root, Judgement, analysis.judgements)
     else:

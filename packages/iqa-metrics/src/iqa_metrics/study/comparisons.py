@@ -2,8 +2,9 @@
 
 The interval of a difference is a Student's t interval over reference images (see
 :meth:`iqa_metrics.statistics.Bootstrap.student_interval`). P-values are corrected by Holm's method
-within each question and database. Backbones are compared at their best layers, corrected for the
-optimism of having selected these.
+within each question and database. Backbones are compared at their best layers, held out: each
+reference is judged by the layer that is best on the others. Where there are too few references,
+differences have no intervals.
 """
 
 import itertools
@@ -19,7 +20,7 @@ from iqa_metrics.names import UnknownNameError
 from iqa_metrics.readouts import readout
 from iqa_metrics.statistics import Bootstrap
 from iqa_metrics.study.concatenated import JOIN
-from iqa_metrics.study.description import DescribedNetwork
+from iqa_metrics.study.description import DescribedBaseline, DescribedNetwork
 from iqa_metrics.study.models import Best, best_of
 from iqa_metrics.study.plan import WEIGHTED
 from iqa_metrics.study.rows import FIRST, SAME, SECOND, UNDECIDED, Compared
@@ -61,13 +62,32 @@ class Comparer:
             self._best[key] = best_of(self.scope, series)
         return self._best[key]
 
+    def best_baseline(self, wanted: Callable[[DescribedBaseline], bool]) -> Best | None:
+        """Return the best of some baseline metrics, held out; None if none was measured."""
+        names = {one.name for one in self.scope.description.baselines if wanted(one)}
+        series = [one for one in self.scope.series if not one.layer and one.backbone in names]
+        return best_of(self.scope, series) if series else None
+
+    @property
+    def margin(self) -> float:
+        """The largest difference that counts as none."""
+        return self.scope.description.statistics.margin
+
+    @property
+    def level(self) -> float:
+        """The share of wrong verdicts that is accepted."""
+        return 1 - self.scope.description.statistics.confidence
+
     def mean(self, networks: Iterable[str]) -> Bootstrap | None:
         """Return the mean agreement of backbones at their best layers."""
         best = [found for found in map(self.best, networks) if found is not None]
         return mean([one.held_out for one in best]) if best else None
 
     def interval(self, difference: Bootstrap) -> statistics.Interval:
-        """Return the interval of a difference, over references."""
+        """Return the interval of a difference, over references; NaN if these are too few."""
+        if self.scope.too_few:
+            none = np.full_like(difference.value, np.nan)
+            return statistics.Interval(difference.value, none, none, none, 0)
         return difference.student_interval(
             self.scope.references, self.scope.description.statistics.confidence
         )

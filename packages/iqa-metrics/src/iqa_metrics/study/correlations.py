@@ -22,6 +22,8 @@ from iqa_metrics.study.rows import POOLED, Correlation
 from iqa_metrics.study.settings import Statistics
 
 Mask = NDArray[np.bool_]
+_TOGETHER = 64
+"""Number of series whose values are read together."""
 
 
 class Judged:
@@ -84,6 +86,28 @@ class Judged:
             np.array([kept[row][0] for row in rows]),
             np.stack([kept[row][1] for row in rows], axis=1),
         )
+
+    def resampling(self, references: Sequence[str]) -> statistics.Resampling:
+        """Return the bootstrap of references, the same one for everything that is compared."""
+        return statistics.Resampling(references, self.settings.draws, self._seed)
+
+    def correlation(self, rows: Sequence[int], pairs: Mask) -> Floats:
+        """Return the SROCC of series on some pairs, ``[rows]``, without replicates."""
+        values = self.measured.values[np.ix_(np.array(rows), pairs)]
+        return statistics.srocc(values, self.measured.pairs.opinion[pairs])
+
+    def without(self, rows: Sequence[int], pairs: Mask) -> Floats:
+        """Return the SROCC of series without the pairs of each reference, ``[R, rows]``."""
+        opinion, references = self.measured.pairs.opinion[pairs], self._references[pairs].tolist()
+        found = [
+            statistics.srocc_without(
+                self.measured.values[np.ix_(np.array(rows[at : at + _TOGETHER]), pairs)],
+                opinion,
+                references,
+            )[1]
+            for at in range(0, len(rows), _TOGETHER)
+        ]
+        return np.concatenate(found, axis=1)
 
 
 def correlations(

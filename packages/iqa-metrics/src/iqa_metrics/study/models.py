@@ -1,32 +1,24 @@
-"""``models.csv``: each backbone at its last layer, and at the layer that agrees best.
+"""``models.csv`` and ``winners.csv``: the best of many, held out.
 
-A layer that is selected as the best of many looks better on the data it was selected on than it is.
-The bootstrap estimates by how much. In each replicate the best layer is selected again; the
-difference between its agreement in this replicate and its mean agreement over all replicates,
-averaged over replicates, is the optimism of selection. It is subtracted. The comparison is with the
-mean over replicates, and not with the agreement on all pairs, because resampling few references
-raises rank correlations slightly for every series, including baselines that were not selected. In
-comparisons, each replicate uses the layer that is best in it, so that intervals include the
-uncertainty of the selection.
-
-References
-----------
-B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, section 17.6; F. E.
-Harrell, K. L. Lee and D. B. Mark, Statistics in Medicine 15(4), 1996.
+Each backbone is reported at its last layer, and at the layer that agrees best. The winners are the
+best of all backbones, layers and readouts, of what was tuned on human ratings, and of the baselines
+that were not. :mod:`iqa_metrics.study.held_out` says how the best is judged on other images than it
+was chosen on.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from iqa_metrics.statistics import Bootstrap
-from iqa_metrics.study.distances import Series
-from iqa_metrics.study.rows import Model
+from iqa_metrics.backbones.factors import UNTRAINED
+from iqa_metrics.statistics import Bootstrap, Interval
+from iqa_metrics.study.description import JUDGING
+from iqa_metrics.study.distances import Floats, Series
+from iqa_metrics.study.plan import WEIGHTED
+from iqa_metrics.study.rows import Model, Winner
 from iqa_metrics.study.scopes import Scope
-
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -36,49 +28,54 @@ class Best:
     Attributes
     ----------
     series
-        The series that agrees best.
+        The series that agrees best on all of the data.
     value
-        Its agreement on the pairs that it was selected on.
-    optimism
-        How much of that is due to the selection, at least 0.
+        Its agreement on the data that it was chosen on, which flatters it.
     held_out
-        Its agreement minus the optimism, a scalar with bootstrap replicates.
+        The agreement where each fold is judged by the series that agrees best on the others, a
+        scalar with bootstrap replicates. It is the value above, without replicates, if there are
+        no folds.
+    stability
+        The share of folds for which the series above was chosen; NaN if there are none.
     """
 
     series: Series
     value: float
-    optimism: float
     held_out: Bootstrap
+    stability: float
 
 
 def best_of(scope: Scope, series: Sequence[Series]) -> Best:
-    """Return the best of some series, with the optimism of selecting it."""
-    found = scope.of(series)
-    best = int(found.value.argmax())
-    selected = np.nan_to_num(found.samples, nan=-2.0).argmax(axis=1)  # in each replicate
-    replicates = np.take_along_axis(found.samples, selected[:, None], axis=1)[:, 0]
-    gains = replicates - found.samples.mean(axis=0)[selected]
-    optimism = float(gains.mean()) if np.isfinite(gains).all() else 0.0
-    optimism = optimism if optimism > _ROUNDING else 0.0
-    return Best(
-        series=series[best],
-        value=float(found.value[best]),
-        optimism=optimism,
-        held_out=Bootstrap(found.value[best] - optimism, replicates - optimism),
-    )
+    """Return the best of some series, chosen and held out."""
+    places = np.array([scope.series[one] for one in series], dtype=np.intp)
+    values = scope.agreement.value[places]
+    best = int(values.argmax())
+    if scope.folds is None:
+        found = scope.agreement[int(places[best])]
+        return Best(series[best], float(values[best]), found, math.nan)
+    held_out = scope.folds.held_out(places.tolist())
+    stability = float((held_out.chosen == places[best]).mean())
+    return Best(series[best], float(values[best]), held_out.agreement, stability)
 
 
-def models(scope: Scope) -> list[Model]:
-    """Return one row per backbone and readout of single layers, then one per baseline."""
-    confidence = scope.description.statistics.confidence
+def models(scope: Scope, best: Callable[[str, str], Best | None]) -> list[Model]:
+    """Return one row per backbone and readout of single layers, then one per baseline.
+
+    Parameters
+    ----------
+    scope
+        The agreements.
+    best
+        Gives the best layer of a backbone with a readout.
+    """
     found = []
     for network in scope.networks:
         for readout in scope.description.readouts:
-            layers = scope.layers(network.name, readout)
-            if not layers:
+            layers, one = scope.layers(network.name, readout), best(network.name, readout)
+            if one is None:
                 continue
-            last, best = scope.of(layers[-1:])[0].interval(confidence), best_of(scope, layers)
-            held_out = best.held_out.interval(confidence)
+            last = _interval(scope, scope.of(layers[-1:])[0])
+            held_out = _held_out(scope, one)
             found.append(
                 Model(
                     database=scope.name,
@@ -89,23 +86,23 @@ def models(scope: Scope) -> list[Model]:
                     last=float(last.value),
                     last_low=float(last.low),
                     last_high=float(last.high),
-                    best_layer=best.series.layer,
-                    best_depth=best.series.depth,
-                    best=best.value,
+                    best_layer=one.series.layer,
+                    best_depth=one.series.depth,
+                    best=one.value,
                     held_out=float(held_out.value),
                     held_out_low=float(held_out.low),
                     held_out_high=float(held_out.high),
                 )
             )
-    for one in scope.description.baselines:
-        agreement = scope.baseline(one.name)
+    for baseline in scope.description.baselines:
+        agreement = scope.baseline(baseline.name)
         if agreement is not None:
-            interval = agreement.interval(confidence)
+            interval = _interval(scope, agreement)
             value, low, high = (float(x) for x in (interval.value, interval.low, interval.high))
             found.append(
                 Model(
                     database=scope.name,
-                    backbone=one.name,
+                    backbone=baseline.name,
                     readout="",
                     layers=0,
                     last_layer="",
@@ -115,9 +112,79 @@ def models(scope: Scope) -> list[Model]:
                     best_layer="",
                     best_depth=math.nan,
                     best=value,
-                    held_out=value,
+                    held_out=value,  # nothing was chosen
                     held_out_low=low,
                     held_out_high=high,
                 )
             )
     return found
+
+
+def winners(scope: Scope) -> list[Winner]:
+    """Return the best of each group that has a series in a scope."""
+    found = []
+    for among, series in _groups(scope).items():
+        if not series:
+            continue
+        best = best_of(scope, series)
+        held_out = _held_out(scope, best) if len(series) > 1 else _interval(scope, best.held_out)
+        found.append(
+            Winner(
+                database=scope.name,
+                among=among,
+                candidates=len(series),
+                backbone=best.series.backbone,
+                layer=best.series.layer,
+                readout=best.series.readout,
+                best=best.value,
+                held_out=float(held_out.value),
+                low=float(held_out.low),
+                high=float(held_out.high),
+                stability=best.stability,
+                why=scope.too_few,
+            )
+        )
+    return found
+
+
+def _groups(scope: Scope) -> Mapping[str, list[Series]]:
+    """Return the series that compete with each other.
+
+    What was tuned on or learned from human ratings never competes with what was not. Untrained
+    controls do not compete.
+    """
+    tuned = {one.name for one in scope.description.baselines if one.tuned}
+    baselines = {one.name for one in scope.description.baselines}
+    goals = {one.name: one.goal for one in scope.networks}
+    found: dict[str, list[Series]] = {"backbones": [], "tuned": [], "baselines": []}
+    for one in scope.series:
+        if one.layer:
+            goal = goals.get(one.backbone, "")
+            if goal == UNTRAINED:
+                continue
+            if goal == JUDGING or one.readout == WEIGHTED:
+                found["tuned"].append(one)
+            else:
+                found["backbones"].append(one)
+        elif one.backbone in baselines:
+            found["tuned" if one.backbone in tuned else "baselines"].append(one)
+    return found
+
+
+def _held_out(scope: Scope, best: Best) -> Interval:
+    """Return the interval of a held-out value; all NaN if there are too few references."""
+    if scope.too_few:
+        return _nothing(np.asarray(math.nan))
+    return best.held_out.interval(scope.description.statistics.confidence)
+
+
+def _interval(scope: Scope, agreement: Bootstrap) -> Interval:
+    """Return the interval of an agreement; its ends are NaN if there are too few references."""
+    if scope.too_few:
+        return _nothing(agreement.value)
+    return agreement.interval(scope.description.statistics.confidence)
+
+
+def _nothing(value: Floats) -> Interval:
+    none = np.full_like(value, math.nan, dtype=np.float64)
+    return Interval(np.asarray(value, dtype=np.float64), none, none, none, 0)

@@ -3,6 +3,10 @@
 Agreement is SROCC with its sign turned so that positive values mean agreement: as images get worse,
 a distance should rise and a similarity should fall. A metric that does the opposite has a negative
 agreement.
+
+Scores that state how severe a distortion was made are no opinions, and severities of different
+kinds can't be compared. There, agreement is the mean of SROCC within each kind and reference, and
+such a database is not pooled with others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from iqa_metrics import statistics
-from iqa_metrics.statistics import Bootstrap
+from iqa_metrics.statistics import FEWEST_REFERENCES, Bootstrap
 from iqa_metrics.study.correlations import Judged, Mask
-from iqa_metrics.study.description import DescribedNetwork, Description
-from iqa_metrics.study.distances import Series
+from iqa_metrics.study.description import DescribedDatabase, DescribedNetwork, Description
+from iqa_metrics.study.distances import Floats, Series
+from iqa_metrics.study.held_out import DatabaseFolds, Folds, ReferenceFolds, contributions
 from iqa_metrics.study.rows import POOLED
 
 _LEAST_SHARE = 0.5
@@ -36,7 +41,12 @@ class Scope:
     series
         The index of each series in ``agreement``.
     agreement
-        The agreement of each series, with bootstrap replicates.
+        The agreement of each series, with bootstrap replicates. Where there is only one reference,
+        the replicates are NaN.
+    folds
+        What is held out to choose among series; None where there is only one reference.
+    opinion
+        Whether the scores are human ratings.
     left_out
         Series that are not compared: those that failed on so many pairs that few would be left for
         the others, that have no correlation, or that some of the databases lack.
@@ -49,8 +59,21 @@ class Scope:
     references: int
     series: Mapping[Series, int]
     agreement: Bootstrap
+    folds: Folds | None
+    opinion: bool
     left_out: tuple[Series, ...]
     description: Description
+
+    @property
+    def too_few(self) -> str:
+        """Why there are no intervals and no held-out values, or an empty text."""
+        if self.references >= FEWEST_REFERENCES:
+            return ""
+        images = "image" if self.references == 1 else "images"
+        return (
+            f"there are pairs of only {self.references} reference {images}, and an interval says "
+            f"how much others would have changed the result: expected at least {FEWEST_REFERENCES}"
+        )
 
     def of(self, series: Sequence[Series]) -> Bootstrap:
         """Return the agreements of some series."""
@@ -75,22 +98,23 @@ class Scope:
 
 
 def scopes(judged: Mapping[str, Judged], description: Description) -> list[Scope]:
-    """Return a scope for each database and, if there are several, one for all together.
+    """Return a scope for each database and, if several have opinion scores, one for these together.
 
-    Databases with too few pairs, or with only one reference, are left out.
+    Databases with too few pairs are left out.
     """
-    higher_is = {one.name: one.higher_is for one in description.databases}
+    described = {one.name: one for one in description.databases}
     similar = {one.name for one in description.baselines if one.higher_is_better}
     found = []
     for name, one in judged.items():
-        scope = _scope(name, one, higher_is[name], similar, description)
+        scope = _scope(one, described[name], similar, description)
         if scope is not None:
             found.append(scope)
-    return [*found, _pooled(found)] if len(found) > 1 else found
+    poolable = [scope for scope in found if scope.opinion]
+    return [*found, _pooled(poolable)] if len(poolable) > 1 else found
 
 
 def _scope(
-    name: str, judged: Judged, higher_is: str, similar: set[str], description: Description
+    judged: Judged, database: DescribedDatabase, similar: set[str], description: Description
 ) -> Scope | None:
     measured = judged.measured
     shares = judged.there.mean(axis=1)
@@ -100,26 +124,72 @@ def _scope(
         # Too few pairs have a value in all series: leave out the series with the most failures.
         rows.remove(min(rows, key=lambda row: shares[row]))
         pairs = np.asarray(judged.there[rows].all(axis=0))
-    if not rows:
+    if not rows or pairs.sum() < statistics.FEWEST:
         return None
-    drawn = judged.replicates(rows, pairs)
-    if drawn is None:
+    of_opinion = 1.0 if database.higher_is == "worse" else -1.0
+    signs = np.array(
+        [-of_opinion if measured.series[row].backbone in similar else of_opinion for row in rows]
+    )
+    measure = _of_opinions if database.opinion else _of_severities
+    agreement, folds = measure(judged, rows, signs, pairs)
+    known = np.flatnonzero(np.isfinite(agreement.value))
+    if not len(known):
         return None
-    of_opinion = 1.0 if higher_is == "worse" else -1.0
-    signs = [
-        -of_opinion if measured.series[row].backbone in similar else of_opinion for row in rows
-    ]
-    known = [at for at, value in enumerate(drawn.value) if np.isfinite(value)]
-    places = {measured.series[rows[at]]: place for place, at in enumerate(known)}
+    if len(known) < len(rows):
+        kept = [rows[at] for at in known]
+        agreement, folds = measure(judged, kept, signs[known], pairs)
+        rows = kept
+    places = {measured.series[row]: place for place, row in enumerate(rows)}
     return Scope(
-        name=name,
+        name=database.name,
         n=int(pairs.sum()),
         references=judged.references(pairs),
         series=places,
-        agreement=(drawn * np.array(signs))[np.array(known, dtype=np.intp)],
+        agreement=agreement,
+        folds=folds,
+        opinion=database.opinion,
         left_out=tuple(one for one in measured.series if one not in places),
         description=description,
     )
+
+
+def _of_opinions(
+    judged: Judged, rows: Sequence[int], signs: Floats, pairs: Mask
+) -> tuple[Bootstrap, ReferenceFolds | None]:
+    drawn = judged.replicates(rows, pairs)
+    if drawn is None:
+        return _without_replicates(judged.correlation(rows, pairs) * signs), None
+    agreement = drawn * signs
+
+    def split() -> Floats:
+        return contributions(judged.without(rows, pairs) * signs, agreement.value)
+
+    references = sorted(set(np.asarray(judged.measured.pairs.references)[pairs].tolist()))
+    return agreement, ReferenceFolds(
+        agreement, split, judged.resampling(references).of_references()
+    )
+
+
+def _of_severities(
+    judged: Judged, rows: Sequence[int], signs: Floats, pairs: Mask
+) -> tuple[Bootstrap, ReferenceFolds | None]:
+    of = judged.measured.pairs
+    names, values = statistics.within_references(
+        judged.measured.values[np.ix_(np.array(rows), pairs)],
+        of.opinion[pairs],
+        np.asarray(of.references)[pairs].tolist(),
+        np.asarray(of.distortions)[pairs].tolist(),
+    )
+    values = values * signs[:, None]
+    if len(names) < 2:
+        return _without_replicates(values.mean(axis=1)), None
+    drawn = judged.resampling(names).of_references()
+    agreement = Bootstrap(values.mean(axis=1), drawn @ values.T / len(names))
+    return agreement, ReferenceFolds(agreement, lambda: values.T, drawn)
+
+
+def _without_replicates(values: Floats) -> Bootstrap:
+    return Bootstrap(values, np.full((1, len(values)), np.nan))
 
 
 def _pooled(found: Sequence[Scope]) -> Scope:
@@ -127,15 +197,24 @@ def _pooled(found: Sequence[Scope]) -> Scope:
     parts = [scope.of(common) for scope in found]
     counts = [scope.n for scope in found]
     everything = dict.fromkeys(one for scope in found for one in scope.series)
+    draws = max(len(part.samples) for part in parts)
+    alike = [
+        Bootstrap(part.value, np.broadcast_to(part.samples, (draws, len(common)))) for part in parts
+    ]
+    samples = np.stack([part.samples for part in alike])
+    # A database without replicates says nothing of how certain the mean is.
+    unknown = np.isnan(samples).any(axis=0)
+    samples = np.where(unknown, np.nan, statistics.pooled(samples, counts))
     return Scope(
         name=POOLED,
         n=sum(counts),
         references=sum(scope.references - 1 for scope in found) + 1,
         series={one: place for place, one in enumerate(common)},
         agreement=Bootstrap(
-            statistics.pooled(np.stack([part.value for part in parts]), counts),
-            statistics.pooled(np.stack([part.samples for part in parts]), counts),
+            statistics.pooled(np.stack([part.value for part in parts]), counts), samples
         ),
+        folds=DatabaseFolds(alike, counts),
+        opinion=True,
         left_out=tuple(one for one in everything if one not in common),
         description=found[0].description,
     )

@@ -1,0 +1,199 @@
+"""Tests of the claims that compare backbones with other metrics, and goals with each other."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from iqa_metrics import statistics
+from iqa_metrics.backbones.selection import comparisons as controlled
+from iqa_metrics.statistics import Bootstrap
+from iqa_metrics.study.claim_groups import (
+    classifiers,
+    self_supervised,
+    trained,
+    untuned,
+    very_deep,
+)
+from iqa_metrics.study.claim_groups import simple as simple_ones
+from iqa_metrics.study.claim_verdicts import (
+    Found,
+    by_sign,
+    counted,
+    median,
+    missing_baseline,
+    missing_network,
+    one_above,
+)
+from iqa_metrics.study.comparisons import Comparer, mean
+from iqa_metrics.study.description import DescribedNetwork
+from iqa_metrics.study.rows import CONTRADICTED, SUPPORTED, UNDECIDED
+
+_NO_NETWORK = "no trained backbone was measured"
+_NO_TUNED = "a metric that was tuned on human ratings, such as dists or lpips_alex,"
+
+
+def _beyond(
+    comparer: Comparer, other: Bootstrap, networks: list[DescribedNetwork]
+) -> dict[str, Bootstrap]:
+    """Return how much better each backbone is than another metric, at its held-out best layer."""
+    best = {one.name: comparer.best(one.name) for one in networks}
+    return {name: one.held_out - other for name, one in best.items() if one is not None}
+
+
+def all_beat_ssim(comparer: Comparer) -> Found:
+    """Test whether each trained backbone is better than SSIM."""
+    ssim = comparer.scope.baseline("ssim")
+    if ssim is None:
+        return missing_baseline("ssim", "ssim")
+    differences = _beyond(comparer, ssim, trained(comparer))
+    if not differences:
+        return missing_network(_NO_NETWORK, "alexnet")
+    intervals = {name: comparer.interval(one) for name, one in differences.items()}
+    p = statistics.holm(float(one.p) for one in intervals.values()).tolist()
+    worse = [
+        name
+        for name, one in zip(intervals, p, strict=True)
+        if one < comparer.level and intervals[name].value < 0
+    ]
+    better = sum(bool(one.low > 0) for one in intervals.values())
+    least = min(intervals, key=lambda name: float(intervals[name].value))
+    evidence = f"{better} of {counted(len(p), 'backbone')} better; smallest for: {least}"
+    if worse:
+        return Found(intervals[least], f"{evidence}; worse: {', '.join(worse)}", CONTRADICTED)
+    return Found(intervals[least], evidence, SUPPORTED if better == len(p) else UNDECIDED)
+
+
+def most_beat_ssim(comparer: Comparer) -> Found:
+    """Test whether the median trained backbone is better than SSIM."""
+    ssim = comparer.scope.baseline("ssim")
+    if ssim is None:
+        return missing_baseline("ssim", "ssim")
+    differences = _beyond(comparer, ssim, trained(comparer))
+    if not differences:
+        return missing_network(_NO_NETWORK, "alexnet")
+    interval = comparer.interval(median(differences.values()))
+    higher = sum(bool(one.value > 0) for one in differences.values())
+    evidence = f"the median of {counted(len(differences), 'backbone')}; {higher} above SSIM"
+    return Found(interval, evidence, by_sign(interval))
+
+
+def some_match(comparer: Comparer, margin: float) -> Found:
+    """Test whether an untuned backbone is not worse than the best tuned metric.
+
+    With a margin of 0 the test is whether one is better.
+    """
+    tuned = comparer.best_baseline(lambda one: one.tuned)
+    if tuned is None:
+        return missing_baseline(_NO_TUNED, "dists,lpips_alex")
+    differences = _beyond(comparer, tuned.held_out, untuned(comparer))
+    if not differences:
+        return missing_network(
+            "no backbone was measured that was not tuned on human ratings", "alexnet"
+        )
+    most = max(differences, key=lambda one: float(differences[one].value))
+    interval = comparer.interval(differences[most])
+    evidence = (
+        f"{most} compared with {tuned.series.backbone}, the best tuned metric; "
+        f"{counted(len(differences), 'backbone')} tried"
+    )
+    if one_above(comparer, differences.values(), -margin):
+        return Found(interval, evidence, SUPPORTED)
+    # All backbones have to be worse by themselves.
+    worse = all(comparer.interval(one).high < -margin for one in differences.values())
+    return Found(interval, evidence, CONTRADICTED if worse else UNDECIDED)
+
+
+def some_match_the_best(comparer: Comparer) -> Found:
+    """Test whether an untuned backbone is worse than the best tuned metric by a margin at most."""
+    return some_match(comparer, comparer.margin)
+
+
+def some_beat_the_best(comparer: Comparer) -> Found:
+    """Test whether an untuned backbone is better than the best tuned metric."""
+    return some_match(comparer, 0.0)
+
+
+def beat_lpips(
+    chosen: Callable[[Comparer], list[DescribedNetwork]], what: str, example: str
+) -> Callable[[Comparer], Found]:
+    """Return the test of whether a group of backbones is on average better than LPIPS."""
+
+    def run(comparer: Comparer) -> Found:
+        lpips = comparer.best_baseline(lambda one: one.tuned and one.name.startswith("lpips"))
+        if lpips is None:
+            return missing_baseline("LPIPS", "lpips_alex,lpips_vgg")
+        networks = chosen(comparer)
+        together = comparer.mean(one.name for one in networks)
+        if together is None:
+            return missing_network(f"no {what} was measured", example)
+        interval = comparer.interval(together - lpips.held_out)
+        evidence = f"the mean of {counted(len(networks), what)} compared with "
+        return Found(interval, evidence + lpips.series.backbone, by_sign(interval))
+
+    return run
+
+
+def supervised_beats_self_supervised(comparer: Comparer) -> Found:
+    """Test whether classifiers are better than self-supervised backbones that match them."""
+    among = [*classifiers(comparer), *self_supervised(comparer)]
+    differences = []
+    for one in controlled("goal", among=among):
+        members = [network for of in one.sets.values() for network in of]
+        groups = [
+            comparer.mean(n.name for n in members if (n.goal == "classification") is supervised)
+            for supervised in (True, False)
+        ]
+        if groups[0] is not None and groups[1] is not None:
+            differences.append(groups[0] - groups[1])
+    if not differences:
+        return missing_network(
+            "it needs a classifier and a self-supervised backbone with the same data and "
+            "architecture",
+            "resnet50",
+            "resnet50.jigsaw_perm2k",
+        )
+    interval = comparer.interval(mean(differences))
+    evidence = f"{counted(len(differences), 'set')} with the same data and architecture"
+    return Found(interval, evidence, by_sign(interval))
+
+
+def simple_beat_very_deep(comparer: Comparer) -> Found:
+    """Test whether simple classifiers are on average better than very deep ones."""
+    groups = [group(classifiers(comparer)) for group in (simple_ones, very_deep)]
+    means = [comparer.mean(one.name for one in group) for group in groups]
+    if means[0] is None or means[1] is None:
+        return missing_network("it needs simple and very deep classifiers", "alexnet", "resnet101")
+    interval = comparer.interval(means[0] - means[1])
+    counts = [len(group) for group in groups]
+    return Found(interval, f"{counts[0]} simple, {counts[1]} very deep", by_sign(interval))
+
+
+def deeper_is_worse_within_families(comparer: Comparer) -> Found:
+    """Test whether agreement falls with the number of layers within families of classifiers."""
+    slopes, names = [], []
+    for one in controlled("depth", among=classifiers(comparer)):
+        depths, values = [], []
+        for depth, members in one.sets.items():
+            found = comparer.mean(n.name for n in members)
+            if found is not None:
+                depths.append(np.log2(float(depth)))
+                values.append(found)
+        if len(values) > 1:
+            slopes.append(_slope(np.array(depths), values))
+            names.append(one.agreed.get("family", ""))
+    if not slopes:
+        return missing_network(
+            "it needs two classifiers of one family that differ in depth", "vgg11", "vgg19"
+        )
+    interval = comparer.interval(mean(slopes) * -1.0)
+    said = ", ".join(dict.fromkeys(name for name in names if name))
+    evidence = f"{counted(len(slopes), 'family').replace('familys', 'families')}: {said}"
+    return Found(interval, evidence, by_sign(interval))
+
+
+def _slope(x: np.ndarray, parts: list[Bootstrap]) -> Bootstrap:
+    weights = (x - x.mean()) / np.square(x - x.mean()).sum()
+    return Bootstrap(
+        np.asarray(np.stack([one.value for one in parts]) @ weights),
+        np.stack([one.samples for one in parts], axis=1) @ weights,
+    )
