@@ -303,29 +303,43 @@ def _run(plan: "Plan", folder: Path, device: str, workers: int | None) -> "Finis
 
 
 def _show(found: "Analysis") -> None:
-    """Print the models, best first, and the verdicts on the claims."""
+    """Print the models, best first, the best of all, and the verdicts on the claims."""
     databases = list(dict.fromkeys(row.database for row in found.models))
     for database in databases[-1:]:
         rows = [row for row in found.models if row.database == database]
         plain = next((row.readout for row in rows if row.readout), "")
         rows = [row for row in rows if row.readout in ("", plain)]
-        listing = table("model", "best layer", "SROCC", "95 % interval", "last layer", "SROCC")
-        for row in sorted(rows, key=lambda row: -row.held_out):
+        held_out = any(row.held_out == row.held_out for row in rows if row.layers)
+        listing = table("model", "best layer", "SROCC", "interval", "last layer", "SROCC")
+        for row in sorted(rows, key=lambda row: -(row.held_out if held_out else row.best)):
             listing.add_row(
                 escape(row.backbone),
                 escape(row.best_layer),
-                f"{row.held_out:.3f}",
-                f"{row.held_out_low:.3f} to {row.held_out_high:.3f}",
+                f"{row.held_out if held_out else row.best:.3f}",
+                _between(row.held_out_low, row.held_out_high),
                 escape(row.last_layer),
                 f"{row.last:.3f}",
             )
         out.print(f"[bold]{escape(database)}[/bold], {plain}")
         out.print(listing)
+        winners = [row for row in found.winners if row.database == database]
+        why = next((row.why for row in winners if row.why), "")
         out.print(
-            "SROCC with human ratings, positive for agreement. That of the best layer is corrected "
-            "held out: each reference is judged by the layer that is best on the others.",
+            f"No intervals and no held-out values: {escape(why)}. Best layers were chosen and "
+            "judged on the same images, which flatters them."
+            if why
+            else "SROCC is positive for agreement with people. That of the best layer is held out: "
+            "each reference is judged by the layer that is best on the others.",
             soft_wrap=True,
         )
+        for one in winners:
+            value = one.best if why else one.held_out
+            name = ":".join(part for part in (one.backbone, one.layer, one.readout) if part)
+            out.print(
+                f"Best of {one.candidates} {_AMONG[one.among]}: {escape(name)}, {value:.3f}"
+                + ("" if why else f" ({_between(one.low, one.high)}), held out"),
+                soft_wrap=True,
+            )
         for name in found.left_out.get(database, ()):
             err.print(
                 f"[yellow]note[/yellow] {escape(name)} has too few values to be compared",
@@ -333,7 +347,22 @@ def _show(found: "Analysis") -> None:
             )
         verdicts = [row.verdict for row in found.claims if row.database == database]
         counted = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
-        out.print(f"Claims of the paper: {counted}. claims.csv has the tests.")
+        out.print(
+            f"Claims of the paper: {counted}. claims.csv has the tests, and how to get what is "
+            "missing.",
+            soft_wrap=True,
+        )
+
+
+_AMONG = {
+    "backbones": "layers and readouts, untuned",
+    "tuned": "that were tuned on human ratings",
+    "baselines": "baselines, untuned",
+}
+
+
+def _between(low: float, high: float) -> str:
+    return f"{low:.3f} to {high:.3f}" if low == low and high == high else ""
 
 
 def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> None:
