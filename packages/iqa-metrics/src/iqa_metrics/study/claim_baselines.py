@@ -10,7 +10,6 @@ from iqa_metrics.statistics import Bootstrap
 from iqa_metrics.study.claim_groups import (
     classifiers,
     self_supervised,
-    trained,
     untuned,
     very_deep,
 )
@@ -28,7 +27,7 @@ from iqa_metrics.study.comparisons import Comparer, mean
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.rows import CONTRADICTED, SUPPORTED, UNDECIDED
 
-_NO_NETWORK = "no trained backbone was measured"
+_NO_NETWORK = "no trained backbone was measured that was not tuned on human ratings"
 _NO_TUNED = "a metric that was tuned on human ratings, such as dists or lpips_alex,"
 
 
@@ -45,7 +44,7 @@ def all_beat_ssim(comparer: Comparer) -> Found:
     ssim = comparer.scope.baseline("ssim")
     if ssim is None:
         return missing_baseline("ssim", "ssim")
-    differences = _beyond(comparer, ssim, trained(comparer))
+    differences = _beyond(comparer, ssim, untuned(comparer))
     if not differences:
         return missing_network(_NO_NETWORK, "alexnet")
     intervals = {name: comparer.interval(one) for name, one in differences.items()}
@@ -68,7 +67,7 @@ def most_beat_ssim(comparer: Comparer) -> Found:
     ssim = comparer.scope.baseline("ssim")
     if ssim is None:
         return missing_baseline("ssim", "ssim")
-    differences = _beyond(comparer, ssim, trained(comparer))
+    differences = _beyond(comparer, ssim, untuned(comparer))
     if not differences:
         return missing_network(_NO_NETWORK, "alexnet")
     interval = comparer.interval(median(differences.values()))

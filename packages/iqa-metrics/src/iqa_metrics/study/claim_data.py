@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from iqa_metrics.backbones.selection import comparisons as controlled
 from iqa_metrics.statistics import Bootstrap
-from iqa_metrics.study.claim_groups import trained
+from iqa_metrics.study.claim_groups import untuned
 from iqa_metrics.study.claim_verdicts import Found, by_sign, counted, little, missing_network
 from iqa_metrics.study.comparisons import Comparer, mean
 from iqa_metrics.study.training_data import is_large, is_small
@@ -24,7 +24,7 @@ def _differences(
     comparer: Comparer, factor: str, wanted: Callable[[str, str], bool]
 ) -> Iterator[tuple[str, str, str, Bootstrap]]:
     """Yield what a set of backbones agrees in, two values of a factor, and their difference."""
-    for one in controlled(factor, among=trained(comparer)):
+    for one in controlled(factor, among=untuned(comparer)):
         for (first, a), (second, b) in itertools.combinations(one.sets.items(), 2):
             means = [comparer.mean(n.name for n in group) for group in (a, b)]
             if wanted(first, second) and means[0] is not None and means[1] is not None:

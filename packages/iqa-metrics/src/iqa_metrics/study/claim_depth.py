@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from iqa_metrics.statistics import Bootstrap
-from iqa_metrics.study.claim_groups import simple, trained, very_deep
+from iqa_metrics.study.claim_groups import simple, untuned, very_deep
 from iqa_metrics.study.claim_verdicts import (
     Found,
     by_sign,
@@ -50,7 +50,7 @@ def _slopes(
 ) -> list[Bootstrap]:
     """Return the slope of agreement over relative depth, for each backbone of a group."""
     found = []
-    for network in group(trained(comparer)):
+    for network in group(untuned(comparer)):
         layers = _layers(comparer, network.name)
         if layers:
             depths = np.array([one.depth for one in layers])
@@ -70,7 +70,7 @@ def _layers(comparer: Comparer, backbone: str) -> list[Series]:
 def best_is_not_the_last(comparer: Comparer) -> Found:
     """Test whether the best of the other layers beats the last, in the median backbone."""
     differences = []
-    for network in trained(comparer):
+    for network in untuned(comparer):
         layers = _layers(comparer, network.name)
         if layers:
             last = comparer.scope.of(layers[-1:])[0]
@@ -88,7 +88,7 @@ def best_is_not_the_last(comparer: Comparer) -> Found:
 def middle_beats_embeddings(comparer: Comparer) -> Found:
     """Test whether the best layer in the middle beats the last layer."""
     differences = []
-    for network in trained(comparer):
+    for network in untuned(comparer):
         layers = _layers(comparer, network.name)
         middle: Sequence[Series] = [one for one in layers if MIDDLE[0] <= one.depth <= MIDDLE[1]]
         if middle:

@@ -12,14 +12,9 @@ SIMPLE, VERY_DEEP = 20, 40
 _SELF = ("self-supervised", "unsupervised")
 
 
-def trained(comparer: Comparer) -> list[DescribedNetwork]:
-    """Return the backbones with trained weights."""
-    return [one for one in comparer.scope.networks if one.goal != UNTRAINED]
-
-
 def untuned(comparer: Comparer) -> list[DescribedNetwork]:
     """Return the trained backbones that were not tuned on human ratings of images."""
-    return [one for one in trained(comparer) if one.goal != JUDGING]
+    return [one for one in comparer.scope.networks if one.goal not in (UNTRAINED, JUDGING)]
 
 
 def classifiers(comparer: Comparer) -> list[DescribedNetwork]:

@@ -3,7 +3,7 @@
 import itertools
 
 from iqa_metrics.statistics import Bootstrap
-from iqa_metrics.study.claim_groups import trained
+from iqa_metrics.study.claim_groups import untuned
 from iqa_metrics.study.claim_verdicts import (
     RUN,
     Found,
@@ -16,14 +16,14 @@ from iqa_metrics.study.claim_verdicts import (
 from iqa_metrics.study.comparisons import Comparer, concatenations, descriptors, mean
 from iqa_metrics.study.plan import WEIGHTED
 
-_NO_NETWORK = "no trained backbone was measured"
+_NO_NETWORK = "no trained backbone was measured that was not tuned on human ratings"
 
 
 def descriptors_change_little(comparer: Comparer) -> Found:
     """Test whether statistical descriptors and the plain readout are alike."""
     names = descriptors(comparer.scope.description.readouts, comparer.plain)
     differences: dict[str, list[Bootstrap]] = {}
-    for name, network in itertools.product(names, trained(comparer)):
+    for name, network in itertools.product(names, untuned(comparer)):
         plain, other = comparer.best(network.name), comparer.best(network.name, name)
         if plain is not None and other is not None:
             differences.setdefault(name, []).append(other.held_out - plain.held_out)
@@ -39,7 +39,7 @@ def descriptors_change_little(comparer: Comparer) -> Found:
 def concatenation_changes_little(comparer: Comparer) -> Found:
     """Test whether concatenations of layers and single layers are alike."""
     differences: dict[str, list[Bootstrap]] = {}
-    for network in trained(comparer):
+    for network in untuned(comparer):
         single = comparer.best(network.name)
         if single is None:
             continue
@@ -55,11 +55,11 @@ def concatenation_changes_little(comparer: Comparer) -> Found:
 
 def channel_relevance_gains(comparer: Comparer) -> Found:
     """Test whether channel weights learned from other references raise agreement."""
-    if not trained(comparer):
+    if not untuned(comparer):
         return missing_network(_NO_NETWORK, "alexnet")
     differences = [
         weighted.held_out - plain.held_out
-        for network in trained(comparer)
+        for network in untuned(comparer)
         if (plain := comparer.best(network.name, "euclidean")) is not None
         and (weighted := comparer.best(network.name, WEIGHTED)) is not None
     ]

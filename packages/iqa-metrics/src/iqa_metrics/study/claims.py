@@ -5,7 +5,7 @@ is too wide. It is *not tested* if what the test needs was not measured; the row
 missing and how to get it. Intervals are over reference images: a verdict holds for these backbones
 on other images of the same kind, not for other backbones. The claims about performance resample
 backbones as well. Claims are about people, so they are not tested on scores that are no human
-ratings.
+ratings. An *untuned* backbone has trained weights, and was not trained on human ratings of images.
 
 References
 ----------
@@ -130,7 +130,7 @@ CLAIMS: Mapping[str, Conclusion] = {
     "all_beat_ssim": Conclusion(
         version=PREPRINT,
         statement="All such models agree better with people than SSIM.",
-        test="Each trained backbone at its best layer, held out, minus SSIM. Supported if each "
+        test="Each untuned backbone at its best layer, held out, minus SSIM. Supported if each "
         "is better; contradicted if one is worse, corrected by Holm. The effect is the smallest "
         "difference.",
         run=claim_baselines.all_beat_ssim,
@@ -138,7 +138,7 @@ CLAIMS: Mapping[str, Conclusion] = {
     "most_beat_ssim": Conclusion(
         version=JOURNAL,
         statement="Most such models agree better with people than SSIM.",
-        test="The median over trained backbones, each at its best layer, held out, minus SSIM. "
+        test="The median over untuned backbones, each at its best layer, held out, minus SSIM. "
         + _BY_SIGN,
         run=claim_baselines.most_beat_ssim,
     ),
@@ -203,7 +203,7 @@ CLAIMS: Mapping[str, Conclusion] = {
         version=PREPRINT,
         statement="In simple networks agreement rises with the depth of the layer.",
         test="The slope of agreement over relative depth, from input to output, by least squares; "
-        "the mean over trained backbones with at most {simple} weighted layers. Supported if the "
+        "the mean over untuned backbones with at most {simple} weighted layers. Supported if the "
         "interval lies above {margin}; contradicted if it lies below 0, or within ±{margin}.",
         run=claim_depth.rises_with_depth,
         margin=_itself,
@@ -243,7 +243,7 @@ CLAIMS: Mapping[str, Conclusion] = {
         version=BOTH,
         statement="Statistical descriptors instead of plain responses change little.",
         test="Each descriptor minus the plain readout, each at its own best layer, held out; the "
-        "mean over trained backbones. " + _WITHIN,
+        "mean over untuned backbones. " + _WITHIN,
         run=claim_readouts.descriptors_change_little,
         margin=_itself,
     ),
@@ -251,7 +251,7 @@ CLAIMS: Mapping[str, Conclusion] = {
         version=BOTH,
         statement="Concatenating layers changes little.",
         test="The best concatenation of each kind minus the best single layer, both held out; the "
-        "mean over trained backbones. " + _WITHIN,
+        "mean over untuned backbones. " + _WITHIN,
         run=claim_readouts.concatenation_changes_little,
         margin=_itself,
     ),
@@ -259,7 +259,7 @@ CLAIMS: Mapping[str, Conclusion] = {
         version=BOTH,
         statement="Fine-tuning the relevance of channels raises agreement.",
         test="Channel weights learned from other references minus equal weights, each at its best "
-        "layer, held out; the mean over trained backbones. " + _BY_SIGN,
+        "layer, held out; the mean over untuned backbones. " + _BY_SIGN,
         run=claim_readouts.channel_relevance_gains,
     ),
     "better_performance_is_not_more_human": Conclusion(
@@ -286,7 +286,7 @@ CLAIMS: Mapping[str, Conclusion] = {
         version="arXiv:2409.07650",
         statement="Layers in the middle agree better with people than the last one.",
         test="The best layer with a relative depth between {low} and {high}, held out, minus the "
-        "last layer; the mean over trained backbones. " + _BY_SIGN,
+        "last layer; the mean over untuned backbones. " + _BY_SIGN,
         run=claim_depth.middle_beats_embeddings,
     ),
 }
