@@ -28,7 +28,15 @@ from iqa_metrics import (
 )
 from iqa_metrics.compute.features import FeatureExtractor
 from iqa_metrics.datasets import read_opinions
-from iqa_metrics.study import PlanError, distances, network, read_distances, run_study, weighted
+from iqa_metrics.study import (
+    PlanError,
+    distances,
+    network,
+    read_distances,
+    run_study,
+    store,
+    weighted,
+)
 from iqa_metrics.study.store import Store
 
 TABLES = ("distances.parquet", "correlations.csv", "models.csv", "comparisons.csv", "claims.csv")
@@ -36,6 +44,18 @@ TABLES = ("distances.parquet", "correlations.csv", "models.csv", "comparisons.cs
 
 def contents(folder):
     return {name: (folder / name).read_bytes() for name in (*TABLES, "study.json")}
+
+
+def written_by(monkeypatch):
+    """Return a list that gets the pairs of each part that is written."""
+    written, write = [], Store.write
+
+    def spy(self, key, pairs, block):
+        written.append(list(pairs))
+        write(self, key, pairs, block)
+
+    monkeypatch.setattr(Store, "write", spy)
+    return written
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +132,12 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(finished, blocks, tmp_p
     plan, whole = finished
     write, left = Store.write, [blocks]
 
-    def failing(self, key, block):
+    def failing(self, key, pairs, block):
         if not left[0]:
             (self._folder / f".torn.{key}").write_bytes(b"torn")
             raise KeyboardInterrupt
         left[0] -= 1
-        write(self, key, block)
+        write(self, key, pairs, block)
 
     monkeypatch.setattr(Store, "write", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -132,11 +152,11 @@ def test_a_full_disk_is_reported_and_loses_nothing(finished, tmp_path, monkeypat
     plan, whole = finished
     write, left = Store.write, [5]
 
-    def full(self, key, block):
+    def full(self, key, pairs, block):
         left[0] -= 1
         if left[0] < 0:
             raise OSError(28, "No space left on device")
-        write(self, key, block)
+        write(self, key, pairs, block)
 
     monkeypatch.setattr(Store, "write", full)
     with pytest.raises(PlanError, match="No space left on device; what was measured is kept"):
@@ -161,11 +181,7 @@ def test_a_torn_block_is_measured_again(finished, tmp_path):
 def test_new_readouts_measure_only_themselves(finished, tmp_path, monkeypatch):
     plan, whole = finished
     shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)
-    written = []
-    write = Store.write
-    monkeypatch.setattr(
-        Store, "write", lambda self, key, block: (written.append(key), write(self, key, block))
-    )
+    written = written_by(monkeypatch)
     more = dataclasses.replace(plan, readouts=(*plan.readouts, "cosine"))
     run_study(more, tmp_path)
     assert len(written) == 2 * 2
@@ -178,11 +194,7 @@ def test_nothing_stale_is_reused(finished, changed, tmp_path, monkeypatch):
     _, whole = finished
     shutil.copytree(whole.folder, tmp_path / "out", dirs_exist_ok=True)
     plan = small_plan(tmp_path)  # the same, made again
-    written = []
-    write = Store.write
-    monkeypatch.setattr(
-        Store, "write", lambda self, key, block: (written.append(key), write(self, key, block))
-    )
+    written = written_by(monkeypatch)
     if changed == "image":
         file = plan.databases["small"].pairs[3].distorted
         Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
@@ -198,8 +210,112 @@ def test_nothing_stale_is_reused(finished, changed, tmp_path, monkeypatch):
     run_study(plan, tmp_path / "out")
     expected = {"image": 2 + 2 * 3, "weights": 2 * 3, "scaling": 2 * 3, "code": 2 * (2 + 2 * 3)}
     assert len(written) == expected[changed]
+    if changed == "image":
+        assert {len(pairs) for pairs in written} == {1}
     fresh = run_study(plan, tmp_path / "fresh")
     assert contents(tmp_path / "out") == contents(fresh.folder)
+
+
+def test_an_added_row_is_measured_alone_and_a_removed_one_not_at_all(tmp_path, monkeypatch):
+    plan = small_plan(tmp_path)
+    file = tmp_path / "images" / "pairs.csv"
+    head, *rows = file.read_text().splitlines()
+    series = 2 + 2 * 3
+
+    def run(lines):
+        file.write_text("\n".join([head, *lines]))
+        found = {"small": read_opinions(file, "worse")}
+        return run_study(dataclasses.replace(plan, databases=found), tmp_path / "out")
+
+    def fresh():
+        found = {"small": read_opinions(file, "worse")}
+        return run_study(dataclasses.replace(plan, databases=found), tmp_path / "fresh")
+
+    without = [*rows[:3], *rows[4:]]
+    run(without)
+    written = written_by(monkeypatch)
+    visited, visit = [], FeatureExtractor._visit
+
+    def counted(self, batches, layers, visitor, **options):
+        visited.append(sum(len(batch) for batch in batches))
+        return visit(self, batches, layers, visitor, **options)
+
+    monkeypatch.setattr(FeatureExtractor, "_visit", counted)
+    run(rows)
+    assert [len(pairs) for pairs in written] == [1] * series
+    assert len({pair for pairs in written for pair in pairs}) == 1
+    assert sum(visited) == 2 * 2  # its two images, by two networks
+    assert contents(tmp_path / "out") == contents(fresh().folder)
+    for lines in (rows[2:], list(reversed(rows)), [*rows[50:], *rows[:7]]):
+        written.clear()
+        run(lines)
+        assert not written
+    shutil.rmtree(tmp_path / "fresh")
+    assert contents(tmp_path / "out") == contents(fresh().folder)
+
+
+def test_a_pair_in_two_databases_is_measured_once(tmp_path, monkeypatch):
+    plan = small_plan(tmp_path, baselines=("psnr",))
+    shutil.copytree(tmp_path / "images", tmp_path / "copies")
+    copies = read_opinions(tmp_path / "copies" / "pairs.csv", "worse")
+    written = written_by(monkeypatch)
+    both = {**plan.databases, "copies": copies}
+    found = run_study(dataclasses.replace(plan, databases=both), tmp_path / "out")
+    assert sum(map(len, written)) == PAIRS * (1 + 2 * 3)
+    measured = read_distances(found.folder / "distances.parquet")
+    assert (measured["small"].values == measured["copies"].values).all()
+    assert (found.rows, found.failed) == (2 * PAIRS * (1 + 2 * 3 * 2), 0)
+
+
+def test_two_copies_of_a_pair_in_a_table_have_their_own_rows(tmp_path, monkeypatch):
+    table = write_pairs(tmp_path / "images", references=3, levels=1)
+    for name in ("r0.png", "r0_noise_1.png"):
+        shutil.copy(tmp_path / "images" / name, tmp_path / "images" / f"copy_{name}")
+    with table.open("a") as file:
+        file.write("copy_r0.png,copy_r0_noise_1.png,1.0,noise,1\n")
+    readouts = ("euclidean", "weighted_euclidean")
+    plan = small_plan(
+        tmp_path / "x", databases={"small": read_opinions(table, "worse")}, readouts=readouts
+    )
+    found = run_study(plan, tmp_path / "out")
+    measured = read_distances(found.folder / "distances.parquet")["small"]
+    assert len(measured.pairs) == 10
+    plain = [row for row, one in enumerate(measured.series) if one.readout == "euclidean"]
+    assert (measured.values[plain, -1] == measured.values[plain, 0]).all()
+
+
+def test_many_parts_of_a_reading_are_gathered_into_one(tmp_path):
+    found = Store(tmp_path)
+    pairs = [bytes([number]) for number in range(60)]
+    values = np.arange(180.0).reshape(60, 3)
+    errors = np.full((60, 1), "", dtype=object)
+    errors[7] = "bad_image: broken"
+    errors[9] = "failed: out of memory"
+    for first in range(0, 60, 3):
+        rows = slice(first, first + 3)
+        found.write("0key", pairs[rows], store.Block(values[rows], errors[rows]))
+    before = found.read("0key", pairs)
+    assert found.known("0key") == set(pairs) - {pairs[9]}
+    files = sorted(tmp_path.rglob("*.parquet"))
+    kept = {file: file.read_bytes() for file in files}
+    found.gather("0key")
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+    after = found.read("0key", pairs[::-1])
+    assert (after.values == values[::-1]).all()
+    assert (after.errors == errors[::-1]).all()
+    assert found.known("0key") == set(pairs) - {pairs[9]}
+    # Killed between writing the one file and removing the others.
+    for file, content in kept.items():
+        file.write_bytes(content)
+    assert (found.read("0key", pairs).values == before.values).all()
+    # Tried again, and measured.
+    found.write("0key", pairs[9:10], store.Block(np.full((1, 3), -1.0), np.full((1, 1), "")))
+    found.gather("0key")
+    assert found.known("0key") == set(pairs)
+    assert (found.read("0key", pairs).values[9] == -1).all()
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+    with pytest.raises(KeyError, match="no values of the pair 616161"):
+        found.read("0key", [*pairs, b"aaa"])
 
 
 class Gain(nn.Module):
@@ -551,5 +667,10 @@ def test_kill_9_at_any_moment_then_resume(tmp_path):
             time.sleep(0.01)
         process.wait()
     assert killed >= 2
+    parts = {file: file.stat().st_mtime_ns for file in (disturbed / "parts").rglob("*.parquet")}
+    assert parts
     subprocess.run([*command, str(disturbed)], check=True, capture_output=True)
     assert contents(disturbed) == contents(undisturbed)
+    hidden = [file for file in parts if file.name.startswith(".")]
+    kept = [file for file in parts if file not in hidden]
+    assert [file.stat().st_mtime_ns for file in kept] == [parts[file] for file in kept]

@@ -1,7 +1,7 @@
-"""Measure what a plan asks for, window by window, and store it for later runs."""
+"""Measure what a plan asks for and no run has stored yet, window by window, and store it."""
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ from iqa_metrics.scoring.batches import BatchScorer, Outcome
 from iqa_metrics.study.content import code_digest, function_digest, network_digest
 from iqa_metrics.study.distances import Pairs
 from iqa_metrics.study.plan import WEIGHTED, Network, Plan
-from iqa_metrics.study.store import Block, Store, joined, key_of
+from iqa_metrics.study.store import Block, Store, key_of, pair_of
 from iqa_metrics.weights.files import sha256_of
 
-_FORMAT = 2
+_FORMAT = 3
 _Row = tuple[list[Outcome], tuple[int, int]]
 """The outcomes of the modules for a pair, and the height and width of its images."""
 
@@ -47,14 +47,17 @@ class Keys:
     Attributes
     ----------
     of
-        The keys of the blocks of each reading, window by window, by the reading's name.
+        The key of each reading, by the reading's name.
+    pairs
+        The digest of each pair of the database.
     """
 
-    of: Mapping[str, tuple[str, ...]]
+    of: Mapping[str, str]
+    pairs: tuple[bytes, ...]
 
     def block(self, store: Store, reading: str) -> Block:
         """Return a reading for all pairs of the database."""
-        return joined(store.read(key) for key in self.of[reading])
+        return store.read(self.of[reading], self.pairs)
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ class Measuring:
     plan
         The plan.
     store
-        The store of blocks.
+        The store of readings.
     workers
         Number of threads that decode and hash images; by default one for each CPU core.
     progress
@@ -208,39 +211,58 @@ class Measuring:
         self.images = {
             name: _digests(database, self._workers) for name, database in plan.databases.items()
         }
+        self.pairs = {
+            name: tuple(
+                pair_of(self.images[name][pair.reference], self.images[name][pair.distorted])
+                for pair in database.pairs
+            )
+            for name, database in plan.databases.items()
+        }
 
     def measure(self, reader: Reader) -> dict[str, Keys]:
-        """Measure all databases with a reader; return the keys of the blocks of each."""
-        return {name: self._database(name, reader) for name in self._plan.databases}
-
-    def _database(self, name: str, reader: Reader) -> Keys:
-        pairs = self._plan.databases[name].pairs
-        windows = [pairs[first : first + WINDOW] for first in range(0, len(pairs), WINDOW)]
+        """Measure all databases with a reader; return the keys of the readings of each."""
         keys = {
-            reading: tuple(self._key(name, window, facts) for window in windows)
+            reading: key_of({**facts, "format": _FORMAT, "code": code_digest()})
             for reading, facts in reader.facts.items()
         }
+        # Pairs that several databases share are measured with the first of them.
+        known = {reading: self._store.known(key) for reading, key in keys.items()}
+        found = {name: self._database(name, reader, keys, known) for name in self._plan.databases}
+        for key in keys.values():
+            self._store.gather(key)
+        return found
+
+    def _database(
+        self,
+        name: str,
+        reader: Reader,
+        keys: Mapping[str, str],
+        known: Mapping[str, set[bytes]],
+    ) -> Keys:
         what = f"{reader.name}, {name}"
-        missing = {}
-        for number, window in enumerate(windows):
-            left = [reading for reading in keys if not self._store.has(keys[reading][number])]
-            if left:
-                missing[number] = left
-            else:
-                self._advance(what, len(window))
-        # All windows but the last are full, so reading ahead cuts the pairs into the same windows.
-        chosen = [pair for number in missing for pair in windows[number]]
-        outcomes = self._outcomes(chosen, reader)
+        digests = self.pairs[name]
+        left = {
+            digest: pair
+            for digest, pair in zip(digests, self._plan.databases[name].pairs, strict=True)
+            if not all(digest in there for there in known.values())
+        }
+        self._advance(what, len(digests) - len(left))
+        # What a killed run has left is cut into the same windows, because it wrote whole ones.
+        outcomes = self._outcomes(list(left.values()), reader)
         with closing(outcomes):
-            for number, left in missing.items():
+            for window in _windows(list(left)):
                 rows = []
-                for _ in windows[number]:
+                for _ in window:
                     rows.append(next(outcomes))
                     self._advance(what, 1)
-                for reading in left:
-                    block = _block(rows, reader.modules, reader.places[reading])
-                    self._store.write(keys[reading][number], block)
-        return Keys(keys)
+                for reading, key in keys.items():
+                    new = [at for at, digest in enumerate(window) if digest not in known[reading]]
+                    if new:
+                        block = _block(rows, reader.modules, reader.places[reading])
+                        pairs = [window[at] for at in new]
+                        self._store.write(key, pairs, block[new])
+                        known[reading].update(pairs)
+        return Keys(keys, digests)
 
     def _outcomes(
         self, pairs: Sequence[OpinionPair], reader: Reader
@@ -258,11 +280,6 @@ class Measuring:
             for part in parts:
                 sizes = [_size(row.images) for row in part.rows]
                 yield from zip(scorer.outcomes(part), sizes, strict=True)
-
-    def _key(self, name: str, window: Sequence[OpinionPair], facts: Mapping[str, Any]) -> str:
-        images = self.images[name]
-        content = [[images[pair.reference], images[pair.distorted]] for pair in window]
-        return key_of({**facts, "format": _FORMAT, "code": code_digest(), "pairs": content})
 
     def say(self, what: str) -> None:
         """Show what is being done after all pairs were measured."""
@@ -297,6 +314,11 @@ def pairs_of(name: str, database: OpinionDatabase, images: Mapping[Path, str]) -
         opinion=np.array([p.opinion for p in database.pairs], dtype=np.float64),
         levels=np.array(levels, dtype=np.float64),
     )
+
+
+def _windows(pairs: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Cut pairs into the windows that are read ahead and scored together."""
+    return (pairs[first : first + WINDOW] for first in range(0, len(pairs), WINDOW))
 
 
 def _block(rows: Sequence[_Row], modules: Mapping[str, PairModule], place: Place) -> Block:

@@ -15,7 +15,7 @@ from iqa_metrics.study.content import code_digest
 from iqa_metrics.study.distances import Pairs
 from iqa_metrics.study.measuring import Keys, squares_of
 from iqa_metrics.study.plan import WEIGHTED
-from iqa_metrics.study.store import Block, Store, key_of
+from iqa_metrics.study.store import Block, Store, key_of, pair_of
 
 FOLDS = 5
 _FEWEST = 3
@@ -53,7 +53,8 @@ def weighted_distances(
         {
             "reading": WEIGHTED,
             "code": code_digest("channel_weights/", "statistics/"),
-            "squares": [list(keys.of[squares_of(layer)]) for layer in layers],
+            "squares": [keys.of[squares_of(layer)] for layer in layers],
+            "pairs": [pair.hex() for pair in keys.pairs],
             "opinion": [repr(value) for value in pairs.opinion.tolist()],
             "references": list(pairs.references),
             "higher_is": higher_is,
@@ -61,8 +62,10 @@ def weighted_distances(
             "seed": seed,
         }
     )
-    if store.has(key):
-        return store.read(key)
+    # Every pair's value depends on all pairs, and two equal pairs may have different scores.
+    places = [pair_of(str(at)) for at in range(len(pairs))]
+    if store.known(key).issuperset(places):
+        return store.read(key, places)
     sign = 1.0 if higher_is == "worse" else -1.0
     columns: list[NDArray[np.float64]] = []
     errors: list[NDArray[np.object_]] = []
@@ -94,5 +97,5 @@ def weighted_distances(
         columns.append(values)
         errors.append(reasons)
     block = Block(np.stack(columns, axis=1), np.stack(errors, axis=1))
-    store.write(key, block)
+    store.write(key, places, block)
     return block
