@@ -291,6 +291,7 @@ CASES: tuple[Case, ...] = (
         (
             Row("46 networks x 20 layers x 3000 pairs, 1000 draws", targets.STUDY_SECONDS),
             Row("its memory", targets.STUDY_MIB),
+            Row("its memory with all concatenations", targets.STUDY_MIB),
             Row("intervals of 8 series"),
             Row("weights of 320 channels"),
         ),

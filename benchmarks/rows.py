@@ -291,7 +291,7 @@ def opinion_rows(case: Case, results: Results) -> list[Finding]:
 
 def study_rows(case: Case, results: Results) -> list[Finding]:
     """Return time and memory of a study's statistics, and parts of them compared with scipy."""
-    whole, memory, *parts = case.rows
+    whole, memory, concatenated, *parts = case.rows
     (first, *_) = results
     seconds, mib = first["seconds"], first["peak_mib"]
     found = [
@@ -299,6 +299,11 @@ def study_rows(case: Case, results: Results) -> list[Finding]:
         Finding(f"{whole.ours}: {memory.ours}", f"{mib:,.0f} MiB", ratio=mib),
     ]
     found[1].at_most = memory.at_most
+    with_all = first["concatenations"]
+    mib = with_all["peak_mib"]
+    name = f"{whole.ours}: {concatenated.ours}"
+    found.append(Finding(name, f"{mib:,.0f} MiB", ratio=mib, at_most=concatenated.at_most))
+    found[2].notes.append(f"{with_all['series']:,} series; an upper bound, without fits")
     if first["networks"] != case.options["networks"]:
         found[0].notes.append(f"only {first['networks']} networks")
     for row, key in zip(parts, ("intervals", "weights"), strict=True):

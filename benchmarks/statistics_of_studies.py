@@ -1,5 +1,9 @@
 """A study's statistics: all of them on a table of a study's size, and parts compared with scipy.
 
+Concatenations multiply the series by twenty. Their memory is measured in two steps, which are both
+kept until the end: on all pairs with few bootstrap replicates, and with all replicates on few
+pairs. Fits of the logistic, which take most of the time and no memory, are left out.
+
 Intervals are compared with a plain version of the same bootstrap: draw references, concatenate
 their pairs, call ``scipy.stats.spearmanr``. Channel weights are compared with
 ``scipy.optimize.nnls`` on the same problem.
@@ -8,6 +12,7 @@ their pairs, call ``scipy.stats.spearmanr``. Channel weights are compared with
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,8 +22,13 @@ import numpy as np
 from benchmarks.memory import MIB, peak
 from iqa_metrics.channel_weights.fitting import fit_weights
 from iqa_metrics.statistics import Resampling, srocc_interval
-from iqa_metrics.study import analyse
+from iqa_metrics.study import Statistics, analyse, read_distances
+from iqa_metrics.study.concatenated import concatenated
+from iqa_metrics.study.correlations import Judged
 from iqa_metrics.study.distances import Pairs, Series, written_distances
+from iqa_metrics.study.facts import description_of
+from iqa_metrics.study.plan import CONCATENATED
+from iqa_metrics.study.scopes import scopes
 
 REFERENCES, KINDS, LEVELS = 25, 24, 5
 LAYERS = 20
@@ -38,23 +48,24 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
         "networks": networks,
         "seconds": seconds,
         "peak_mib": peak() / MIB,
+        "concatenations": concatenations(networks, 20 if quick else 1000),
         "intervals": in_turns(*intervals(5 if quick else 50), rounds),
         "weights": in_turns(*weights(40 if quick else 320), rounds),
     }
 
 
-def write_table(folder: Path, networks: int) -> None:
+def write_table(folder: Path, networks: int, levels: int = LEVELS) -> None:
     """Write distances like those on TID2013: 3000 pairs, networks of 20 layers, two metrics."""
     random = np.random.default_rng(0)
-    each = KINDS * LEVELS
+    each = KINDS * levels
     n = REFERENCES * each
-    level = np.tile(np.arange(LEVELS), n // LEVELS)
+    level = np.tile(np.arange(levels), n // levels)
     opinion = 5 - level + random.normal(0, 0.6, n)
     pairs = Pairs(
         "tid2013",
         tuple(f"r{i // each}" for i in range(n)),
         tuple(f"d{i}" for i in range(n)),
-        tuple(f"kind {i % each // LEVELS}" for i in range(n)),
+        tuple(f"kind {i % each // levels}" for i in range(n)),
         opinion,
         level.astype(np.float64),
     )
@@ -71,6 +82,26 @@ def write_table(folder: Path, networks: int) -> None:
                 for i in range(LAYERS)
             ]
             table.add(pairs, series, values, np.full(values.shape, ""))
+
+
+def concatenations(networks: int, draws: int) -> dict[str, float]:
+    """Return the number of series with all concatenations, and the peak resident memory."""
+    held = []
+    for levels, replicates in ((LEVELS, 20), (1, draws)):
+        with tempfile.TemporaryDirectory() as folder:
+            write_table(Path(folder), networks, levels)
+            table = read_distances(Path(folder) / "distances.parquet")
+        settings = Statistics(draws=replicates)
+        description = replace(
+            description_of(table, "better", settings), concatenations=CONCATENATED
+        )
+        judged = {
+            name: Judged(concatenated(one, CONCATENATED), settings, 0)
+            for name, one in table.items()
+        }
+        held.append((judged, scopes(judged, description)))
+    (_, (scope,)) = held[-1]
+    return {"series": len(scope.series), "peak_mib": peak() / MIB}
 
 
 def intervals(draws: int) -> tuple[Callable[[], object], Callable[[], object]]:

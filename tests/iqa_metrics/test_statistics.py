@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from iqa_metrics.statistics import families
 from iqa_metrics.statistics import (
     Bootstrap,
     Resampling,
@@ -308,6 +309,14 @@ def test_databases_are_pooled_by_fishers_z():
     for bad in (([0.5], [3]), ([0.5, 0.6], [50])):
         with pytest.raises(ValueError, match="counts"):
             pooled(*bad)
+
+
+def test_many_databases_and_replicates_are_pooled_in_parts(monkeypatch):
+    r = np.random.default_rng(0).uniform(-1, 1, (3, 20, 7))
+    r[1, 4, 2] = np.nan
+    expected = pooled(r, [10, 20, 30])
+    monkeypatch.setattr(families, "_AT_ONCE", 50)
+    np.testing.assert_array_equal(pooled(r, [10, 20, 30]), expected)
 
 
 def test_holms_correction():

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from iqa_metrics.statistics import Bootstrap, Resampling
-from iqa_metrics.study import DistancesError, read_distances
+from iqa_metrics.study import DistancesError, presence, read_distances
+from iqa_metrics.study import correlations as study_correlations
 from iqa_metrics.study.concatenated import concatenated
+from iqa_metrics.study.concatenated_values import LazyRows
 from iqa_metrics.study.correlations import Judged, correlations
 from iqa_metrics.study.distances import Measured, Pairs, Series, written_distances
 from iqa_metrics.study.plan import Statistics
+from iqa_metrics.study.presence import Presence
 
 NAN = math.nan
 
@@ -259,6 +262,64 @@ def test_without_a_joint_form_or_sizes_there_are_only_sums():
     unknown.elements[:] = 0
     found = concatenated(unknown, ["cumulative:joint"])
     assert {one.readout for one in found.series} == {"", "rmse"}
+
+
+def test_concatenations_are_computed_when_they_are_read():
+    """What reads them is given the same as from an array, and no more than it asks for."""
+    pairs = pairs_of()
+    measured = measured_of(pairs, layers=5)
+    measured.values[2, 7] = math.nan
+    found = concatenated(measured, ["cumulative:joint", "pairs:sum", "pairs:joint"])
+    whole, n = np.array(list(found.values)), len(pairs)
+    assert isinstance(found.values, LazyRows)
+    assert found.values.shape == whole.shape == (len(found.series), n)
+    assert (found.values.dtype, found.values.ndim) == (whole.dtype, 2)
+    some = np.arange(n) % 3 == 0
+    rows = np.array([0, 9, 7])
+    for key in (
+        *(0, -1, 9, slice(3, 12, 4), [1, 8], rows, whole[:, 0] > np.median(whole[:, 0])),
+        *((9, 3), (9, some), (slice(None), some), (slice(2, 9), slice(1, 5))),
+        *(np.ix_(rows, some), np.ix_(rows, [4, 2]), (rows, [1, 2, 3]), (rows, slice(0, 7))),
+    ):
+        np.testing.assert_array_equal(found.values[key], whole[key])
+    np.testing.assert_array_equal(np.asarray(found.values), whole)
+    with pytest.raises(IndexError):
+        found.values[len(whole)]
+    with pytest.raises(IndexError, match="indices of rows and of pairs"):
+        found.values[None]
+    there = Presence.of(found.values, np.arange(n) > 3)
+    expected = ~np.isnan(whole) & (np.arange(n) > 3)
+    np.testing.assert_array_equal(there, expected)
+    np.testing.assert_array_equal(there[9], expected[9])
+    np.testing.assert_array_equal(there[rows], expected[rows])
+    for axis in (0, 1):
+        np.testing.assert_array_equal(there[rows].all(axis), expected[rows].all(axis))
+        np.testing.assert_allclose(there.mean(axis), expected.mean(axis), rtol=1e-12)
+
+
+def test_no_more_than_a_few_concatenations_are_in_memory(monkeypatch):
+    read, rows = [], LazyRows._rows
+
+    def spy(self, wanted):
+        read.append(int((wanted >= len(self._first)).sum()))
+        return rows(self, wanted)
+
+    monkeypatch.setattr(LazyRows, "_rows", spy)
+    pairs = pairs_of()
+    few = 4
+    monkeypatch.setattr(study_correlations, "_AT_ONCE", few * len(pairs))
+    monkeypatch.setattr(presence, "_AT_ONCE", few * len(pairs))
+    measured = measured_of(pairs, layers=8)
+    measured.values[2, 7] = math.nan
+    kinds = ("cumulative:joint", "cumulative:sum", "pairs:joint", "pairs:sum")
+    judged = Judged(concatenated(measured, kinds), Statistics(draws=20), 0)
+    assert len(judged.measured.series) == 1 + 8 + 2 * (7 + 28 - 1)
+    found = correlations({"made": judged}, {"made": "worse"})
+    assert len({(row.layer, row.readout) for row in found}) == len(judged.measured.series)
+    everything = range(len(judged.measured.series))
+    drawn = judged.replicates(everything, judged.there[everything].all(axis=0))
+    assert drawn.samples.shape == (20, len(everything))
+    assert 1 < max(read) <= few
 
 
 # Student's interval -------------------------------------------------------------------------------

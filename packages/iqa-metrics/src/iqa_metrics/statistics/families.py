@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike
 
 from iqa_metrics.statistics.correlations import Floats
 
+_AT_ONCE = 2**20
+"""Most correlations that are pooled in one go."""
+
 
 def pooled(correlations: ArrayLike, counts: ArrayLike) -> Floats:
     """Return the mean correlation over databases, by Fisher's z, weighted by database size.
@@ -37,6 +40,14 @@ def pooled(correlations: ArrayLike, counts: ArrayLike) -> Floats:
             f"expected correlations [k, ...] and counts [k] of at least 4, got {list(r.shape)} and "
             f"{n.tolist()}"
         )
+    if r.ndim > 1 and r.size > _AT_ONCE:  # replicates of many series, which take much memory
+        step = max(1, _AT_ONCE * r.shape[1] // r.size)
+        starts = range(0, r.shape[1], step)
+        return np.concatenate([_pooled(r[:, first : first + step], n) for first in starts])
+    return _pooled(r, n)
+
+
+def _pooled(r: Floats, n: Floats) -> Floats:
     weights = np.where(np.isnan(r), 0.0, (n - 3).reshape(-1, *[1] * (r.ndim - 1)))
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.arctanh(np.clip(np.nan_to_num(r), -1, 1))

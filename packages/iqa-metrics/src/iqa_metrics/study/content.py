@@ -43,6 +43,7 @@ _LEFT_OUT = (
     "study/judgements",
     "study/models",
     "study/plan",
+    "study/presence",
     "study/rows",
     "study/running",
     "study/scopes",

@@ -11,17 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from iqa_metrics import statistics
 from iqa_metrics.io.readahead import cores
 from iqa_metrics.statistics import Bootstrap
 from iqa_metrics.study.concatenated import is_concatenated
 from iqa_metrics.study.distances import Floats, Measured, Series
+from iqa_metrics.study.presence import Mask as Mask
+from iqa_metrics.study.presence import Presence
 from iqa_metrics.study.rows import POOLED, Correlation
 from iqa_metrics.study.settings import Statistics
 
-Mask = NDArray[np.bool_]
 _TOGETHER = 64
 """Number of series whose values are read together."""
 
@@ -43,7 +43,7 @@ class Judged:
         self.measured = measured
         self.settings = settings
         # Infinite values, such as the PSNR of identical images, have a rank, so they count.
-        self.there: Mask = ~np.isnan(measured.values) & np.isfinite(measured.pairs.opinion)
+        self.there = Presence.of(measured.values, np.isfinite(measured.pairs.opinion))
         self._seed = seed
         self._references = np.asarray(measured.pairs.references)
         self._kept: dict[bytes, dict[int, tuple[float, Floats]]] = {}
@@ -72,15 +72,18 @@ class Judged:
             return None
         kept = self._kept.setdefault(pairs.tobytes(), {}) if keep else {}
         left = [row for row in rows if row not in kept]
-        if left:
+        # Values of concatenations are only in memory while they are read, so few are read at once.
+        step = max(1, _AT_ONCE // int(pairs.sum()))
+        for first in range(0, len(left), step):
+            part = left[first : first + step]
             found = statistics.srocc_bootstrap(
-                self.measured.values[np.ix_(np.array(left), pairs)],
+                self.measured.values[np.ix_(np.array(part), pairs)],
                 self.measured.pairs.opinion[pairs],
                 self._references[pairs].tolist(),
                 draws=self.settings.draws,
                 seed=self._seed,
             )
-            for at, row in enumerate(left):
+            for at, row in enumerate(part):
                 kept[row] = float(found.value[at]), found.samples[:, at]
         return Bootstrap(
             np.array([kept[row][0] for row in rows]),
@@ -93,8 +96,14 @@ class Judged:
 
     def correlation(self, rows: Sequence[int], pairs: Mask) -> Floats:
         """Return the SROCC of series on some pairs, ``[rows]``, without replicates."""
-        values = self.measured.values[np.ix_(np.array(rows), pairs)]
-        return statistics.srocc(values, self.measured.pairs.opinion[pairs])
+        opinion = self.measured.pairs.opinion[pairs]
+        found = [
+            statistics.srocc(
+                self.measured.values[np.ix_(np.array(rows[at : at + _TOGETHER]), pairs)], opinion
+            )
+            for at in range(0, len(rows), _TOGETHER)
+        ]
+        return np.concatenate(found)
 
     def without(self, rows: Sequence[int], pairs: Mask) -> Floats:
         """Return the SROCC of series without the pairs of each reference, ``[R, rows]``."""

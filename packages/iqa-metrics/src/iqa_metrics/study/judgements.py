@@ -33,25 +33,25 @@ def judgements(
     """
     similar = {one.name for one in description.baselines if one.higher_is_better}
     signs = np.array([-1.0 if one.backbone in similar else 1.0 for one in measured.series])
-    values = measured.values * signs[:, None]
     if database.asked == "2afc":
         firsts, seconds = _judgements_2afc(measured)
         judged = measured.pairs.opinion[seconds]
         parts = np.asarray(measured.pairs.distortions)[firsts]
-        sets = [values[:, firsts], values[:, seconds]]
+        sets = [firsts, seconds]
     else:
         judged, parts, sets = (
             measured.pairs.opinion,
             np.asarray(measured.pairs.distortions),
-            [values],
+            [np.arange(len(measured.pairs))],
         )
     kinds = [kind for kind in dict.fromkeys(parts.tolist()) if kind]
     settings = description.statistics
     for part in ["", *(kinds if len(kinds) > 1 else [])]:
         chosen = np.ones(len(judged), bool) if not part else parts == part
         for row, one in enumerate(measured.series):
-            there = chosen & np.logical_and.reduce([np.isfinite(of[row]) for of in sets])
-            of_row = [of[row][there] for of in sets]
+            values = measured.values[row] * signs[row]
+            there = chosen & np.logical_and.reduce([np.isfinite(values[of]) for of in sets])
+            of_row = [values[of][there] for of in sets]
             agreement, low, high = _scored(
                 of_row, judged[there], settings.confidence, settings.seed
             )
