@@ -355,7 +355,7 @@ def test_published_values_are_shown_beside_ours(tmp_path):
         + "piq LPIPS,,,TID2013,,0.78,somebody\n"
         + "piq PieAPP,,,TID2013,0.7,0.333,another metric\n"
     )
-    write_report(folder, published=path)
+    write_report(folder, published=path, known_values=False)
     (table,) = re.findall(
         r"<caption>Published values and ours, TID 2013</caption>.*?</table>",
         text_of(folder),
@@ -383,14 +383,14 @@ def test_published_values_that_match_nothing_or_are_no_numbers(tmp_path):
     folder = small(tmp_path / "study", kinds=(), baselines=())
     path = tmp_path / "published.csv"
     path.write_text(f"{PUBLISHED}piq SSIMLoss,,,TID2013,0.7,0.8,somebody\n")
-    write_report(folder, published=path)
+    write_report(folder, published=path, known_values=False)
     assert "Nothing in published.csv was also measured in this study." in words_of(folder)
     path.write_text(f"{PUBLISHED}VGG-16 ImageNet,block3_pool,euclidean,tid2013,0.7,x,somebody\n")
     with pytest.raises(ReportError, match=r"line 2: abs_srocc: expected a number, got 'x'"):
-        write_report(folder, published=path)
+        write_report(folder, published=path, known_values=False)
     path.write_text("model,layer\n")
     with pytest.raises(ReportError, match="missing columns readout"):
-        write_report(folder, published=path)
+        write_report(folder, published=path, known_values=False)
 
 
 def test_long_tables_are_linked_and_not_copied(tmp_path, monkeypatch):

@@ -36,7 +36,14 @@ MetricOption = Annotated[
 ]
 PublishedOption = Annotated[
     Optional[Path],
-    typer.Option(help="A CSV table of published figures to show beside the study's own."),
+    typer.Option(
+        help="A CSV table of published figures to show beside the study's own. Its rows replace "
+        "those that iqa-metrics ships with."
+    ),
+]
+NoPublishedOption = Annotated[
+    bool,
+    typer.Option("--no-published", help="Leave out the published figures of iqa-metrics itself."),
 ]
 
 
@@ -129,6 +136,7 @@ def run(
     ] = None,
     metric: MetricOption = None,
     published: PublishedOption = None,
+    no_published: NoPublishedOption = False,
     report: Annotated[bool, typer.Option(help="Write the report as well.")] = True,
 ) -> None:
     """Measure backbones, layers and readouts, compare them with human ratings, and report.
@@ -164,7 +172,7 @@ def run(
             raise typer.Exit(EXIT_STOPPED) from None
         _show(finished.analysis)
         if report:
-            _report(folder, metric, published)
+            _report(folder, metric, published, not no_published)
     err.print(
         f"{finished.rows - finished.failed} of {finished.rows} distances written to "
         f"{escape(str(folder))}/distances.parquet",
@@ -206,11 +214,14 @@ def analyse(
 
 @study_app.command("report")
 def report(
-    folder: FolderArgument, metric: MetricOption = None, published: PublishedOption = None
+    folder: FolderArgument,
+    metric: MetricOption = None,
+    published: PublishedOption = None,
+    no_published: NoPublishedOption = False,
 ) -> None:
     """Write the report again: one HTML page, and its figures as SVG and PNG."""
     with refusals():
-        _report(folder, metric, published)
+        _report(folder, metric, published, not no_published)
 
 
 def _plan(file: Path | None, said: dict[str, Any], ladder: Path, missing: str | None) -> "Plan":
@@ -378,7 +389,7 @@ def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> N
             "--no-report"
         )
     if published is not None:
-        from iqa_metrics.report.published import check_published
+        from iqa_metrics.report.published_values import check_published
 
         check_published(published)
     names = {
@@ -396,7 +407,9 @@ def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> N
         )
 
 
-def _report(folder: Path, metric: str | None, published: Path | None) -> None:
+def _report(
+    folder: Path, metric: str | None, published: Path | None, known_values: bool
+) -> None:
     from iqa_metrics.report import write_report
 
-    print(write_report(folder, metric=metric, published=published))
+    print(write_report(folder, metric=metric, published=published, known_values=known_values))

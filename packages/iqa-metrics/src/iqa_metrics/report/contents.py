@@ -10,6 +10,7 @@ from iqa_metrics.report import (
     distortions,
     opinions,
     published,
+    published_values,
     ranking,
     task,
     wording,
@@ -18,14 +19,16 @@ from iqa_metrics.report.documents import Picture, Section
 from iqa_metrics.report.tables import Study
 
 
-def drawn(study: Study, metric: str | None, published_path: Path | None) -> list[Section]:
+def drawn(
+    study: Study, metric: str | None, published_path: Path | None, *, known_values: bool = True
+) -> list[Section]:
     """Draw all figures of a study.
 
     Parameters
     ----------
     study
         The tables.
-    metric, published_path
+    metric, published_path, known_values
         As for :func:`iqa_metrics.report.write_report`.
 
     Raises
@@ -81,14 +84,15 @@ def drawn(study: Study, metric: str | None, published_path: Path | None) -> list
             "There is no series with values for at least four pairs.",
         ),
     ]
-    if published_path is not None:
-        beside = published.read_published(published_path, study)
+    beside = published_values.read_published(published_path, study, built_in=known_values)
+    if beside or published_path is not None:
+        file = "" if published_path is None else published_path.name
         sections.append(
             _section(
                 "published",
                 "Comparison with published values",
                 [published.draw(study, name, beside) for name in each],
-                f"Nothing in {published_path.name} was also measured in this study.",
+                f"Nothing in {file} was also measured in this study.",
             )
         )
     return sections

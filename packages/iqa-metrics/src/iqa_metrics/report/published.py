@@ -1,100 +1,17 @@
 """Published values beside this study's, where both measured the same thing."""
 
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.lines import Line2D
 
 from iqa_metrics.report import documents, figures, wording
 from iqa_metrics.report.documents import Picture
-from iqa_metrics.report.tables import ReportError, Study
-from iqa_metrics.study.rows import Correlation, TableError, read_csv
+from iqa_metrics.report.published_values import Beside
+from iqa_metrics.report.tables import Study
+from iqa_metrics.study.rows import Correlation
 
-COLUMNS = ("model", "layer", "readout", "database", "abs_plcc", "abs_srocc", "source")
-_NETWORKS = {"VGG-16 ImageNet": "vgg16", "PerceptNet": "perceptnet"}
-# The last word of a published name, and our baselines of that kind, the likeliest first.
-_BASELINES = {
-    "SSIMLoss": ("ssim",),
-    "MultiScaleSSIMLoss": ("ms_ssim",),
-    "LPIPS": ("lpips", "lpips_vgg"),
-    "DISTS": ("dists",),
-}
-_READOUTS = {"euclidean": "euclidean", "euclidean, joint concatenation": "euclidean:joint"}
 _ROW = 0.27
-
-
-@dataclass(frozen=True)
-class Beside:
-    """A published value and this study's.
-
-    Attributes
-    ----------
-    database, name
-        What was measured.
-    srocc, plcc
-        The published absolute values.
-    ours
-        This study's row, with its signs.
-    source
-        Who published them.
-    """
-
-    database: str
-    name: str
-    srocc: float
-    plcc: float
-    ours: Correlation
-    source: str
-
-
-def check_published(path: Path) -> None:
-    """Raise ReportError unless a file has the columns of published values."""
-    try:
-        read_csv(path, COLUMNS)
-    except TableError as error:
-        raise ReportError(str(error)) from error
-
-
-def read_published(path: Path, study: Study) -> list[Beside]:
-    """Read published values, and keep those that the study measured as well.
-
-    Parameters
-    ----------
-    path
-        CSV with the columns model, layer, readout, database, abs_plcc, abs_srocc and source.
-    study
-        The tables.
-
-    Raises
-    ------
-    ReportError
-        If the file can't be read, lacks a column, or has something else where a number is expected.
-    """
-    ours = {
-        (row.database, row.backbone, row.layer, row.readout): row
-        for row in study.correlations
-        if not row.distortion
-    }
-    databases = {_plain(one.name): one.name for one in study.databases}
-    found = []
-    try:
-        rows = read_csv(path, COLUMNS)
-    except TableError as error:
-        raise ReportError(str(error)) from error
-    for line, row in rows:
-        database = databases.get(_plain(row["database"]), "")
-        series = next((s for s in _series(row) if (database, *s) in ours), None)
-        if series is None:
-            continue
-        srocc, plcc = (_number(path, line, row, name) for name in ("abs_srocc", "abs_plcc"))
-        mine = ours[(database, *series)]
-        if math.isfinite(srocc) and math.isfinite(mine.srocc):
-            name = ":".join(part for part in series if part)
-            found.append(Beside(database, name, srocc, plcc, mine, row["source"]))
-    return found
 
 
 def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
@@ -207,43 +124,6 @@ def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
     )
 
 
-def _number(path: Path, line: int, row: dict[str, str], name: str) -> float:
-    try:
-        return float(row[name]) if row[name] else math.nan
-    except ValueError:
-        raise ReportError(
-            f"{path}, line {line}: {name}: expected a number, got {row[name]!r}"
-        ) from None
-
-
 def _ends(row: Correlation) -> tuple[float, float, float]:
     return row.srocc, row.srocc_low, row.srocc_high
 
-
-def _plain(database: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", database.lower())
-
-
-def _series(row: dict[str, str]) -> list[tuple[str, str, str]]:
-    """Return the names that backbone, layer and readout may have in this study."""
-    model = row["model"].strip()
-    if model in _NETWORKS:
-        readout = _READOUTS.get(row["readout"].strip())
-        layer = "+".join(_layer(part) for part in row["layer"].strip().split("+"))
-        return [(_NETWORKS[model], layer, readout)] if readout and layer else []
-    if row["layer"] or not model:
-        return []
-    return [(name, "", "") for name in _BASELINES.get(model.split()[-1], ())]
-
-
-def _layer(name: str) -> str:
-    """Return our name of a Keras layer; Keras's convolutions include their ReLU."""
-    for pattern, ours in (
-        (r"block(\d)_conv(\d)", r"relu\1_\2"),
-        (r"b(\d)c(\d)", r"relu\1_\2"),
-        (r"block(\d)_pool", r"pool\1"),
-        (r"max_pool(\d)", r"pool\1"),
-    ):
-        if re.fullmatch(pattern, name):
-            return re.sub(pattern, ours, name)
-    return name

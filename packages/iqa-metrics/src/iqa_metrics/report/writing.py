@@ -6,7 +6,11 @@ from iqa_metrics.report.tables import ReportError, read_study
 
 
 def write_report(
-    folder: str | Path, *, metric: str | None = None, published: str | Path | None = None
+    folder: str | Path,
+    *,
+    metric: str | None = None,
+    published: str | Path | None = None,
+    known_values: bool = True,
 ) -> Path:
     """Write a study's report: one page, and its figures as SVG and PNG.
 
@@ -22,7 +26,10 @@ def write_report(
         name. By default the best layer of the backbone that agrees best on each database.
     published
         A CSV table of published values to show beside the study's own, with the columns model,
-        layer, readout, database, abs_plcc, abs_srocc and source.
+        layer, readout, database, abs_plcc, abs_srocc and source. Its rows replace those that come
+        with this package if they are about the same thing.
+    known_values
+        Show the published values that come with this package wherever the study measured the same.
 
     Returns
     -------
@@ -50,7 +57,12 @@ def write_report(
     folder = Path(folder)
     study = read_study(folder)
     with figures.style():
-        sections = contents.drawn(study, metric, None if published is None else Path(published))
+        sections = contents.drawn(
+            study,
+            metric,
+            None if published is None else Path(published),
+            known_values=known_values,
+        )
         files = {
             picture.name: figures.rendered(picture.drawing)
             for section in sections
