@@ -54,10 +54,12 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_table(folder: Path, networks: int, levels: int = LEVELS) -> None:
+def write_table(
+    folder: Path, networks: int, levels: int = LEVELS, kinds: int = KINDS
+) -> None:
     """Write distances like those on TID2013: 3000 pairs, networks of 20 layers, two metrics."""
     random = np.random.default_rng(0)
-    each = KINDS * levels
+    each = kinds * levels
     n = REFERENCES * each
     level = np.tile(np.arange(levels), n // levels)
     opinion = 5 - level + random.normal(0, 0.6, n)
@@ -81,15 +83,16 @@ def write_table(folder: Path, networks: int, levels: int = LEVELS) -> None:
                 Series(f"network{number}", f"l{i}", "euclidean", (i + 1) / LAYERS)
                 for i in range(LAYERS)
             ]
-            table.add(pairs, series, values, np.full(values.shape, ""))
+            elements = np.full(values.shape, 1000.0)
+            table.add(pairs, series, values, np.full(values.shape, ""), elements)
 
 
 def concatenations(networks: int, draws: int) -> dict[str, float]:
     """Return the number of series with all concatenations, and the peak resident memory."""
     held = []
-    for levels, replicates in ((LEVELS, 20), (1, draws)):
+    for each, replicates in ((LEVELS, 20), (1, draws)):
         with tempfile.TemporaryDirectory() as folder:
-            write_table(Path(folder), networks, levels)
+            write_table(Path(folder), networks, each, KINDS if each == LEVELS else 2)
             table = read_distances(Path(folder) / "distances.parquet")
         settings = Statistics(draws=replicates)
         description = replace(

@@ -10,6 +10,8 @@ from .plan import Plan as Plan
 from .plan import here as here
 from .plan import network as network
 from .plan import with_controls as with_controls
+from .plan_estimate import Estimate as Estimate
+from .plan_estimate import estimate as estimate
 from .plan_files import plan_of as plan_of
 from .plan_files import read_plan as read_plan
 from .rows import Claim as Claim

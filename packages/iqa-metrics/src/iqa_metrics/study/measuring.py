@@ -248,7 +248,7 @@ class Measuring:
         }
         self._advance(what, len(digests) - len(left))
         # What a killed run has left is cut into the same windows, because it wrote whole ones.
-        outcomes = self._outcomes(list(left.values()), reader)
+        outcomes = measured_rows(list(left.values()), reader, self._workers)
         with closing(outcomes):
             for window in _windows(list(left)):
                 rows = []
@@ -264,23 +264,6 @@ class Measuring:
                         known[reading].update(pairs)
         return Keys(keys, digests)
 
-    def _outcomes(
-        self, pairs: Sequence[OpinionPair], reader: Reader
-    ) -> Generator[_Row, None, None]:
-        """Yield the outcome of each module and the images' height and width, pair by pair."""
-        if not pairs:
-            return
-        parts = read_ahead(
-            [Pair(str(pair.reference), str(pair.distorted)) for pair in pairs],
-            workers=self._workers,
-            background=None,
-            pin=any(t.is_cuda for m in reader.modules.values() for t in m.held()),
-        )
-        with closing(BatchScorer(reader.modules)) as scorer, closing(parts):
-            for part in parts:
-                sizes = [_size(row.images) for row in part.rows]
-                yield from zip(scorer.outcomes(part), sizes, strict=True)
-
     def say(self, what: str) -> None:
         """Show what is being done after all pairs were measured."""
         self._advance(what, 0)
@@ -289,6 +272,24 @@ class Measuring:
         self._done += count
         if self._progress is not None:
             self._progress(what, self._done, self._total)
+
+
+def measured_rows(
+    pairs: Sequence[OpinionPair], reader: Reader, workers: int
+) -> Generator[_Row, None, None]:
+    """Yield the outcome of each module and the images' height and width, pair by pair."""
+    if not pairs:
+        return
+    parts = read_ahead(
+        [Pair(str(pair.reference), str(pair.distorted)) for pair in pairs],
+        workers=workers,
+        background=None,
+        pin=any(t.is_cuda for m in reader.modules.values() for t in m.held()),
+    )
+    with closing(BatchScorer(reader.modules)) as scorer, closing(parts):
+        for part in parts:
+            sizes = [_size(row.images) for row in part.rows]
+            yield from zip(scorer.outcomes(part), sizes, strict=True)
 
 
 def pairs_of(name: str, database: OpinionDatabase, images: Mapping[Path, str]) -> Pairs:

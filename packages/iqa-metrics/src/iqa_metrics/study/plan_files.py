@@ -77,6 +77,7 @@ _KNOWN = {
 _OF_DATABASE = dict.fromkeys(("name", "folder", "pairs", "opinion", "higher_is"), str)
 _OF_BACKBONE = {"name": str, "record": str, "where": dict, "layers": (str, list)}
 _MISSING = ("refuse", "skip")
+_KEEP = "keep"
 
 
 def read_plan(path: str | Path, ladder: str | Path, *, missing: str | None = None) -> Plan:
@@ -129,7 +130,7 @@ def plan_of(
         How error messages refer to the plan.
     missing
         ``refuse`` or ``skip`` backbones whose weights are not on this machine. It overrides what
-        the plan says.
+        the plan says. ``keep`` keeps them, for an estimate of what the plan takes.
 
     Raises
     ------
@@ -168,7 +169,7 @@ def _networks(
     facts: Mapping[str, Any], base: Path, where: str, missing: str | None
 ) -> list[Network]:
     choice = missing or facts.get("missing", _MISSING[0])
-    if choice not in _MISSING:
+    if choice not in _MISSING and missing != _KEEP:
         raise PlanError(f"missing: expected refuse or skip, got {choice!r}")
     layers = _layers(facts.get("layers", NAMED), where)
     found: dict[str, Network] = {}
@@ -179,7 +180,8 @@ def _networks(
         for record in _records(given, base, place):
             # A backbone that is found again, for example by a query, keeps its first layers.
             found.setdefault(record.name, network(record, of_this))
-    chosen = here(found.values(), skip=choice == "skip")
+    every = list(found.values())
+    chosen = every if missing == _KEEP else here(every, skip=choice == "skip")
     return with_controls(chosen) if facts.get("untrained", False) else chosen
 
 

@@ -41,6 +41,7 @@ from iqa_metrics.study.measuring import (
     pairs_of,
 )
 from iqa_metrics.study.plan import WEIGHTED, Network, Plan
+from iqa_metrics.study.plan_memory import check_memory
 from iqa_metrics.study.settings import PlanError
 from iqa_metrics.study.store import Block, Store
 from iqa_metrics.study.weighted import weighted_distances
@@ -89,7 +90,7 @@ def run_study(
         The plan.
     folder
         The folder to write: ``distances.parquet``, ``study.json`` and the tables of
-        :func:`iqa_metrics.study.analyse`. Measurements are kept in ``parts/`` under a hash of
+        :func:`iqa_metrics.study.analyse`. Measurements are kept in ``parts/`` under hashes of
         everything that determines them. A run that was stopped at any moment is therefore resumed,
         and a changed plan only measures what is new.
     device
@@ -103,10 +104,12 @@ def run_study(
     Raises
     ------
     PlanError
-        If another run is writing to the folder, or the folder can't be written to.
+        If the plan would not fit into memory, if another run is writing to the folder, or if the
+        folder can't be written to.
     WeightsError
         If the weights of a backbone or baseline are missing or damaged.
     """
+    check_memory(plan)
     root = Path(folder)
     try:
         root.mkdir(parents=True, exist_ok=True)
