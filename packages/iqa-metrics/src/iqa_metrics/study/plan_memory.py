@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iqa_metrics.compute.memory import CPU_BYTES
+from iqa_metrics.datasets.opinions import OpinionDatabase
+from iqa_metrics.io.decoding import ImageError, size_of_file
 from iqa_metrics.io.readahead import AHEAD_BYTES, PART_BYTES, WINDOW, cores
 from iqa_metrics.readouts import Readout
 from iqa_metrics.statistics.correlations import AT_ONCE
@@ -31,6 +33,10 @@ _OUTCOME = 40
 """Bytes for a value that a pass returns, until its window is stored."""
 _TEMPORARIES = 6
 """Arrays of the size of a block of bootstrap replicates, while their ranks are computed."""
+_PIXEL = 12
+"""Bytes for a decoded pixel."""
+_PASSES = 4
+"""Passes whose memory is held at once: the budgets of a pass, and its temporaries."""
 _FEW = 200
 """Bootstrap replicates that a plan can do with in order to see whether it is worth running."""
 
@@ -108,7 +114,8 @@ def memory_needs(plan: Plan) -> tuple[Need, ...]:
 
 
 def _measuring(plan: Plan) -> Need:
-    ahead = AHEAD_BYTES + PART_BYTES + 4 * CPU_BYTES
+    images = sum(_decoded(database) for database in plan.databases.values())
+    ahead = min(AHEAD_BYTES + PART_BYTES + _PASSES * CPU_BYTES, _PASSES * images)
     largest, name = 0, "images"
     for network in plan.networks:
         weights = sum(values.numel() for values in network.record.shape.parameters()) * 4
@@ -119,6 +126,16 @@ def _measuring(plan: Plan) -> Need:
         if need > largest:
             largest, name = need, network.record.name
     return Need("measuring", ahead + largest, name)
+
+
+def _decoded(database: OpinionDatabase) -> int:
+    """Return about how many bytes all images of a database take, by the size of the first."""
+    files = {file for pair in database.pairs for file in (pair.reference, pair.distorted)}
+    try:
+        width, height = size_of_file(str(database.pairs[0].distorted))
+    except ImageError:  # an unreadable image is a row of the tables
+        return AHEAD_BYTES
+    return len(files) * width * height * _PIXEL
 
 
 def _channel_weights(plan: Plan) -> Need:
