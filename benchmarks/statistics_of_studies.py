@@ -54,9 +54,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_table(
-    folder: Path, networks: int, levels: int = LEVELS, kinds: int = KINDS
-) -> None:
+def write_table(folder: Path, networks: int, levels: int = LEVELS, kinds: int = KINDS) -> None:
     """Write distances like those on TID2013: 3000 pairs, networks of 20 layers, two metrics."""
     random = np.random.default_rng(0)
     each = kinds * levels

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from iqa_metrics.statistics import families
 from iqa_metrics.statistics import (
     Bootstrap,
     Resampling,
     correlations,
+    families,
     fit_logistic,
     holm,
     intervals,

@@ -136,9 +136,7 @@ def test_an_estimate_says_what_a_run_then_takes(table, tmp_path):
     found = estimate(plan)
     finished = run_study(plan, tmp_path / "out")
     assert found.distances == finished.rows == PAIRS * found.series.single
-    correlated = {
-        (row.backbone, row.layer, row.readout) for row in finished.analysis.correlations
-    }
+    correlated = {(row.backbone, row.layer, row.readout) for row in finished.analysis.correlations}
     assert len(correlated) == found.series.total
     assert found.pairs == {"small": PAIRS}
     assert found.missing == ()
@@ -231,7 +229,7 @@ def test_pairs_that_can_not_be_timed_are_an_error(tmp_path):
     plan = small_plan(tmp_path)
     for pair in plan.databases["small"].pairs[:2]:
         pair.distorted.write_bytes(b"no image")
-    with pytest.raises(PlanError, match="no image|not an image|whole and undamaged"):
+    with pytest.raises(PlanError, match="not an image"):
         estimate(plan)
 
 

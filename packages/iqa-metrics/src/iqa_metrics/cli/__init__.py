@@ -2,13 +2,13 @@
 
 import typer
 
+from iqa_metrics.cli import study_estimate  # noqa: F401  # adds a command to study_app
 from iqa_metrics.cli.agree import agree
 from iqa_metrics.cli.channel_weights import channel_weights_app
 from iqa_metrics.cli.datasets import datasets_app
 from iqa_metrics.cli.doctor import doctor
 from iqa_metrics.cli.lists import list_app
 from iqa_metrics.cli.score import score
-from iqa_metrics.cli import study_estimate  # noqa: F401  # adds a command to study_app
 from iqa_metrics.cli.study import study_app
 from iqa_metrics.cli.versions import VersionOption, print_warnings_plainly
 from iqa_metrics.cli.weights import weights_app

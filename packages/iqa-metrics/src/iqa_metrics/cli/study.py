@@ -407,9 +407,7 @@ def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> N
         )
 
 
-def _report(
-    folder: Path, metric: str | None, published: Path | None, known_values: bool
-) -> None:
+def _report(folder: Path, metric: str | None, published: Path | None, known_values: bool) -> None:
     from iqa_metrics.report import write_report
 
     print(write_report(folder, metric=metric, published=published, known_values=known_values))

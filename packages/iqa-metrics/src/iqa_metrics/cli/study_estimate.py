@@ -77,8 +77,8 @@ def _show(found: "Estimate") -> None:
         "pairs": sizes,
         "distances": f"{found.distances:,}, of {found.series.single:,} series",
         "concatenations": f"{found.series.concatenated:,} series more",
-        "measuring": f"about {_duration(found.measuring_seconds)} on this machine's {found.device}, "
-        "without learning channel weights",
+        "measuring": f"about {_duration(found.measuring_seconds)} on this machine's "
+        f"{found.device}, without learning channel weights",
         "statistics": f"about {_duration(found.statistics_seconds)}",
         "disk": f"about {written(found.parts_bytes)} in parts/, "
         f"{written(found.distances_bytes)} in distances.parquet",

@@ -126,4 +126,3 @@ def draw(study: Study, database: str, rows: Sequence[Beside]) -> Picture | None:
 
 def _ends(row: Correlation) -> tuple[float, float, float]:
     return row.srocc, row.srocc_low, row.srocc_high
-

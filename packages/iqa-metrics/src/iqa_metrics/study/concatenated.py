@@ -71,9 +71,7 @@ def concatenated(measured: Measured, kinds: Sequence[str]) -> Measured:
     values = LazyRows(measured.values, [one.values for one in made])
     elements = LazyRows(measured.elements, [one.elements for one in made])
     # Reading them is like reading arrays.
-    return Measured(
-        measured.pairs, tuple(series), cast("Floats", values), cast("Ints", elements)
-    )
+    return Measured(measured.pairs, tuple(series), cast("Floats", values), cast("Ints", elements))
 
 
 class _Sizes:
@@ -94,7 +92,8 @@ class _Sizes:
         # Images of the same size have feature maps of the same size.
         self._distinct, of_pair = np.unique(sizes, axis=1, return_inverse=True)
         self._of_pair = of_pair.reshape(-1)
-        self._complete = ((sizes > 0) | np.isnan(measured.values[rows])).all(axis=1)
+        complete = (sizes > 0) | np.isnan(measured.values[rows])
+        self._complete = np.asarray(complete.all(axis=1))
 
     def known(self, group: Sequence[int]) -> bool:
         """Return whether all sizes of some layers are known where all of these have a value."""
@@ -175,4 +174,3 @@ def _groups(rows: Sequence[int], which: str) -> Iterator[list[int]]:
         yield from (list(pair) for pair in itertools.combinations(rows, 2))
     else:
         yield from (list(rows[:count]) for count in range(2, len(rows) + 1))
-

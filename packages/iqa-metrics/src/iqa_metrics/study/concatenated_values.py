@@ -5,15 +5,15 @@ would take gigabytes, and each is needed only while its correlations are compute
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-Number = TypeVar("Number", np.float64, np.int64)
+Numbers = NDArray[Any]
 
 
-class LazyRows(Generic[Number]):
+class LazyRows:
     """A table ``[series, pairs]`` whose last rows are computed whenever they are read.
 
     It is indexed like an array, and gives arrays: ``rows[3]``, ``rows[[3, 5]]`` or
@@ -28,7 +28,7 @@ class LazyRows(Generic[Number]):
         A function for each further row, which returns its ``[pairs]``.
     """
 
-    def __init__(self, first: NDArray[Number], made: Sequence[Callable[[], NDArray[Number]]]):
+    def __init__(self, first: Numbers, made: Sequence[Callable[[], Numbers]]) -> None:
         self._first = first
         self._made = made
 
@@ -43,14 +43,14 @@ class LazyRows(Generic[Number]):
         return 2
 
     @property
-    def dtype(self) -> np.dtype[Number]:
+    def dtype(self) -> np.dtype[Any]:
         """The type of the numbers."""
         return self._first.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __iter__(self) -> Iterator[NDArray[Number]]:
+    def __iter__(self) -> Iterator[Numbers]:
         return (self._row(row) for row in range(len(self)))
 
     def __getitem__(self, key: Any) -> Any:
@@ -67,15 +67,15 @@ class LazyRows(Generic[Number]):
         places = np.arange(rows.size).reshape(rows.shape)
         return found[places if rows.ndim else 0, of_pairs[0]]
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Numbers:
         return self._rows(np.arange(len(self))).astype(dtype or self.dtype, copy=False)
 
-    def _rows(self, rows: NDArray[np.intp]) -> NDArray[Number]:
+    def _rows(self, rows: NDArray[np.intp]) -> Numbers:
         found = np.empty((len(rows), self.shape[1]), self.dtype)
         for at, row in enumerate(rows.tolist()):
             found[at] = self._row(row)
         return found
 
-    def _row(self, row: int) -> NDArray[Number]:
+    def _row(self, row: int) -> Numbers:
         held = len(self._first)
         return self._first[row] if row < held else self._made[row - held]()

@@ -8,6 +8,7 @@ statistics comes from those of one series.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -291,7 +292,7 @@ class _Stopwatch:
 def _passes(pairs: Sequence[OpinionPair]) -> int:
     """Count the images that pass a network: a reference once for pairs in a row that share it."""
     references = [pair.reference for pair in pairs]
-    changes = sum(a != b for a, b in zip(references, references[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(references))
     return len(references) + changes + 1
 
 

@@ -185,7 +185,11 @@ def check_memory(plan: Plan) -> None:
     raise PlanError(
         f"this plan would not fit into memory: {most.step} takes up to {written(most.bytes)} "
         f"({most.what}), and {written(free)} are free. "
-        + ("Ways out: " + "; ".join(ways) if ways else "Use a machine with more memory, or split it")
+        + (
+            "Ways out: " + "; ".join(ways)
+            if ways
+            else "Use a machine with more memory, or split it"
+        )
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from iqa_metrics.study.distances import Floats
 
@@ -61,15 +61,14 @@ class Presence:
         chosen = self._index[rows]
         return self._masks[chosen] if np.ndim(chosen) == 0 else Presence(self._masks, chosen)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self._masks[self._index].astype(dtype or bool, copy=False)
 
     def all(self, axis: int = 0) -> Mask:
         """Return which pairs have a value in all series, or which series have all pairs."""
         if axis == 0:
-            found: Mask = self._masks[np.unique(self._index)].all(axis=0)
-            return found
-        return np.asarray(self._masks.all(axis=1)[self._index])
+            return np.asarray(self._masks[np.unique(self._index)].all(axis=0))
+        return np.asarray(self._masks.all(axis=1))[self._index]
 
     def mean(self, axis: int = 1) -> Floats:
         """Return the share of pairs that each series has, or of series that have each pair."""
