@@ -1,5 +1,6 @@
 """A study's tables: read, checked, and questions about all of them together."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +24,14 @@ from iqa_metrics.study.rows import (
     Model,
     TableError,
     Winner,
+    read_csv,
     read_rows,
 )
 from iqa_metrics.study.settings import Statistics
+
+
+CEILINGS = "ceilings.csv"
+"""An optional table of noise ceilings: what observers' disagreement leaves possible."""
 
 
 class ReportError(TableError):
@@ -53,6 +59,7 @@ class Study:
     claims: tuple[Claim, ...] = field(repr=False)
     judgements: tuple[Judgement, ...] = field(default=(), repr=False)
     winners: tuple[Winner, ...] = field(default=(), repr=False)
+    ceilings: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def title(self) -> str:
@@ -117,6 +124,18 @@ class Study:
         label = self.label(database)
         return wording.capital(label) if database == POOLED else label
 
+    def ceiling(self, database: str) -> float | None:
+        """Return the noise ceiling of a database's SROCC, or None if it is unknown."""
+        return self.ceilings.get(database)
+
+    def uncertain(self, database: str) -> str:
+        """Return why a database's values have no intervals; empty if they have."""
+        rows = [row for row in self.models if row.database == database]
+        if not rows or any(math.isfinite(row.last_low) for row in rows):
+            return ""
+        said = (row.why for row in self.winners if row.database == database and row.why)
+        return next(said, "none could be computed")
+
     def is_baseline(self, name: str) -> bool:
         """Return whether a name in the column ``backbone`` is that of a baseline."""
         return any(one.name == name for one in self.baselines)
@@ -162,6 +181,24 @@ def read_study(folder: Path) -> Study:
                 read_rows(folder, Judgement) if (folder / FILES[Judgement]).exists() else ()
             ),
             winners=read_rows(folder, Winner) if (folder / FILES[Winner]).exists() else (),
+            ceilings=_ceilings(folder / CEILINGS) if (folder / CEILINGS).exists() else {},
         )
     except TableError as error:
         raise ReportError(str(error)) from error
+
+
+def _ceilings(path: Path) -> dict[str, float]:
+    """Return each database's ceiling of SROCC."""
+    found = {}
+    for line, row in read_csv(path, ("database", "measure", "value")):
+        if row["measure"] != "srocc" or not row["value"]:
+            continue
+        try:
+            value = float(row["value"])
+        except ValueError:
+            raise TableError(
+                f"{path}, line {line}: value: expected a number, got {row['value']!r}"
+            ) from None
+        if math.isfinite(value):
+            found.setdefault(row["database"], value)
+    return found
