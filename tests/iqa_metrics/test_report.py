@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import study_tables
+from study_pages import text_of, words_of
 from study_tables import backbone, database, networks, write_study
 
 from iqa_metrics.report import ReportError, figures, page, wording, write_report
@@ -53,16 +54,6 @@ def pooled(tmp_path_factory):
     )  # fmt: skip
     write_report(folder)
     return folder
-
-
-def text_of(folder):
-    return (folder / "report.html").read_text(encoding="utf-8")
-
-
-def words_of(folder):
-    """Return the page's text as it is read."""
-    body = text_of(folder).split("<body>")[1].split("<script>")[0]
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
 def rows_of(path):

@@ -12,7 +12,7 @@ from iqa_metrics.study.rows import Model
 
 # Its lightness falls evenly, so that it can be read in grey as well.
 _SHADES = LinearSegmentedColormap.from_list("shades", ("#ffffff", "#9ecae1", "#2171b5", "#08306b"))
-_CELL, _ROW, _MOST = 0.3, 0.155, 60
+_CELL, _ROW, _MOST = 0.3, 0.155, 50
 
 
 def draw(study: Study, database: str) -> Picture | None:

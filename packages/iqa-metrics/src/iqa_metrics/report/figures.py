@@ -133,7 +133,7 @@ def wrapped(text: str, width: float) -> list[str]:
     Lines end at a blank, or after a mark inside a name. A piece that is wider keeps its line.
     """
     lines = [""]
-    for piece in re.findall(r"[^\s_.,:+/-]*[_.,:+/-]*\s*", text):
+    for piece in re.findall(r"[^\s_.,:+/-]+[_.,:+/-]*\s*|[_.,:+/-]+\s*", text):
         if lines[-1] and width_of((lines[-1] + piece).rstrip()) > width:
             lines.append("")
         lines[-1] += piece
