@@ -197,7 +197,9 @@ def test_channel_weights_are_a_mean_per_network_with_its_layers(tmp_path):
         lines = [line for axes in axes_of(picture) for line in axes.get_lines()]
         means = [line for line in lines if line.get_marker() == "|"]
         parts = [line for line in lines if line.get_marker() == ">"]
-        written = {text.get_text() for text in picture.drawing.findobj(lambda a: hasattr(a, "get_text"))}
+        written = {
+            text.get_text() for text in picture.drawing.findobj(lambda a: hasattr(a, "get_text"))
+        }
     assert len(means) == len(names)
     assert [float(line.get_xdata()[0]) for line in means] == pytest.approx([0.01] * len(names))
     assert len(parts) == len(rows), "no layer is left out"
@@ -219,9 +221,7 @@ def test_too_many_comparisons_become_means_and_few_stay_single(tmp_path):
                 dataclasses.replace(study, comparisons=tuple(rows)), "tid2013", FACTORS, "factors"
             )
             lines = [line for axes in axes_of(picture) for line in axes.get_lines()]
-        return [
-            sum(line.get_marker() == mark for line in lines) for mark in ("o", "|")
-        ], picture
+        return [sum(line.get_marker() == mark for line in lines) for mark in ("o", "|")], picture
 
     assert forest(50)[0] == [50, 0]
     (singles, means), picture = forest(51)
@@ -255,7 +255,9 @@ def test_with_one_reference_values_are_drawn_and_the_captions_say_why(tmp_path):
 
 def table_in(text, name):
     """Return the CSV that the page holds for a figure."""
-    (found,) = re.findall(rf'download="{re.escape(name)}\.csv" href="data:text/csv;base64,([^"]*)"', text)
+    (found,) = re.findall(
+        rf'download="{re.escape(name)}\.csv" href="data:text/csv;base64,([^"]*)"', text
+    )
     return list(csv.DictReader(io.StringIO(base64.b64decode(found).decode())))
 
 

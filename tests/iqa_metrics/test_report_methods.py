@@ -34,7 +34,9 @@ def study(tmp_path_factory):
         database(),
         database("kadid", title="KADID", higher_is="worse", references=20, failed=3),
     ]
-    return read_study(write_study(tmp_path_factory.mktemp("methods") / "study", databases=databases))
+    return read_study(
+        write_study(tmp_path_factory.mktemp("methods") / "study", databases=databases)
+    )
 
 
 def changed(study, **settings):
@@ -166,7 +168,9 @@ def test_studies_without_winners_say_so(tmp_path):
     folder = write_study(tmp_path / "study", backbones=[backbone("vgg16", "VGG")], kinds=())
     (folder / "winners.csv").unlink()
     write_report(folder)
-    assert "this study has no winners.csv. Run 'iqa study analyse' on its folder." in words_of(folder)
+    assert "this study has no winners.csv. Run 'iqa study analyse' on its folder." in words_of(
+        folder
+    )
 
 
 def test_an_opinion_trained_series_is_never_an_untuned_winner(tmp_path):

@@ -50,9 +50,7 @@ def draw(study: Study, database: str, questions: Sequence[str], name: str) -> li
     """
     of_question = {
         question: [
-            row
-            for row in study.comparisons
-            if (row.database, row.question) == (database, question)
+            row for row in study.comparisons if (row.database, row.question) == (database, question)
         ]
         for question in questions
     }

@@ -132,9 +132,7 @@ def interval(low: float, high: float, *, sign: bool = False) -> Cell:
 
 def as_csv(one: Table) -> str:
     """Return a table as CSV, with all digits; an interval becomes two columns."""
-    double = [
-        any(row[at].ends is not None for row in one.rows) for at, _ in enumerate(one.columns)
-    ]
+    double = [any(row[at].ends is not None for row in one.rows) for at, _ in enumerate(one.columns)]
     head = [
         name
         for column, both in zip(one.columns, double, strict=True)

@@ -204,18 +204,15 @@ def _failures(study: Study) -> str:
     ]
     left_out = _left_out(study)
     return (
-        (
-            f"{wording.listed(failed)} failed in at least one network or metric and were left out "
-            "where they have no value."
-            if failed
-            else "No pair failed."
-        )
-        + (
-            f" Left out of the comparisons, because they failed on many pairs or have no "
-            f"correlation: {wording.listed(left_out)}."
-            if left_out
-            else ""
-        )
+        f"{wording.listed(failed)} failed in at least one network or metric and were left out "
+        "where they have no value."
+        if failed
+        else "No pair failed."
+    ) + (
+        f" Left out of the comparisons, because they failed on many pairs or have no "
+        f"correlation: {wording.listed(left_out)}."
+        if left_out
+        else ""
     )
 
 

@@ -113,10 +113,7 @@ def draw(study: Study, database: str, beside: Sequence[Beside]) -> Picture | Non
     ceiling = study.ceiling(database)
     values = [v for row in found for v in (row.srocc, *(abs(end) for end in _ends(row.ours)))]
     sheet = rows.sheet(
-        [
-            rows.Row(row.name, wording.signed(abs(row.ours.srocc) - row.srocc))
-            for row in found
-        ],
+        [rows.Row(row.name, wording.signed(abs(row.ours.srocc) - row.srocc)) for row in found],
         limits=figures.extent([*values, *([] if ceiling is None else [ceiling])]),
         label="absolute value of SROCC",
         legend=[

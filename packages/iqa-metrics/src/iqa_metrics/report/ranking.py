@@ -180,7 +180,9 @@ def _row(study: Study, spot: rows.Spot, row: Model, control: Model | None) -> No
     _interval(spot, row, colour, 0.0)
     axes.plot(row.last, at, marker="s", markersize=_LAST, linestyle="none", zorder=3, **hollow)
     if math.isfinite(row.held_out):
-        axes.plot(row.best, at, marker="o", markersize=_BEST, linestyle="none", zorder=2.5, **hollow)
+        axes.plot(
+            row.best, at, marker="o", markersize=_BEST, linestyle="none", zorder=2.5, **hollow
+        )
     axes.plot(
         shown(row), at, marker="^" if alone else "o", color=colour, markersize=_HELD, zorder=4
     )

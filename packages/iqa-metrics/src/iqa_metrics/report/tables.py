@@ -29,7 +29,6 @@ from iqa_metrics.study.rows import (
 )
 from iqa_metrics.study.settings import Statistics
 
-
 CEILINGS = "ceilings.csv"
 """An optional table of noise ceilings: what observers' disagreement leaves possible."""
 

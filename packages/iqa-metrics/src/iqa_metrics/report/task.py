@@ -127,7 +127,9 @@ def _label(
                 (a - away * 0.7 - wide, u - away * 0.7 - high),
             ):
                 place = (box[0], box[1], box[0] + wide, box[1] + high)
-                cost = 10 * _outside(place, wide_in, tall_in) + sum(_overlap(place, other) for other in taken)
+                cost = 10 * _outside(place, wide_in, tall_in) + sum(
+                    _overlap(place, other) for other in taken
+                )
                 if cost < least - 1e-9:
                     best, least = box, cost
             if least == 0:
