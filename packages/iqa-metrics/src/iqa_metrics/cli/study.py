@@ -208,7 +208,7 @@ def analyse(
 def report(
     folder: FolderArgument, metric: MetricOption = None, published: PublishedOption = None
 ) -> None:
-    """Write the report again: one HTML page, and its figures as SVG and PNG."""
+    """Write the report again: one HTML page, and its figures as SVG, PDF and PNG."""
     with refusals():
         _report(folder, metric, published)
 

@@ -116,13 +116,16 @@ def _selection(study: Study) -> str:
     return (
         f"The best of several layers was chosen by {procedures.HELD_OUT_REFERENCES}: each "
         "reference image was judged by the layer that agrees best on all other reference images. "
-        "The best of all networks, layers and readouts was chosen in the same way"
+        "The best of all networks, layers and readouts was chosen in the same way. The held-out "
+        "agreement is the mean over reference images of the contribution of each to the SROCC of "
+        f"the series that was chosen without it, its {procedures.CONTRIBUTIONS}. Every bootstrap "
+        "replicate chooses again."
         + (
-            f", and for all databases together by {procedures.HELD_OUT_DATABASES}"
+            " For all databases together, whole databases were left out "
+            f"({procedures.HELD_OUT_DATABASES})."
             if several
             else ""
         )
-        + "."
     )
 
 
@@ -163,6 +166,7 @@ def _differences(study: Study) -> str:
         "Differences in agreement were computed on the same pairs and replicates; the replicates "
         f"give the standard error, and {procedures.DIFFERENCES.name} "
         f"({procedures.DIFFERENCES.source}), gives the interval and the p-value."
+        + (" For several databases together, R − 1 is the sum over them." if pooled else "")
         + (
             f" P-values were corrected by {procedures.FAMILIES.name} "
             f"({procedures.FAMILIES.source}) in "

@@ -95,7 +95,7 @@ class Study:
         """The metrics that the backbones are compared with."""
         return self.description.baselines
 
-    def main(self, rows: Sequence[Correlation | Model | Compared | Claim]) -> list[str]:
+    def main(self, rows: Sequence[Correlation | Model | Compared | Claim | Winner]) -> list[str]:
         """Return the databases to report: the pooled one if there are rows of it, else all."""
         there = {row.database for row in rows}
         if POOLED in there:
@@ -188,7 +188,7 @@ def read_study(folder: Path) -> Study:
 
 def _ceilings(path: Path) -> dict[str, float]:
     """Return each database's ceiling of SROCC."""
-    found = {}
+    found: dict[str, float] = {}
     for line, row in read_csv(path, ("database", "measure", "value")):
         if row["measure"] != "srocc" or not row["value"]:
             continue

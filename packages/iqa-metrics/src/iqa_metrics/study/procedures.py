@@ -44,3 +44,5 @@ FAMILIES = Procedure("Holm's method", statistics.holm, "Holm, 1979")
 POOLING = Procedure("Fisher's z transformation", statistics.pooled, "Fisher, 1921")
 HELD_OUT_REFERENCES = "leave-one-reference-out"
 HELD_OUT_DATABASES = "leave-one-database-out"
+CONTRIBUTIONS = "jackknife pseudo-value"
+"""What :mod:`iqa_metrics.study.held_out` does."""
