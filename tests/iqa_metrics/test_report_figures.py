@@ -75,7 +75,7 @@ def texts_of(picture):
         for label in (tick.label1, tick.label2)
     }
     return [
-        (text, text.get_window_extent(renderer))
+        (text, Text.get_window_extent(text, renderer))  # without an annotation's line
         for text in picture.drawing.findobj(Text)
         if text.get_text().strip() and text.get_visible() and text not in beyond
     ]
@@ -117,7 +117,7 @@ def test_texts_do_not_overlap(drawn):
         for (first, a), (second, b) in itertools.combinations(texts_of(one), 2):
             wide = min(a.x1, b.x1) - max(a.x0, b.x0)
             high = min(a.y1, b.y1) - max(a.y0, b.y0)
-            assert min(wide, high) < 5, (one.name, first.get_text(), second.get_text())
+            assert min(wide, high) < 2, (one.name, first.get_text(), second.get_text())
 
 
 def test_nothing_is_cut_at_the_axes(drawn):

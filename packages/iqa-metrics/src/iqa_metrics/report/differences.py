@@ -130,7 +130,13 @@ def _picture(
     drawn = [one for _, of in shown for one in of]
     compared = [row for one in drawn for row in one.parts]
     margin = study.settings.margin
-    ends = [v for row in compared for v in (row.low, row.high, row.difference)]
+    ends = [
+        value
+        for one in drawn
+        for row in one.parts
+        # Intervals of the parts of a mean are only in the table.
+        for value in (row.difference, *((row.low, row.high) if len(one.parts) == 1 else ()))
+    ]
     listed: list[tuple[rows.Row, _Shown | None]] = []
     for question, of in shown:
         for heading in dict.fromkeys(one.heading for one in of):
@@ -281,7 +287,7 @@ def _legend(margin: float, drawn: Sequence[_Shown]) -> list[Line2D | Patch]:
             linestyle="none",
             marker=_MARKS[verdict],
             color=_COLOURS[verdict],
-            label=VERDICTS[verdict],
+            label=VERDICTS[verdict].removeprefix("the "),
             markersize=4.2,
             markerfacecolor="white" if verdict == "undecided" else _COLOURS[verdict],
         )
@@ -300,9 +306,7 @@ def _legend(margin: float, drawn: Sequence[_Shown]) -> list[Line2D | Patch]:
                 label="mean of several",
             )
         )
-    handles.append(
-        Patch(color=figures.COLOURS[2], alpha=0.13, label=f"margin of equality, ±{margin:g}")
-    )
+    handles.append(Patch(color=figures.COLOURS[2], alpha=0.13, label=f"margin, ±{margin:g}"))
     return handles
 
 

@@ -127,14 +127,14 @@ def width_of(text: str, bold: bool = False) -> float:
     return float(TextPath((0, 0), text, size=SIZE, prop=font).get_extents().x1) / 72
 
 
-def wrapped(text: str, width: float) -> list[str]:
+def wrapped(text: str, width: float, bold: bool = False) -> list[str]:
     """Return the lines of a text that has a width in inches.
 
     Lines end at a blank, or after a mark inside a name. A piece that is wider keeps its line.
     """
     lines = [""]
     for piece in re.findall(r"[^\s_.,:+/-]+[_.,:+/-]*\s*|[_.,:+/-]+\s*", text):
-        if lines[-1] and width_of((lines[-1] + piece).rstrip()) > width:
+        if lines[-1] and width_of((lines[-1] + piece).rstrip(), bold) > width:
             lines.append("")
         lines[-1] += piece
     return [line.rstrip() for line in lines]
@@ -143,7 +143,7 @@ def wrapped(text: str, width: float) -> list[str]:
 def room(names: Sequence[str], most: float) -> float:
     """Return the width, in inches, of the row names beside an axis, at most ``most``."""
     widest = max((width_of(line) for name in names for line in wrapped(name, most)), default=0.0)
-    return widest + 0.1
+    return widest + 0.13
 
 
 def rendered(figure: Figure) -> Files:

@@ -14,6 +14,7 @@ from iqa_metrics.study.description import DescribedDatabase
 from iqa_metrics.study.distances import Series
 
 _LEFT, _RIGHT, _TALL = 0.52, 0.08, 2.7
+_LABEL = 2.8  # inches that a label of the horizontal axis may take
 _FEWEST, _AS_SHAPES = 4, 1500
 
 
@@ -34,7 +35,9 @@ def draw(
     legend = handles if len(kinds) > 1 else []
     columns = max(1, int(figures.SINGLE / (0.3 + max(map(figures.width_of, kinds)))))
     lines = -(-len(legend) // columns)
-    figure = figures.sheet(_TALL + 0.5 + 0.155 * lines)
+    baseline = next((one for one in study.baselines if one.name == series.backbone), None)
+    said = figures.wrapped(f"{series.name} ({'value' if baseline else 'distance'})", _LABEL)
+    figure = figures.sheet(_TALL + 0.36 + 0.14 * len(said) + 0.155 * lines)
     axes = figures.placed(figure, _LEFT, 0.08, figures.SINGLE - _LEFT - _RIGHT, _TALL)
     for index, look in enumerate(looks):
         axes.plot(
@@ -56,9 +59,7 @@ def draw(
     # No point is cut by the edge of the axes.
     axes.margins(0.04)
     axes.locator_params(nbins=6)
-    baseline = next((one for one in study.baselines if one.name == series.backbone), None)
-    name = f"{series.name} ({'value' if baseline else 'distance'})"
-    axes.set_xlabel("\n".join(figures.wrapped(name, figures.SINGLE - 0.2)))
+    axes.set_xlabel("\n".join(said))
     what = "opinion" if database.opinion else "severity"
     axes.set_ylabel(f"{what} (higher is {database.higher_is})")
     if legend:

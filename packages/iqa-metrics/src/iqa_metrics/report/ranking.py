@@ -73,7 +73,7 @@ def draw(study: Study, database: str) -> Picture | None:
     sheet = rows.sheet(
         [rows.Row(row.backbone) for row in own],
         limits=figures.extent([*numbers, *([] if ceiling is None else [ceiling])]),
-        label="agreement (SROCC; higher is better)",
+        label="agreement (SROCC)",
         legend=[*_legend(study, models, held), *ceilings.key(ceiling)],
     )
     for axes in sheet.columns:

@@ -13,7 +13,7 @@ from iqa_metrics.report import figures
 AGAINST = "vs"
 """The word between two compared things, after which a long name is broken."""
 _TALLEST = 7.6  # inches of rows that fit a page together with legend, axis and caption
-_LINE, _APART = 0.128, 0.05
+_LINE, _APART = 0.14, 0.04
 _LEGEND, _AXIS = 0.155, 0.42  # a line of the legend, and what stands below the axes
 _TICKS = 4  # numbers on an axis that is not wide
 _GAP = 0.16  # between two columns
@@ -76,7 +76,7 @@ def sheet(
     """
     column = figures.SINGLE - _GAP / 2
     most = _MOST_NAME * column
-    lines = [_lines(row, most) for row in rows]
+    lines = [_lines(row, most, column) for row in rows]
     heights = [_LINE * len(one) + _APART for one in lines]
     parts = _split(rows, heights)
     width = figures.SINGLE if len(parts) == 1 else figures.DOUBLE
@@ -117,8 +117,10 @@ def sheet(
     return Sheet(figure, tuple(axes), spots)
 
 
-def _lines(row: Row, most: float) -> list[str]:
-    if row.heading or figures.width_of(row.name) <= most:
+def _lines(row: Row, most: float, column: float) -> list[str]:
+    if row.heading:
+        return figures.wrapped(row.name, column, bold=True)
+    if figures.width_of(row.name) <= most:
         return [row.name]
     first, between, second = row.name.partition(f" {AGAINST} ")
     if not between:
@@ -164,13 +166,15 @@ def _name(
     along = axes.get_yaxis_transform()
     if row.heading:
         # The heading interrupts the axes.
-        half = (_LINE + _APART) / 2
-        axes.axhspan(middle - half, middle + half, color="white", linewidth=0, zorder=2.2)
+        half = (_LINE * len(lines) + _APART) / 2
+        top = 0.0 if middle - half < _APART else middle - half
+        axes.axhspan(top, middle + half, color="white", linewidth=0, zorder=2.2)
         axes.text(
-            *(-left / inside, middle, row.name),
+            *(-left / inside, middle, "\n".join(lines)),
             transform=along,
             weight="bold",
             va="center",
+            linespacing=1.15,
             zorder=2.3,
         )
         return
@@ -182,7 +186,7 @@ def _name(
         transform=along,
         ha="right",
         va="center",
-        linespacing=1.0,
+        linespacing=1.15,
     )
     if row.number:
         axes.text(

@@ -14,7 +14,8 @@ from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.rows import Model
 
 _FEWEST, _IN_A_COLUMN = 3, 14
-_LEFT, _BELOW = 0.52, 0.4  # inches beside and below the axes
+_LEFT, _BELOW = 0.58, 0.4  # inches beside and below the axes
+_SHORT = 1.3  # inches of a name that fits into a column
 
 
 def draw(study: Study, database: str) -> Picture | None:
@@ -34,7 +35,9 @@ def draw(study: Study, database: str) -> Picture | None:
     scores = [float(record.score or 0.0) for record, _ in points]
     agreement = [shown(row) for _, row in points]
     ceiling, held = study.ceiling(database), held_out([row for _, row in points])
-    wide, tall = (figures.SINGLE, 2.6) if len(points) <= _IN_A_COLUMN else (figures.DOUBLE, 4.6)
+    names = [record.name for record, _ in points]
+    few = len(points) <= _IN_A_COLUMN and max(map(figures.width_of, names)) < _SHORT
+    wide, tall = (figures.SINGLE, 2.6) if few else (figures.DOUBLE, 4.6)
     figure = figures.sheet(tall + _BELOW, wide)
     axes = figures.placed(figure, _LEFT, 0.08, wide - _LEFT - 0.08, tall)
     axes.set_xlim(*_roomy(scores))
@@ -49,7 +52,7 @@ def draw(study: Study, database: str) -> Picture | None:
         look = figures.look(families.index(record.family))
         axes.plot(score, shown(row), marker=look.marker, color=look.colour, markersize=4)
     colours = [figures.look(families.index(record.family)).colour for record, _ in points]
-    _label(axes, [record.name for record, _ in points], scores, agreement, colours)
+    _label(axes, names, scores, agreement, colours)
     label = study.label(database)
     rho = float(statistics.srocc(np.array(scores), np.array(agreement)))
     best = max(points, key=lambda point: float(point[0].score or 0.0))
