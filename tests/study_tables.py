@@ -149,6 +149,8 @@ def write_study(
     if not held_out:
         for row in models:
             row["held_out"] = "" if row["layers"] else row["held_out"]
+        for row in comparisons:
+            row |= {"p": math.nan, "p_corrected": math.nan, "verdict": "undecided"}
         for row in winners:
             row |= {"held_out": math.nan, "stability": math.nan, "why": TOO_FEW}
     tables = {

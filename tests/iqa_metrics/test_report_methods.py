@@ -126,6 +126,8 @@ def test_too_few_references_are_stated(tmp_path):
     assert "No intervals were computed" in words
     assert procedures.HELD_OUT_REFERENCES not in words
     assert procedures.VALUES.name not in words
+    assert procedures.DIFFERENCES.name not in words
+    assert "Differences in agreement were computed on the same pairs." in words
 
 
 def test_series_that_were_left_out_are_named(study):

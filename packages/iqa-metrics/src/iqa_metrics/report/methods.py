@@ -151,6 +151,8 @@ def _intervals(study: Study) -> str:
 def _differences(study: Study) -> str:
     if not study.comparisons:
         return ""
+    if not any(row.p == row.p for row in study.comparisons):
+        return "Differences in agreement were computed on the same pairs."
     settings = study.settings
     families: dict[tuple[str, str], int] = {}
     for row in study.comparisons:

@@ -99,6 +99,8 @@ def _best(study: Study, row: Winner) -> str:
         return f"{'the' if first else 'The'} only {one}, {name}, reaches {value}."
     among = f"{'the' if first else 'The'} best of {wording.counted(row.candidates, one, many)}"
     if not math.isfinite(row.held_out):
+        if not first:
+            return f"{among}, {name}, reaches {wording.number(row.best)}, judged in the same way."
         why = f", because {row.why}" if row.why else ""
         return f"{among} is {name} with {wording.number(row.best)}, {SAME_IMAGES}{why}."
     value = f"{wording.number(row.held_out)}{wording.bracketed(row.low, row.high)}"
