@@ -29,8 +29,12 @@ LAYERS = ("relu1_1", "pool1", "pool2")
 
 def with_ceiling(folder, value=CEILING, measure="srocc"):
     columns = ("database", "measure", "what", "value", "low", "high", "why")
-    row = dict.fromkeys(columns, "") | {"database": "tid2013", "measure": measure, "value": value}
-    study_tables.write_csv(folder / "ceilings.csv", [row])
+    common = dict.fromkeys(columns, "") | {"database": "tid2013", "measure": measure}
+    rows = [
+        common | {"what": "mean of 30 observers", "value": 0.99},
+        common | {"what": "one observer", "value": value},
+    ]
+    study_tables.write_csv(folder / "ceilings.csv", rows)
 
 
 def compared(question, name, first, second, difference, verdict=FIRST):
@@ -166,7 +170,7 @@ def test_the_noise_ceiling_is_in_every_figure_of_agreement(drawn):
         ]
         if one.name.startswith(showing):
             assert at.count(CEILING) == 2 * len(axes_of(one)), one.name
-            assert "noise ceiling, 0.970" in one.caption
+            assert "noise ceiling, 0.970: the agreement of one observer with" in one.caption
         else:
             assert CEILING not in at
             assert "noise ceiling" not in one.caption
@@ -179,7 +183,7 @@ def test_without_a_ceiling_there_is_no_line(tmp_path):
     with figures.style():
         assert not any("ceiling" in one.caption for one in pictures_of(read_study(folder)))
     with_ceiling(folder, "high")
-    with pytest.raises(ReportError, match=r"ceilings\.csv, line 2: value: expected a number"):
+    with pytest.raises(ReportError, match=r"ceilings\.csv, line 3: value: expected a number"):
         read_study(folder)
 
 

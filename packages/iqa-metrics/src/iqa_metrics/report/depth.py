@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from iqa_metrics.backbones.factors import UNTRAINED
 from iqa_metrics.report import ceilings, documents, figures, wording
 from iqa_metrics.report.documents import Picture
-from iqa_metrics.report.tables import Agreement, Study
+from iqa_metrics.report.tables import Agreement, Ceiling, Study
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.rows import Correlation
 
@@ -94,7 +94,7 @@ def _picture(
         [
             *(value for one in shown for value in (one.value, one.low, one.high)),
             *(one.value for one in lines.values()),
-            *([] if ceiling is None else [ceiling]),
+            *ceilings.values(ceiling),
         ]
     )
     label = study.label(database)
@@ -149,7 +149,7 @@ def _figure(
     panels: Sequence[tuple[str, list[Curve]]],
     lines: dict[str, Agreement],
     limits: tuple[float, float],
-    ceiling: float | None,
+    ceiling: Ceiling | None,
 ) -> Figure:
     """Draw the panels in two columns, filled from the left, or a single one in one column."""
     wide = figures.SINGLE if len(panels) == 1 else figures.DOUBLE
@@ -239,7 +239,7 @@ def _panel(
     lines: dict[str, Agreement],
     limits: tuple[float, float],
     height: float,
-    ceiling: float | None,
+    ceiling: Ceiling | None,
 ) -> None:
     axes.set_title(title)
     axes.set_xlim(0, 1.02)
@@ -251,7 +251,7 @@ def _panel(
     ends: list[tuple[str, float, float, str]] = []  # label, x, y, colour
     ceilings.across(axes, ceiling)
     if ceiling is not None:
-        ends.append(("noise ceiling", 1.02, ceiling, ceilings.COLOUR))
+        ends.append((ceilings.NAME, 1.02, ceiling.value, ceilings.COLOUR))
     for name, one in lines.items():
         axes.axhline(one.value, color=figures.GREY, linewidth=0.8, dashes=(1.5, 2.0), zorder=1.5)
         ends.append((name, 1.02, one.value, figures.GREY))

@@ -114,7 +114,7 @@ def draw(study: Study, database: str, beside: Sequence[Beside]) -> Picture | Non
     values = [v for row in found for v in (row.srocc, *(abs(end) for end in _ends(row.ours)))]
     sheet = rows.sheet(
         [rows.Row(row.name, wording.signed(abs(row.ours.srocc) - row.srocc)) for row in found],
-        limits=figures.extent([*values, *([] if ceiling is None else [ceiling])]),
+        limits=figures.extent([*values, *ceilings.values(ceiling)]),
         label="absolute value of SROCC",
         legend=[
             Line2D([], [], linestyle="none", label="ours", **_OURS),

@@ -72,7 +72,7 @@ def draw(study: Study, database: str) -> Picture | None:
     ]
     sheet = rows.sheet(
         [rows.Row(row.backbone) for row in own],
-        limits=figures.extent([*numbers, *([] if ceiling is None else [ceiling])]),
+        limits=figures.extent([*numbers, *ceilings.values(ceiling)]),
         label="agreement (SROCC)",
         legend=[*_legend(study, models, held), *ceilings.key(ceiling)],
     )

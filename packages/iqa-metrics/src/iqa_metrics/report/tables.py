@@ -31,10 +31,31 @@ from iqa_metrics.study.settings import Statistics
 
 CEILINGS = "ceilings.csv"
 """An optional table of noise ceilings: what observers' disagreement leaves possible."""
+ONE = "one observer"
 
 
 class ReportError(TableError):
     """A study whose tables can't be read, or from which no report can be made."""
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """How well people agree with the mean opinion.
+
+    Attributes
+    ----------
+    database, measure
+        The database, and ``srocc`` or ``plcc``.
+    what
+        Whose agreement it is: ``one observer``, or ``mean of N observers``.
+    value
+        The correlation; NaN if it is unknown.
+    """
+
+    database: str
+    measure: str
+    what: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -58,7 +79,7 @@ class Study:
     claims: tuple[Claim, ...] = field(repr=False)
     judgements: tuple[Judgement, ...] = field(default=(), repr=False)
     winners: tuple[Winner, ...] = field(default=(), repr=False)
-    ceilings: Mapping[str, float] = field(default_factory=dict, repr=False)
+    ceilings: tuple[Ceiling, ...] = field(default=(), repr=False)
 
     @property
     def title(self) -> str:
@@ -123,9 +144,18 @@ class Study:
         label = self.label(database)
         return wording.capital(label) if database == POOLED else label
 
-    def ceiling(self, database: str) -> float | None:
-        """Return the noise ceiling of a database's SROCC, or None if it is unknown."""
-        return self.ceilings.get(database)
+    def ceiling(self, database: str) -> Ceiling | None:
+        """Return the noise ceiling of a database's SROCC, or None if it is unknown.
+
+        It is how well one observer agrees with the mean opinion, as it is usually published or, if
+        only that is known, how well the mean of several does.
+        """
+        known = [
+            one
+            for one in self.ceilings
+            if (one.database, one.measure) == (database, "srocc") and math.isfinite(one.value)
+        ]
+        return next((one for one in known if one.what == ONE), next(iter(known), None))
 
     def uncertain(self, database: str) -> str:
         """Return why a database's values have no intervals; empty if they have."""
@@ -180,24 +210,20 @@ def read_study(folder: Path) -> Study:
                 read_rows(folder, Judgement) if (folder / FILES[Judgement]).exists() else ()
             ),
             winners=read_rows(folder, Winner) if (folder / FILES[Winner]).exists() else (),
-            ceilings=_ceilings(folder / CEILINGS) if (folder / CEILINGS).exists() else {},
+            ceilings=_ceilings(folder / CEILINGS) if (folder / CEILINGS).exists() else (),
         )
     except TableError as error:
         raise ReportError(str(error)) from error
 
 
-def _ceilings(path: Path) -> dict[str, float]:
-    """Return each database's ceiling of SROCC."""
-    found: dict[str, float] = {}
-    for line, row in read_csv(path, ("database", "measure", "value")):
-        if row["measure"] != "srocc" or not row["value"]:
-            continue
+def _ceilings(path: Path) -> tuple[Ceiling, ...]:
+    found = []
+    for line, row in read_csv(path, ("database", "measure", "what", "value")):
         try:
-            value = float(row["value"])
+            value = float(row["value"]) if row["value"] else math.nan
         except ValueError:
             raise TableError(
                 f"{path}, line {line}: value: expected a number, got {row['value']!r}"
             ) from None
-        if math.isfinite(value):
-            found.setdefault(row["database"], value)
-    return found
+        found.append(Ceiling(row["database"], row["measure"], row["what"], value))
+    return tuple(found)

@@ -41,7 +41,7 @@ def draw(study: Study, database: str) -> Picture | None:
     figure = figures.sheet(tall + _BELOW, wide)
     axes = figures.placed(figure, _LEFT, 0.08, wide - _LEFT - 0.08, tall)
     axes.set_xlim(*_roomy(scores))
-    axes.set_ylim(*figures.extent([*agreement, *([] if ceiling is None else [ceiling])], 0.05))
+    axes.set_ylim(*figures.extent([*agreement, *ceilings.values(ceiling)], 0.05))
     axes.set_xlabel(task or "score at the pretraining task")
     axes.set_ylabel("agreement, held out" if held else "agreement of the best layer")
     ceilings.across(axes, ceiling)
