@@ -104,7 +104,7 @@ def _claims(study: Study, claims: Sequence[Claim]) -> dict[str, list[dict[str, s
                 "margin": f"{one.margin:g}" if one.margin > 0 else "",
                 "evidence": one.evidence,
                 "why": one.why,
-                "get": one.get,
+                "command": one.get,
             }
         )
     return found

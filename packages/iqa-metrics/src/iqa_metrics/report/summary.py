@@ -1,6 +1,7 @@
 """The page's first sentences: what was measured, what did best, and what to beware of."""
 
 import math
+from collections.abc import Sequence
 
 from iqa_metrics.report import wording
 from iqa_metrics.report.ranking import SAME_IMAGES
@@ -131,16 +132,20 @@ def _claimed(study: Study) -> list[str]:
         counts = [(sum(one.verdict == verdict for one in of), verdict) for verdict in VERDICTS]
         where = f" on {study.label(database)}" if len(told) > 1 or database == POOLED else ""
         found.append(
-            f"Of {wording.counted(len(of), 'claim')}{where}, "
-            f"{wording.listed([_tallied(*one) for one in counts])}."
+            f"Of {wording.counted(len(of), 'claim')}{where}, {wording.listed(_tallied(counts))}."
         )
     return found
 
 
-def _tallied(many: int, verdict: str) -> str:
-    if verdict == NOT_TESTED:
-        return f"{many or 'none'} {'were' if many > 1 else 'was'} {verdict}"
-    return f"{many or 'none'} {'are' if many > 1 else 'is'} {verdict}"
+def _tallied(counts: Sequence[tuple[int, str]]) -> list[str]:
+    """Return how many claims have each verdict, in words; all may have been tested."""
+    found = []
+    for many, verdict in counts:
+        if verdict != NOT_TESTED:
+            found.append(f"{many or 'none'} {'are' if many > 1 else 'is'} {verdict}")
+        elif many:
+            found.append(f"{many} {'were' if many > 1 else 'was'} {verdict}")
+    return found
 
 
 def _judged(study: Study) -> list[str]:
