@@ -14,6 +14,7 @@ KINDS = ("gaussian blur", "jpeg", "noise", "contrast")
 FAMILIES = ("VGG", "ResNet", "AlexNet", "EfficientNet-Lite", "ConvNeXt", "DenseNet", "RegNet")
 BASELINES = ("ssim", "psnr", "ms_ssim", "lpips_vgg", "dists")
 HIGHER = ("ssim", "psnr", "ms_ssim")
+TOO_FEW = "there are pairs of only 1 reference image: expected at least 4"
 VGG = tuple(
     f"{kind}{block}_{number}" if kind == "relu" else f"pool{block}"
     for block, many in ((1, 2), (2, 2), (3, 3))
@@ -93,11 +94,13 @@ def write_study(
     baselines=BASELINES,
     kinds=KINDS,
     intervals=True,
+    held_out=True,
     seed=0,
 ):
     """Write all tables, and return the folder.
 
-    Several databases get pooled rows. Without ``intervals`` all of them are empty.
+    Several databases get pooled rows. Without ``intervals`` all of them are empty. Without
+    ``held_out`` there are too few references: no intervals, and nothing was held out.
     """
     stream = np.random.default_rng(seed)
     databases = [database()] if databases is None else databases
@@ -142,6 +145,14 @@ def write_study(
     comparisons = [
         row for where in [*pooled, *names] for row in _comparisons(stream, where, backbones)
     ]
+    intervals = intervals and held_out
+    if not held_out:
+        for row in models:
+            row["held_out"] = "" if row["layers"] else row["held_out"]
+        for row in comparisons:
+            row |= {"p": math.nan, "p_corrected": math.nan, "verdict": "undecided"}
+        for row in winners:
+            row |= {"held_out": math.nan, "stability": math.nan, "why": TOO_FEW}
     tables = {
         "correlations": correlations,
         "models": models,

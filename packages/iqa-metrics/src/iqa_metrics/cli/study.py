@@ -219,7 +219,7 @@ def report(
     published: PublishedOption = None,
     no_published: NoPublishedOption = False,
 ) -> None:
-    """Write the report again: one HTML page, and its figures as SVG and PNG."""
+    """Write the report again: one HTML page, and its figures as SVG, PDF and PNG."""
     with refusals():
         _report(folder, metric, published, not no_published)
 

@@ -44,7 +44,7 @@ def drawn(
         _section(
             "depth",
             "Agreement along depth",
-            [depth.draw(study, name) for name in measured],
+            [picture for name in measured for picture in depth.draw(study, name)],
             f"No layers were measured with the readout {study.plain}.",
         ),
         _section(

@@ -1,20 +1,25 @@
-"""Agreement along the depth of backbones: one panel per family, with the baselines as lines."""
+"""Agreement along the depth of backbones: one panel per family, with the baselines as lines.
+
+Two panels stand side by side on a page, and a phone shows one of them and its labels.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from iqa_metrics.backbones.factors import UNTRAINED
-from iqa_metrics.report import documents, figures, wording
+from iqa_metrics.report import ceilings, documents, figures, wording
 from iqa_metrics.report.documents import Picture
-from iqa_metrics.report.tables import Agreement, Study
+from iqa_metrics.report.tables import Agreement, Ceiling, Study
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.rows import Correlation
 
 REFERENCES = ("ssim", "lpips", "dists", "psnr")
-_IN_A_PANEL, _WITH_BANDS = 4, 3
-_LABEL = 0.155  # height of a label in inches
+_IN_A_PANEL, _WITH_BANDS, _ON_A_PAGE = 4, 3, 6
+_LABEL = 0.128  # height of a label in inches
+_LEFT, _LABELS, _GAP, _ABOVE, _BELOW = 0.58, 1.35, 0.12, 0.25, 0.4  # inches
 
 
 @dataclass(frozen=True)
@@ -61,36 +66,56 @@ def references(study: Study, database: str) -> dict[str, Agreement]:
     return found
 
 
-def draw(study: Study, database: str) -> Picture | None:
-    """Draw agreement against depth for every backbone; None if nothing was measured."""
+def draw(study: Study, database: str) -> list[Picture]:
+    """Draw agreement against depth for every backbone, on as many pages as it takes."""
     panels = _panels(study, database)
-    if not panels:
-        return None
-    lines = references(study, database)
+    parts = -(-len(panels) // _ON_A_PAGE)
+    size = -(-len(panels) // parts) if panels else 0
+    size += size % 2 if parts > 1 else 0
+    return [
+        _picture(study, database, panels[part * size : (part + 1) * size], panels, part, parts)
+        for part in range(parts)
+    ]
+
+
+def _picture(
+    study: Study,
+    database: str,
+    panels: Sequence[tuple[str, list[Curve]]],
+    everything: Sequence[tuple[str, list[Curve]]],
+    part: int,
+    parts: int,
+) -> Picture:
+    lines, ceiling = references(study, database), study.ceiling(database)
     curves = [curve for _, group in panels for curve in group]
-    shown = [one.value for curve in curves for one in curve.agreement]
-    low, high = figures.extent([*shown, *(one.value for one in lines.values())])
-    tall = [max(1.75, _LABEL * (len(group) + len(lines)) + 0.2) for _, group in panels]
-    figure = figures.sheet(sum(tall) + 0.62 * len(panels) + 0.3)
-    top, first = 0.3, None
-    for (title, group), height in zip(panels, tall, strict=True):
-        axes = figures.placed(figure, 0.55, top, 2.6, height, first)
-        first = first or axes
-        _panel(axes, title, group, lines, (low, high), height)
-        top += height + 0.62
-    axes.set_xlabel("relative depth of the layer (1 is the last)")
+    # The parts have the same axes, so that they can be compared.
+    shown = [one for _, group in everything for curve in group for one in curve.agreement]
+    limits = figures.extent(
+        [
+            *(value for one in shown for value in (one.value, one.low, one.high)),
+            *(one.value for one in lines.values()),
+            *ceilings.values(ceiling),
+        ]
+    )
     label = study.label(database)
+    said = f"{label}, part {part + 1} of {parts}" if parts > 1 else label
     best = max(curves, key=lambda curve: curve.agreement[curve.best].value)
     worst = min(curves, key=lambda curve: curve.agreement[curve.best].value)
+    why = study.uncertain(database)
     return Picture(
-        f"depth-{study.file_name(database)}",
-        study.heading(database),
+        f"depth-{study.file_name(database)}" + (f"-{part + 1}" if part else ""),
+        study.heading(database) + (f" ({part + 1} of {parts})" if parts > 1 else ""),
         "Each line is a backbone and each point is one of its layers, from the first on the left "
         "to the last. Higher is better. Agreement is the SROCC of distances with the readout "
         f"{study.plain}, with its sign chosen so that positive means agreement. Hollow points and "
         "dashed lines are the same architecture with random weights. Grey lines are baselines. "
-        "Panels with few lines show intervals as bands.",
-        f"Line chart for {label}: {wording.counted(len(curves), 'backbone')} in "
+        + (
+            f"There are no intervals: {why}."
+            if why
+            else "Panels with few lines show intervals as bands."
+        )
+        + ceilings.caption(ceiling),
+        f"Line chart for {said}: {wording.counted(len(curves), 'backbone')} in "
         f"{wording.counted(len(panels), 'panel')}. The highest agreement is that of "
         f"{_said(best)}. The backbone whose best layer is lowest is {_said(worst)}. "
         + (
@@ -100,9 +125,9 @@ def draw(study: Study, database: str) -> Picture | None:
             if lines
             else "There are no baselines."
         ),
-        figure,
+        _figure(panels, lines, limits, ceiling),
         documents.table(
-            f"Agreement by layer, {label}",
+            f"Agreement by layer, {said}",
             ("backbone", "layer", "depth", "agreement", "interval"),
             [
                 (
@@ -118,6 +143,37 @@ def draw(study: Study, database: str) -> Picture | None:
             ("depth", "agreement", "interval"),
         ),
     )
+
+
+def _figure(
+    panels: Sequence[tuple[str, list[Curve]]],
+    lines: dict[str, Agreement],
+    limits: tuple[float, float],
+    ceiling: Ceiling | None,
+) -> Figure:
+    """Draw the panels in two columns, filled from the left, or a single one in one column."""
+    wide = figures.SINGLE if len(panels) == 1 else figures.DOUBLE
+    column = wide if len(panels) == 1 else (wide - _GAP) / 2
+    more = len(lines) + (ceiling is not None)
+    tall = [max(1.55, _LABEL * (_lines(group) + more) + 0.1) for _, group in panels]
+    # Panels side by side are of one height, so that their axes can be compared.
+    pairs = [range(at, min(at + 2, len(panels))) for at in range(0, len(panels), 2)]
+    heights = [max(tall[at] for at in pair) for pair in pairs]
+    figure = figures.sheet(sum(heights) + (_ABOVE + _BELOW) * len(pairs), wide)
+    top, first = _ABOVE, None
+    for pair, height in zip(pairs, heights, strict=True):
+        for place, at in enumerate(pair):
+            left = place * (column + _GAP) + _LEFT
+            axes = figures.placed(figure, left, top, column - _LEFT - _LABELS, height, first)
+            first = first or axes
+            title, group = panels[at]
+            _panel(axes, title, group, lines, limits, height, ceiling)
+        top += height + _ABOVE + _BELOW
+    return figure
+
+
+def _lines(curves: Sequence[Curve]) -> int:
+    return sum(len(figures.wrapped(curve.backbone, _LABELS - 0.2)) for curve in curves)
 
 
 def _said(curve: Curve) -> str:
@@ -183,14 +239,21 @@ def _panel(
     lines: dict[str, Agreement],
     limits: tuple[float, float],
     height: float,
+    ceiling: Ceiling | None,
 ) -> None:
     axes.set_title(title)
     axes.set_xlim(0, 1.02)
     axes.set_ylim(*limits)
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_xlabel("relative depth")
+    axes.locator_params(axis="y", nbins=5)
     axes.set_ylabel("agreement")
     ends: list[tuple[str, float, float, str]] = []  # label, x, y, colour
+    ceilings.across(axes, ceiling)
+    if ceiling is not None:
+        ends.append((ceilings.NAME, 1.02, ceiling.value, ceilings.COLOUR))
     for name, one in lines.items():
-        axes.axhline(one.value, color=figures.GREY, linewidth=1.0, dashes=(1.5, 2.0), zorder=1.5)
+        axes.axhline(one.value, color=figures.GREY, linewidth=0.8, dashes=(1.5, 2.0), zorder=1.5)
         ends.append((name, 1.02, one.value, figures.GREY))
     for curve in curves:
         x = [row.depth for row in curve.rows]
@@ -200,11 +263,11 @@ def _panel(
             y,
             color=curve.look.colour,
             linestyle="solid" if curve.trained else (0, (2.5, 1.8)),
-            linewidth=1.6 if curve.trained else 1.2,
+            linewidth=1.1 if curve.trained else 0.9,
             marker=curve.look.marker,
-            markersize=4.2,
+            markersize=3.0,
             markerfacecolor=curve.look.colour if curve.trained else "white",
-            markeredgewidth=0.9,
+            markeredgewidth=0.7,
             clip_on=False,
             zorder=3 if curve.trained else 2.5,
         )
@@ -213,22 +276,28 @@ def _panel(
             high = [one.high for one in curve.agreement]
             axes.fill_between(x, low, high, color=curve.look.colour, alpha=0.13, linewidth=0)
         ends.append((curve.backbone, x[-1], y[-1], curve.look.colour))
+    # A label of two lines is two that touch.
+    said = [
+        (line, end, number == 0)
+        for end in ends
+        for number, line in enumerate(figures.wrapped(end[0], _LABELS - 0.2))
+    ]
     gap = _LABEL / height * (limits[1] - limits[0])
-    places = figures.spread([end[2] for end in ends], gap, *limits)
-    for (name, x_end, y_end, colour), place in zip(ends, places, strict=True):
+    places = figures.spread([end[2] for _, end, _ in said], gap, *limits)
+    for (text, (_, x_end, y_end, colour), first), place in zip(said, places, strict=True):
+        arrow = {
+            "arrowstyle": "-",
+            "color": colour,
+            "linewidth": 0.5,
+            "shrinkA": 1,
+            "relpos": (0, 0.5),
+        }
         axes.annotate(
-            name,
+            text,
             xy=(x_end, y_end),
-            xytext=(1.11, place),
-            fontsize=8.5,
+            xytext=(1.1, place),
             color=colour,
             va="center",
             annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.6,
-                "shrinkA": 1,
-                "relpos": (0, 0.5),
-            },
+            arrowprops=arrow if first else None,
         )

@@ -1,13 +1,13 @@
-"""Paired differences with their intervals, by question, drawn with the margin of equality."""
+"""Paired differences with their intervals, by question, beside the margin of equality."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from iqa_metrics.report import documents, figures, wording
+from iqa_metrics.report import documents, figures, rows, wording
 from iqa_metrics.report.documents import Picture, Table
 from iqa_metrics.report.tables import Study
 from iqa_metrics.study.rows import Compared
@@ -27,9 +27,8 @@ _COLOURS = {
     "same": figures.COLOURS[2],
     "undecided": figures.GREY,
 }
-_ROW, _MOST = 0.42, 40
-_NUMBER = 0.55  # inches for the numbers beside the axes
-_LINE = 48  # characters at full size that fit beside a number
+_MOST = 50
+"""Rows of a figure; more comparisons than these are shown as means, with the single ones."""
 
 
 def draw(study: Study, database: str, questions: Sequence[str], name: str) -> list[Picture]:
@@ -49,23 +48,25 @@ def draw(study: Study, database: str, questions: Sequence[str], name: str) -> li
     list of Picture
         Empty if there are no comparisons for any of the questions.
     """
-    rows = [
-        [row for row in study.comparisons if row.database == database and row.question == question]
+    of_question = {
+        question: [
+            row for row in study.comparisons if (row.database, row.question) == (database, question)
+        ]
         for question in questions
-    ]
+    }
     asked = [
         (question, of)
-        for question, of in zip(questions, rows, strict=True)
+        for question, of in of_question.items()
         if any(math.isfinite(row.difference) for row in of)
     ]
-    if sum(len(of) for _, of in asked) <= _MOST:
+    if sum(len(_shown(question, of)) for question, of in asked) <= _MOST:
         return [_picture(study, database, asked, name)] if asked else []
     return [
         _picture(study, database, [(question, of)], f"{name}-{question}") for question, of in asked
     ]
 
 
-def listing(rows: Sequence[Compared], caption: str) -> Table:
+def listing(compared: Sequence[Compared], caption: str) -> Table:
     """Return comparisons as a table."""
     columns = (
         "question",
@@ -95,11 +96,27 @@ def listing(rows: Sequence[Compared], caption: str) -> Table:
                 documents.Cell(wording.p_value(row.p_corrected), _known(row.p_corrected)),
                 documents.text(VERDICTS[row.verdict]),
             )
-            for row in rows
+            for row in compared
         ],
         ("pairs", "difference", "interval", "p", "p by Holm"),
         "comparisons.csv",
     )
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A row of the figure: one comparison, or the mean of several with these as its parts.
+
+    The heading says what is compared in this row and its neighbours; it is empty if the name does.
+    """
+
+    heading: str
+    name: str
+    parts: tuple[Compared, ...]
+
+    @property
+    def difference(self) -> float:
+        return sum(row.difference for row in self.parts) / len(self.parts)
 
 
 def _picture(
@@ -108,69 +125,119 @@ def _picture(
     asked: Sequence[tuple[str, list[Compared]]],
     name: str,
 ) -> Picture:
-    shown = [(question, _largest(rows)) for question, rows in asked]
-    everything = [row for _, rows in asked for row in rows]
-    drawn = [row for _, rows in shown for row in rows]
-    height = _ROW * (len(drawn) + len(shown)) + 0.1
-    figure = figures.sheet(height + 1.2)
-    axes = figures.placed(figure, 0.15, 0.65, figures.WIDTH - 0.3 - _NUMBER, height)
+    shown = [(question, _shown(question, rows)) for question, rows in asked]
+    everything = [row for _, of in asked for row in of]
+    drawn = [one for _, of in shown for one in of]
+    compared = [row for one in drawn for row in one.parts]
     margin = study.settings.margin
-    axes.axvspan(-margin, margin, color=figures.COLOURS[2], alpha=0.13, linewidth=0)
-    axes.axvline(0, color=figures.GREY, linewidth=0.9)
-    # One size for all rows, so that none looks more important.
-    size = 9.0 * min(1.0, _LINE / max(len(_words(row)) for row in drawn))
-    place = 0.0
-    for question, rows in shown:
-        axes.text(
-            0,
-            place,
-            wording.capital(_plain(question)),
-            transform=axes.get_yaxis_transform(),
-            weight="bold",
-            va="center",
-        )
-        place += 1
-        for row in rows:
-            axes.axhline(place - 0.5, color=figures.FAINT, linewidth=0.7)
-            _row(axes, place, row, size)
-            place += 1
-    axes.set_ylim(place - 0.45, -0.5)
-    axes.grid(visible=False)  # names are written across the axes
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    ends = [v for row in drawn for v in (row.low, row.high, row.difference)]
-    axes.set_xlim(*figures.extent([*ends, -margin * 1.2, margin * 1.2]))
-    axes.set_xlabel("difference in agreement (first minus second)")
-    _legend(axes, height, margin, [v for v in VERDICTS if any(v == r.verdict for r in drawn)])
+    ends = [
+        value
+        for one in drawn
+        for row in one.parts
+        # Intervals of the parts of a mean are only in the table.
+        for value in (row.difference, *((row.low, row.high) if len(one.parts) == 1 else ()))
+    ]
+    listed: list[tuple[rows.Row, _Shown | None]] = []
+    for question, of in shown:
+        for heading in dict.fromkeys(one.heading for one in of):
+            words = f"{wording.capital(_plain(question))}{f': {heading}' if heading else ''}"
+            listed.append((rows.Row(words, heading=True), None))
+            listed += [
+                (rows.Row(one.name, wording.signed(one.difference)), one)
+                for one in of
+                if one.heading == heading
+            ]
+    sheet = rows.sheet(
+        [row for row, _ in listed],
+        limits=figures.extent([*ends, -margin * 1.2, margin * 1.2]),
+        label="difference in agreement",
+        legend=_legend(margin, drawn),
+    )
+    for axes in sheet.columns:
+        axes.axvspan(-margin, margin, color=figures.COLOURS[2], alpha=0.13, linewidth=0)
+        axes.axvline(0, color=figures.GREY, linewidth=0.7)
+    for place, (_, one) in enumerate(listed):
+        if one is not None:
+            _row(sheet.spots[place], one)
     label = study.label(database)
-    left = len(everything) - len(drawn)
+    left = len([row for row in everything if math.isfinite(row.difference)]) - len(compared)
     tally = [
         f"{words} in {len([row for row in everything if row.verdict == verdict])}"
         for verdict, words in VERDICTS.items()
     ]
     about = wording.listed([_plain(question) for question, _ in asked])
-    widest = max(drawn, key=lambda row: abs(row.difference))
+    widest = max(compared, key=lambda row: abs(row.difference))
     return Picture(
         f"{name}-{study.file_name(database)}",
         f"{study.heading(database)}: {about}",
-        "Each row compares two series on the same pairs. To the right of zero the first agrees "
-        "better, to the left the second. Horizontal lines are intervals over reference images. The "
-        f"band is ±{margin:g}: an interval within it counts as no difference."
-        + (f" The {left} smallest differences are only in the table." if left else ""),
+        _caption(study, database, drawn, left),
         f"Forest plot for {label}, with {wording.counted(len(everything), 'comparison')} by "
         f"{about}: {wording.listed(tally)}. The "
         f"largest difference is {wording.signed(widest.difference)}"
         f"{wording.bracketed(widest.low, widest.high, sign=True)}: {_named(widest)}.",
-        figure,
+        sheet.figure,
         listing(everything, f"Comparisons by {about}, {label}"),
     )
 
 
-def _largest(rows: Sequence[Compared]) -> list[Compared]:
-    """Return the largest differences, as many as can be shown, in their original order."""
-    known = [row for row in rows if math.isfinite(row.difference)]
+def _caption(study: Study, database: str, drawn: Sequence[_Shown], left: int) -> str:
+    margin, uncertain = study.settings.margin, study.uncertain(database)
+    means = [one for one in drawn if len(one.parts) > 1]
+    return (
+        "Each row compares two series on the same pairs. To the right of zero the first agrees "
+        "better, to the left the second. "
+        + (
+            f"There are no intervals: {uncertain}. "
+            if uncertain
+            else "Horizontal lines are intervals over reference images. "
+        )
+        + (
+            "A bar is the mean of several comparisons, and the small marks in its row are these "
+            "comparisons; their intervals are in the table. "
+            if means
+            else ""
+        )
+        + f"The band is ±{margin:g}: an interval within it counts as no difference."
+        + (f" The {left} smallest differences are only in the table." if left else "")
+    )
+
+
+def _shown(question: str, compared: Sequence[Compared]) -> list[_Shown]:
+    """Return the rows of a question: one per comparison, or one per mean if these are too many.
+
+    Learned channel weights are compared layer by layer, and a network is judged by all of them.
+    """
+    known = [row for row in compared if math.isfinite(row.difference)]
+    if question == "channel_weights":
+        return _means(known, f"learned {rows.AGAINST} equal", lambda row: row.backbone)
+    if len(known) <= _MOST:
+        return [_single(question, row) for row in known]
+    means = _means(known, "", lambda row: f"{row.first} {rows.AGAINST} {row.second}")
+    if len(means) <= _MOST:
+        return means
     kept = sorted(known, key=lambda row: -abs(row.difference))[:_MOST]
-    return [row for row in known if any(row is one for one in kept)]
+    return [_single(question, row) for row in known if any(row is one for one in kept)]
+
+
+def _single(question: str, row: Compared) -> _Shown:
+    if question not in READOUTS:  # it compares networks, and each row others
+        return _Shown("", _words(row), (row,))
+    if question == "layer":
+        first, _, layer = row.first.partition(", ")
+        return _Shown(f"{first} {rows.AGAINST} {row.second}", f"{row.backbone}, {layer}", (row,))
+    return _Shown(f"{row.first} {rows.AGAINST} {row.second}", row.backbone, (row,))
+
+
+def _means(
+    compared: Sequence[Compared], heading: str, of: Callable[[Compared], str]
+) -> list[_Shown]:
+    groups: dict[str, list[Compared]] = {}
+    for row in compared:
+        groups.setdefault(of(row), []).append(row)
+    return [
+        _Shown(heading, f"{name} ({len(parts)})" if len(parts) > 1 else name, tuple(parts))
+        for name, parts in groups.items()
+    ]
 
 
 def _named(row: Compared) -> str:
@@ -179,61 +246,68 @@ def _named(row: Compared) -> str:
 
 
 def _words(row: Compared) -> str:
-    of = f"{row.backbone}: " if row.backbone else ""
-    return f"{of}{row.first} vs {row.second}"
+    of = f"{row.backbone}: " if row.backbone and row.backbone != row.first else ""
+    return f"{of}{row.first} {rows.AGAINST} {row.second}"
 
 
-def _row(axes: Axes, place: float, row: Compared, size: float) -> None:
-    colour = _COLOURS[row.verdict]
-    across = axes.get_yaxis_transform()
-    axes.text(0, place - 0.22, _words(row), transform=across, fontsize=size, va="center")
-    axes.text(
-        1 + _NUMBER / (figures.WIDTH - 0.3 - _NUMBER),
-        place - 0.22,
-        wording.signed(row.difference),
-        transform=across,
-        fontsize=9,
-        va="center",
-        ha="right",
-        color=colour,
-    )
+def _row(spot: rows.Spot, one: _Shown) -> None:
+    if len(one.parts) > 1:
+        for row in one.parts:
+            _mark(spot, row, 2.4, 0.7)
+        spot.axes.plot(
+            one.difference, spot.at, marker="|", color=figures.INK, markersize=8, markeredgewidth=2
+        )
+        return
+    row = one.parts[0]
     if math.isfinite(row.low) and math.isfinite(row.high):
-        axes.hlines(place + 0.2, row.low, row.high, color=colour, linewidth=1.6)
-    axes.plot(
+        spot.axes.hlines(spot.at, row.low, row.high, color=_COLOURS[row.verdict], linewidth=1.1)
+    _mark(spot, row, 4.2, 1.0)
+
+
+def _mark(spot: rows.Spot, row: Compared, size: float, alpha: float) -> None:
+    colour = _COLOURS[row.verdict]
+    spot.axes.plot(
         row.difference,
-        place + 0.2,
+        spot.at,
         marker=_MARKS[row.verdict],
         color=colour,
         markerfacecolor="white" if row.verdict == "undecided" else colour,
-        markersize=6.5,
+        markeredgewidth=0.8,
+        markersize=size,
+        alpha=alpha,
     )
 
 
-def _legend(axes: Axes, height: float, margin: float, verdicts: Sequence[str]) -> None:
-    handles: list[object] = [
+def _legend(margin: float, drawn: Sequence[_Shown]) -> list[Line2D | Patch]:
+    there = {row.verdict for one in drawn for row in one.parts}
+    handles: list[Line2D | Patch] = [
         Line2D(
             [],
             [],
             linestyle="none",
             marker=_MARKS[verdict],
             color=_COLOURS[verdict],
-            label=VERDICTS[verdict],
+            label=VERDICTS[verdict].removeprefix("the "),
+            markersize=4.2,
             markerfacecolor="white" if verdict == "undecided" else _COLOURS[verdict],
         )
-        for verdict in verdicts
+        for verdict in VERDICTS
+        if verdict in there
     ]
-    handles.append(
-        Patch(color=figures.COLOURS[2], alpha=0.13, label=f"margin of equality, ±{margin:g}")
-    )
-    axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0 + 0.04 / height),
-        ncols=2,
-        borderaxespad=0.0,
-        borderpad=0.0,
-        handletextpad=0.4,
-    )
+    if any(len(one.parts) > 1 for one in drawn):
+        handles.append(
+            Line2D(
+                *([], []),
+                linestyle="none",
+                marker="|",
+                color=figures.INK,
+                markersize=8,
+                markeredgewidth=2,
+                label="mean of several",
+            )
+        )
+    handles.append(Patch(color=figures.COLOURS[2], alpha=0.13, label=f"margin, ±{margin:g}"))
+    return handles
 
 
 def _plain(question: str) -> str:

@@ -6,13 +6,13 @@ from matplotlib.figure import Figure
 
 from iqa_metrics.report import documents, figures, wording
 from iqa_metrics.report.documents import Picture
-from iqa_metrics.report.ranking import plain_models
+from iqa_metrics.report.ranking import is_control, plain_models
 from iqa_metrics.report.tables import Agreement, Study
 from iqa_metrics.study.rows import Model
 
 # Its lightness falls evenly, so that it can be read in grey as well.
 _SHADES = LinearSegmentedColormap.from_list("shades", ("#ffffff", "#9ecae1", "#2171b5", "#08306b"))
-_CELL, _ROW = 0.36, 0.245
+_CELL, _ROW, _MOST = 0.3, 0.155, 50
 
 
 def draw(study: Study, database: str) -> Picture | None:
@@ -31,6 +31,10 @@ def draw(study: Study, database: str) -> Picture | None:
     ]
     if len(kinds) < 2 or not models:
         return None
+    # A page has room for so many rows; what the controls show is in other figures.
+    left_out = [row for row in models if is_control(study, row.backbone)]
+    left_out = left_out if len(models) > _MOST else []
+    models = [row for row in models if not any(row is one for one in left_out)]
     nothing = Agreement(np.nan, np.nan, np.nan)
     grid = [
         [values.get((row.backbone, _layer(study, row), kind), nothing) for kind in kinds]
@@ -43,7 +47,8 @@ def draw(study: Study, database: str) -> Picture | None:
         "Each row is a backbone at its best layer or a baseline, the best first, and each column "
         "is a kind of distortion. The numbers are agreement within this kind, in hundredths; "
         "darker is better. A minus means that the pairs are ranked in the wrong order. A dash "
-        "means that there was nothing to correlate.",
+        "means that there was nothing to correlate."
+        + (" Untrained controls are left out." if left_out else ""),
         _alt(study.label(database), models, list(kinds), numbers),
         _figure(models, list(kinds), numbers),
         documents.table(
@@ -67,27 +72,23 @@ def _layer(study: Study, row: Model) -> str:
 
 
 def _figure(models: list[Model], kinds: list[str], numbers: np.ndarray) -> Figure:
-    left = figures.room([row.backbone for row in models])
-    wide, high = max(_CELL * len(kinds), figures.WIDTH - left), _ROW * len(models)
-    longest = 0.075 * max(len(kind) for kind in kinds)
-    figure = figures.sheet(high + longest + 0.5, wide + left)
-    axes = figures.placed(figure, left, longest + 0.3, wide, high)
+    names = [row.backbone for row in models]
+    left = figures.room(names, 10.0)
+    few = left + _CELL * len(kinds) + 0.02 <= figures.SINGLE
+    width = figures.SINGLE if few else figures.DOUBLE
+    wide, high = width - left - 0.02, _ROW * len(models)
+    longest = 0.05 + max(map(figures.width_of, kinds))
+    figure = figures.sheet(high + longest + 0.1, width)
+    axes = figures.placed(figure, left, longest + 0.05, wide, high)
     # Negative agreement is as pale as none: its number has a minus.
-    axes.imshow(numbers, cmap=_SHADES, vmin=0, vmax=1, aspect="auto")
+    axes.imshow(numbers, cmap=_SHADES, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for down, line in enumerate(numbers):
         for across, value in enumerate(line):
-            axes.text(
-                across,
-                down,
-                wording.number(100 * value, 0),
-                ha="center",
-                va="center",
-                fontsize=8.5,
-                color=_ink(value),
-            )
-    axes.set_yticks(range(len(models)), [row.backbone for row in models])
+            number = wording.number(100 * value, 0)
+            axes.text(across, down, number, ha="center", va="center_baseline", color=_ink(value))
+    axes.set_yticks(range(len(models)), names)
     axes.set_xticks(range(len(kinds)), kinds, rotation=90)
-    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.tick_params(length=0, pad=2, top=False, labeltop=True, bottom=False, labelbottom=False)
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)

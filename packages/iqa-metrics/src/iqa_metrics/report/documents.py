@@ -1,5 +1,8 @@
 """What the page is made of: tables of cells, and figures with their texts."""
 
+import csv
+import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +22,14 @@ class Cell:
         The value that a numeric column sorts by; None sorts last.
     title
         More text, shown when the pointer is over the cell.
-    verdict
-        A verdict's id, which gets a symbol beside its word.
+    ends
+        Both ends of an interval, which are two columns in a file.
     """
 
     text: str
     key: float | None = None
     title: str = ""
-    verdict: str = ""
+    ends: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Picture:
         A ``matplotlib.figure.Figure``.
     table
         The numbers in the drawing.
+    points
+        The numbers of single points, for a drawing of so many that the table sums them up.
     """
 
     name: str
@@ -65,6 +70,12 @@ class Picture:
     alt: str
     drawing: Any
     table: Table
+    points: Table | None = None
+
+    @property
+    def csv(self) -> str:
+        """The numbers as a CSV table."""
+        return as_csv(self.points or self.table)
 
 
 @dataclass(frozen=True)
@@ -115,4 +126,35 @@ def difference(number: float) -> Cell:
 
 def interval(low: float, high: float, *, sign: bool = False) -> Cell:
     """Return a cell of an interval, which is sorted by its lower end."""
-    return Cell(wording.interval(low, high, sign=sign), low if low == low else None)
+    words = wording.interval(low, high, sign=sign)
+    return Cell(words, low if low == low else None, ends=(low, high))
+
+
+def as_csv(one: Table) -> str:
+    """Return a table as CSV, with all digits; an interval becomes two columns."""
+    double = [any(row[at].ends is not None for row in one.rows) for at, _ in enumerate(one.columns)]
+    head = [
+        name
+        for column, both in zip(one.columns, double, strict=True)
+        for name in ((f"{column}, low", f"{column}, high") if both else (column,))
+    ]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(head)
+    for row in one.rows:
+        cells: list[str] = []
+        for cell, column, both in zip(row, one.columns, double, strict=True):
+            if both:
+                cells += [_digits(end) for end in cell.ends or (math.nan, math.nan)]
+            elif column in one.numeric:
+                cells.append(_digits(math.nan if cell.key is None else cell.key))
+            else:
+                cells.append("" if cell.text == wording.NONE else cell.text)
+        writer.writerow(cells)
+    return file.getvalue()
+
+
+def _digits(number: float) -> str:
+    if not math.isfinite(number):
+        return ""
+    return str(int(number)) if number == int(number) else repr(number)

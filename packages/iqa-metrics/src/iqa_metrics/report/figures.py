@@ -1,6 +1,8 @@
 """The style of all figures, and how they are written to files reproducibly.
 
-Nothing is distinguished by colour alone: a line also has a dash pattern, a marker and its name.
+Figures are as wide as a column of a paper or as its page, with texts of 8 points, so that they need
+no scaling. Nothing is distinguished by colour alone: a line also has a dash pattern, a marker and
+its name.
 """
 
 import io
@@ -8,14 +10,18 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from matplotlib.transforms import Bbox
 
-WIDTH = 4.7  # inches, which fit a page 390 pixels wide with texts of 8 points
+SINGLE, DOUBLE = 3.5, 7.16  # inches: a column and a page of most journals, 89 and 182 mm
+SIZE = 8.0  # points
 INK, GREY, FAINT = "#1f2328", "#5b6470", "#d9dde2"
 # After the colours of M. Okabe and K. Ito for colour-blind readers, dark enough for text on white.
 COLOURS = ("#0072B2", "#B84E00", "#007F5C", "#AA4A8C", "#8F6200", "#6A5ACD", "#1f2328")
@@ -23,34 +29,39 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*")
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",  # the page has no fonts
+    "pdf.fonttype": 42,  # journals refuse Type 3
     "text.parse_math": False,  # a name may contain a dollar sign
     "svg.hashsalt": "iqa-metrics",  # for reproducible identifiers
     "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 10.0,
-    "axes.labelsize": 10.0,
-    "axes.titlesize": 10.5,
+    "font.size": SIZE,
+    "axes.labelsize": SIZE,
+    "axes.titlesize": SIZE,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
+    "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
     "grid.color": FAINT,
-    "grid.linewidth": 0.7,
+    "grid.linewidth": 0.5,
     "xtick.color": GREY,
     "ytick.color": GREY,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "xtick.labelsize": 9.0,
-    "ytick.labelsize": 9.0,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.labelsize": SIZE,
+    "ytick.labelsize": SIZE,
     "text.color": INK,
     "legend.frameon": False,
-    "legend.fontsize": 9.0,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
+    "legend.fontsize": SIZE,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.6,
 }
 
 
@@ -64,17 +75,18 @@ class Look:
 
 @dataclass(frozen=True)
 class Files:
-    """A drawing as SVG and PNG, and its size on a page in pixels."""
+    """A drawing as SVG, PNG and PDF, and its size on a page in pixels."""
 
     svg: bytes
     png: bytes
+    pdf: bytes
     width: int
     height: int
 
     @property
     def fit(self) -> str:
-        """The page's class for it: always shrunk to fit, shrunk if there is room, or full width."""
-        return "narrow" if self.width <= 500 else "medium" if self.width <= 640 else "wide"
+        """The page's class for it: as wide as a column of a paper, or as its page."""
+        return "narrow" if self.width <= 1.1 * 96 * SINGLE else "wide"
 
 
 @contextmanager
@@ -91,7 +103,7 @@ def look(index: int) -> Look:
     return Look(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
 
 
-def sheet(height: float, width: float = WIDTH) -> Figure:
+def sheet(height: float, width: float = SINGLE) -> Figure:
     """Return an empty figure; its height and width are in inches."""
     return Figure(figsize=(width, height))
 
@@ -106,9 +118,32 @@ def placed(
     return axes
 
 
-def room(names: Sequence[str]) -> float:
-    """Return the width, in inches, of the row names beside an axis."""
-    return 0.12 + 0.072 * max((len(name) for name in names), default=0)
+@lru_cache(maxsize=4096)
+def width_of(text: str, bold: bool = False) -> float:
+    """Return the width, in inches, of a text of the figures' size."""
+    if not text.strip():
+        return 0.0
+    font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
+    return float(TextPath((0, 0), text, size=SIZE, prop=font).get_extents().x1) / 72
+
+
+def wrapped(text: str, width: float, bold: bool = False) -> list[str]:
+    """Return the lines of a text that has a width in inches.
+
+    Lines end at a blank, or after a mark inside a name. A piece that is wider keeps its line.
+    """
+    lines = [""]
+    for piece in re.findall(r"[^\s_.,:+/-]+[_.,:+/-]*\s*|[_.,:+/-]+\s*", text):
+        if lines[-1] and width_of((lines[-1] + piece).rstrip(), bold) > width:
+            lines.append("")
+        lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
+def room(names: Sequence[str], most: float) -> float:
+    """Return the width, in inches, of the row names beside an axis, at most ``most``."""
+    widest = max((width_of(line) for name in names for line in wrapped(name, most)), default=0.0)
+    return widest + 0.13
 
 
 def rendered(figure: Figure) -> Files:
@@ -116,19 +151,22 @@ def rendered(figure: Figure) -> Files:
 
     The height is that of its content, and the width is that of the figure unless a name sticks out.
     """
-    svg, png = io.BytesIO(), io.BytesIO()
+    svg, png, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
     content, across = figure.get_tightbbox(), figure.get_size_inches()[0]
     left, right = min(content.x0, 0.0), max(content.x1, across)
     fitted: dict[str, Any] = {
-        "bbox_inches": Bbox.from_extents(left, content.y0, right, content.y1).padded(0.05),
+        "bbox_inches": Bbox.from_extents(left, content.y0 - 0.03, right, content.y1 + 0.03),
         "pad_inches": 0.0,
     }
     nothing = {"Date": None, "Creator": None}
-    figure.savefig(svg, format="svg", metadata=nothing, dpi=150, **fitted)
-    figure.savefig(png, format="png", metadata={"Software": None}, dpi=150, **fitted)
+    undated = {"CreationDate": None, "Creator": None, "Producer": None}
+    # A few points may be drawn as pixels, which are as fine as those of the PNG.
+    figure.savefig(svg, format="svg", metadata=nothing, dpi=300, **fitted)
+    figure.savefig(png, format="png", metadata={"Software": None}, dpi=300, **fitted)
+    figure.savefig(pdf, format="pdf", metadata=undated, dpi=300, **fitted)
     found = re.search(rb'<svg[^>]*? width="([\d.]+)pt" height="([\d.]+)pt"', svg.getvalue())
     width, height = (round(float(v) * 96 / 72) for v in found.groups()) if found else (0, 0)
-    return Files(svg.getvalue(), png.getvalue(), width, height)
+    return Files(svg.getvalue(), png.getvalue(), pdf.getvalue(), width, height)
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

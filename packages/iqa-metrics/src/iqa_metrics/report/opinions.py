@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from iqa_metrics import statistics
 from iqa_metrics.report import documents, figures, wording
@@ -12,7 +13,8 @@ from iqa_metrics.statistics import Logistic
 from iqa_metrics.study.description import DescribedDatabase
 from iqa_metrics.study.distances import Series
 
-_WIDE, _TALL = figures.WIDTH - 0.7, 3.8
+_LEFT, _RIGHT, _TALL = 0.52, 0.08, 2.7
+_LABEL = 2.8  # inches that a label of the horizontal axis may take
 _FEWEST, _AS_SHAPES = 4, 1500
 
 
@@ -24,42 +26,54 @@ def draw(
         return None
     kinds = list(dict.fromkeys(points.distortion))
     which = np.array([kinds.index(kind) for kind in points.distortion])
-    below = 0.2 * -(-(len(kinds) + 1) // 2) if len(kinds) > 1 else 0.0
-    figure = figures.sheet(_TALL + 0.9 + below)
-    axes = figures.placed(figure, 0.6, 0.15, _WIDE, _TALL)
     many = len(points.distance) > _AS_SHAPES
-    for index, kind in enumerate(kinds):
-        look = figures.look(index)
+    looks = [figures.look(index) for index in range(len(kinds))]
+    handles = [
+        Line2D([], [], linestyle="none", marker=look.marker, color=look.colour, label=kind)
+        for kind, look in zip(kinds, looks, strict=True)
+    ]
+    legend = handles if len(kinds) > 1 else []
+    columns = max(1, int(figures.SINGLE / (0.3 + max(map(figures.width_of, kinds)))))
+    lines = -(-len(legend) // columns)
+    baseline = next((one for one in study.baselines if one.name == series.backbone), None)
+    said = figures.wrapped(f"{series.name} ({'value' if baseline else 'distance'})", _LABEL)
+    figure = figures.sheet(_TALL + 0.36 + 0.14 * len(said) + 0.155 * lines)
+    axes = figures.placed(figure, _LEFT, 0.08, figures.SINGLE - _LEFT - _RIGHT, _TALL)
+    for index, look in enumerate(looks):
         axes.plot(
             points.distance[which == index],
             points.opinion[which == index],
             linestyle="none",
             marker=look.marker,
             color=look.colour,
-            markersize=3.2 if many else 4.5,
-            alpha=0.55 if many else 0.75,
+            markersize=1.8 if many else 3.0,
+            alpha=0.5 if many else 0.75,
             markeredgewidth=0,
             # Thousands of vector shapes make a page heavy; the axes and the curve stay vectors.
             rasterized=many,
-            label=kind or "all pairs",
         )
     fitted = statistics.fit_logistic(points.distance, points.opinion)
     line = np.linspace(points.distance.min(), points.distance.max(), 200)
-    axes.plot(line, fitted(line), color="white", linewidth=4)
-    axes.plot(line, fitted(line), color=figures.INK, linewidth=2, label="monotone logistic")
-    baseline = next((one for one in study.baselines if one.name == series.backbone), None)
-    axes.set_xlabel(f"{series.name} ({'value' if baseline else 'distance'})")
+    # Thin and translucent, so that no point disappears behind it.
+    axes.plot(line, fitted(line), color=figures.INK, linewidth=1.0, alpha=0.8, zorder=3)
+    # No point is cut by the edge of the axes.
+    axes.margins(0.04)
+    axes.locator_params(nbins=6)
+    axes.set_xlabel("\n".join(said))
     what = "opinion" if database.opinion else "severity"
     axes.set_ylabel(f"{what} (higher is {database.higher_is})")
-    if len(kinds) > 1:
-        axes.legend(
-            loc="upper left",
-            bbox_to_anchor=(-0.08, -0.5 / _TALL),
-            ncols=2,
-            borderaxespad=0,
-            handletextpad=0.5,
+    if legend:
+        figure.legend(
+            handles=legend,
+            loc="lower left",
+            bbox_to_anchor=(0.0, 0.0),
+            ncols=columns,
+            borderaxespad=0.0,
+            borderpad=0.0,
+            handlelength=1.0,
+            handletextpad=0.4,
             columnspacing=1.0,
-            markerscale=1.3,
+            labelspacing=0.35,
         )
     return _picture(study, database, series, points, fitted, figure)
 
@@ -93,8 +107,8 @@ def _picture(
     return Picture(
         f"pairs-{study.file_name(database.name)}",
         f"{label}: {series.name}",
-        f"Each point is a pair; the marker shows its kind of distortion. The line is a monotone "
-        f"logistic fitted to all pairs. If the points of a kind lie to one side of the line, its "
+        f"Each point is a pair; the marker shows its kind of distortion. The curve is a monotone "
+        f"logistic fitted to all pairs. If the points of a kind lie to one side of the curve, its "
         f"scores differ from what the distance predicts. SROCC, with its sign: "
         f"{wording.number(rho)}.",
         f"Scatter plot for {label}, {wording.counted(len(points.distance), 'pair')}: {what} "
@@ -121,5 +135,29 @@ def _picture(
                 "RMSE of the curve",
                 "mean above the curve",
             ),
+        ),
+        documents.table(
+            f"All pairs of {label}",
+            ("reference", "distorted", "distortion", series.name, what, "curve"),
+            [
+                (
+                    documents.text(pair[0]),
+                    documents.text(pair[1]),
+                    documents.text(kind),
+                    documents.value(float(distance)),
+                    documents.value(float(opinion)),
+                    documents.value(float(curve)),
+                )
+                for pair, kind, distance, opinion, curve in zip(
+                    points.pair,
+                    points.distortion,
+                    points.distance,
+                    points.opinion,
+                    fitted(points.distance),
+                    strict=True,
+                )
+            ],
+            (series.name, what, "curve"),
+            "distances.parquet",
         ),
     )

@@ -1,4 +1,4 @@
-"""The page: its sentences, computed from the tables, and the template that they are put into."""
+"""The page: its tables and sentences, and the templates that they are put into."""
 
 import base64
 import hashlib
@@ -8,16 +8,15 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from iqa_metrics.report import differences, documents, ranking, wording
+from iqa_metrics.report import differences, documents, methods, ranking, summary, wording
+from iqa_metrics.report.citing import citing
 from iqa_metrics.report.documents import Cell, Section, Table
 from iqa_metrics.report.figures import Files
 from iqa_metrics.report.tables import Study
 from iqa_metrics.study.description import DescribedDatabase
-from iqa_metrics.study.rows import CONTRADICTED, NOT_TESTED, POOLED, SUPPORTED, UNDECIDED, Claim
+from iqa_metrics.study.rows import NOT_TESTED, POOLED, Claim
 
-_VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED)
 MOST_ROWS = 2000
-FEW_REFERENCES = 10
 
 
 def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, Files]) -> str:
@@ -34,28 +33,32 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
     """
     style, script = _part("page.css"), _part("page.js")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_part),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     failed = sum(one.failed for one in study.databases)
     main_claims = study.main(study.claims)
     others = [one for one in study.claims if one.database not in main_claims]
-    return environment.from_string(_part("page.html")).render(
+    return environment.get_template("page.html").render(
         study=study,
         # The page's policy allows this script and this style, and nothing else.
         style=Markup(style),  # noqa: S704  # our own file
         script=Markup(script),  # noqa: S704  # our own file
         style_hash=_hash(style),
         script_hash=_hash(script),
-        warnings=_warnings(study),
-        summary=_summary(study),
+        data=_data_uri,
+        warnings=summary.warnings(study),
+        summary=summary.summary(study),
+        methods=methods.paragraphs(study),
+        citing=citing(study),
         claims=_claims(study, [c for c in study.claims if c.database in main_claims]),
         other_claims=_claims(study, others) if others else None,
         sections=sections,
         files=files,
-        images={
-            name: f"data:image/svg+xml;base64,{base64.b64encode(one.svg).decode()}"
-            for name, one in files.items()
-        },
+        images={name: _data_uri(one.svg, "image/svg+xml") for name, one in files.items()},
         models=_models(study),
         comparisons=differences.listing(study.comparisons, "All comparisons"),
         correlations=_correlations(study),
@@ -64,9 +67,7 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
         backbones=_backbones(study),
         baselines=_baselines(study),
         failed=wording.counted(failed, "pair") if failed else "",
-        level=f"{1 - study.settings.confidence:.2g}",
         percent=f"{100 * study.settings.confidence:g} %",
-        pooled=any(row.database == POOLED for row in study.correlations),
         most_rows=MOST_ROWS,
     )
 
@@ -75,119 +76,38 @@ def _part(name: str) -> str:
     return (resources.files("iqa_metrics.report") / name).read_text(encoding="utf-8")
 
 
+def _data_uri(content: str | bytes, kind: str) -> str:
+    """Return content as the address of a link or an image, which works offline."""
+    held = content.encode() if isinstance(content, str) else content
+    return f"data:{kind};base64,{base64.b64encode(held).decode()}"
+
+
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _warnings(study: Study) -> list[str]:
-    """Return what a reader must know before believing any number."""
-    found = []
-    severity = [one for one in study.databases if not one.opinion]
-    if severity:
-        names = wording.listed([study.label(one.name) for one in severity])
-        found.append(
-            f"There are no human ratings for {names}: the scores state how severe a distortion was "
-            "made, not what people saw. Agreement with them shows how well a metric ranks the "
-            "severities of one kind of distortion. It shows nothing about how people weigh one "
-            "kind against another."
-        )
-    for one in study.databases:
-        if one.references < FEW_REFERENCES:
-            found.append(
-                f"{study.label(one.name)} has only "
-                f"{wording.counted(one.references, 'reference image')}: its intervals are rough."
-            )
-    return found
-
-
-def _summary(study: Study) -> list[str]:
-    """Return a few sentences about what was measured and what was found."""
-    trained = [one for one in study.backbones if one.trained]
-    controls = len(study.backbones) - len(trained)
-    layers = sum(len(one.layers) for one in trained)
-    pairs, references = (
-        sum(one.pairs for one in study.databases),
-        sum(one.references for one in study.databases),
-    )
-    found = [
-        f"{wording.counted(len(trained), 'trained backbone')} with "
-        f"{wording.counted(layers, 'layer')}"
-        + (f", {wording.counted(controls, 'untrained control')}" if controls else "")
-        + f" and {wording.counted(len(study.baselines), 'baseline')} were measured on "
-        f"{wording.counted(pairs, 'pair')} of {wording.counted(references, 'reference image')} in "
-        f"{wording.counted(len(study.databases), 'database')}."
-    ]
-    for database in study.main(study.models):
-        rows = [row for row in study.models if row.database == database]
-        ordered = [row for row in ranking.ordered(rows) if row.held_out == row.held_out]
-        networks = [row for row in ordered if not study.is_baseline(row.backbone)]
-        baselines = [row for row in ordered if study.is_baseline(row.backbone)]
-        if networks:
-            best = networks[0]
-            where = f" at {best.best_layer}" if best.best_layer else ""
-            found.append(
-                f"On {study.label(database)}, {best.backbone}{where} with {best.readout} agrees "
-                f"best: {wording.number(best.held_out)}"
-                + wording.bracketed(best.held_out_low, best.held_out_high)
-                + " on references that it was not chosen on."
-                + (
-                    f" The best baseline is {baselines[0].backbone} with "
-                    f"{wording.number(baselines[0].held_out)}"
-                    f"{wording.bracketed(baselines[0].held_out_low, baselines[0].held_out_high)}."
-                    if baselines
-                    else ""
-                    if study.baselines
-                    else " No baselines were measured."
-                )
-            )
-    found += _judged(study)
-    told = study.main(study.claims)
-    for database in told:
-        of = [one for one in study.claims if one.database == database]
-        counts = [(sum(one.verdict == verdict for one in of), verdict) for verdict in _VERDICTS]
-        tally = [f"{many or 'none'} {verdict}" for many, verdict in counts]
-        tally[0] = f"{counts[0][0] or 'none'} {'are' if counts[0][0] > 1 else 'is'} supported"
-        where = f" on {study.label(database)}" if len(told) > 1 or database == POOLED else ""
-        found.append(
-            f"Of the paper's {wording.counted(len(of), 'claim')} tested{where}, "
-            f"{wording.listed(tally)}."
-        )
-    return found
-
-
-def _judged(study: Study) -> list[str]:
-    """Return a sentence per database of 2AFC or JND judgements about what does best there."""
-    found = []
-    for database in dict.fromkeys(row.database for row in study.judgements):
-        best = max(
-            (row for row in study.judgements if row.database == database and not row.distortion),
-            key=lambda row: -1.0 if row.agreement != row.agreement else row.agreement,
-        )
-        what = "share of observers agreed with" if best.measure == "2afc" else "average precision"
-        name = ":".join(part for part in (best.backbone, best.layer, best.readout) if part)
-        found.append(
-            f"On {study.label(database)}, {name} does best: {what} "
-            f"{wording.number(best.agreement)}{wording.bracketed(best.low, best.high)}."
-        )
-    return found
-
-
-def _claims(study: Study, claims: Sequence[Claim]) -> list[dict[str, str]]:
+def _claims(study: Study, claims: Sequence[Claim]) -> dict[str, list[dict[str, str]]]:
+    """Return what the page says about claims, those that could not be tested apart."""
     several = len({one.database for one in claims}) > 1
-    return [
-        {
-            "id": one.claim,
-            "statement": one.statement,
-            "test": one.test,
-            "database": study.label(one.database) if several else "",
-            "verdict": one.verdict,
-            "effect": wording.signed(one.effect),
-            "interval": wording.interval(one.low, one.high, sign=True),
-            "evidence": one.evidence,
-            "why": one.why,
-        }
-        for one in claims
-    ]
+    found: dict[str, list[dict[str, str]]] = {"tested": [], "untested": []}
+    for one in claims:
+        found["untested" if one.verdict == NOT_TESTED else "tested"].append(
+            {
+                "id": one.claim,
+                "version": one.version,
+                "statement": one.statement,
+                "test": one.test,
+                "database": study.label(one.database) if several else "",
+                "verdict": one.verdict,
+                "effect": wording.signed(one.effect),
+                "interval": wording.interval(one.low, one.high, sign=True),
+                "margin": f"{one.margin:g}" if one.margin > 0 else "",
+                "evidence": one.evidence,
+                "why": one.why,
+                "command": one.get,
+            }
+        )
+    return found
 
 
 def _models(study: Study) -> Table:

@@ -1,27 +1,31 @@
 """Backbones and baselines in order: best layer, held out, and last layer."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from iqa_metrics.report import documents, figures, wording
+from iqa_metrics.backbones.factors import UNTRAINED
+from iqa_metrics.report import ceilings, documents, figures, rows, wording
 from iqa_metrics.report.documents import Cell, Picture, Table
 from iqa_metrics.report.tables import Study
 from iqa_metrics.study.rows import Model
 
 NETWORK, CONTROL, BASELINE = figures.COLOURS[0], figures.COLOURS[1], figures.INK
-_ROW = 0.25
+SAME_IMAGES = "chosen and judged on the same images"
+_LAST, _BEST, _HELD = 3.4, 4.4, 4.2  # sizes of marks in points
 
 
-def ordered(rows: Sequence[Model]) -> list[Model]:
-    """Return rows in order of held-out agreement, the best first, and rows without one last."""
-    known = [row for row in rows if row.held_out == row.held_out]
-    return [
-        *sorted(known, key=lambda row: (-row.held_out, row.backbone, row.readout)),
-        *(row for row in rows if row.held_out != row.held_out),
-    ]
+def shown(row: Model) -> float:
+    """Return a row's held-out agreement or, if there are too few references, that of the best."""
+    return row.best if math.isnan(row.held_out) else row.held_out
+
+
+def ordered(models: Sequence[Model]) -> list[Model]:
+    """Return rows in order of agreement, the best first; rows without a value are left out."""
+    known = [row for row in models if math.isfinite(shown(row))]
+    return sorted(known, key=lambda row: (-shown(row), row.backbone, row.readout))
 
 
 def plain_models(study: Study, database: str) -> list[Model]:
@@ -36,52 +40,80 @@ def plain_models(study: Study, database: str) -> list[Model]:
     )
 
 
-def colour_of(study: Study, name: str) -> str:
-    """Return the colour of a baseline, an untrained control or a trained backbone."""
-    if study.is_baseline(name):
-        return BASELINE
+def held_out(models: Sequence[Model]) -> bool:
+    """Return whether the values of layers were chosen on other images than they are judged on."""
+    return not any(row.layers and math.isnan(row.held_out) for row in models)
+
+
+def is_control(study: Study, name: str) -> bool:
+    """Return whether a backbone is an untrained control."""
     record = study.backbone(name)
-    return CONTROL if record is not None and not record.trained else NETWORK
+    return record is not None and not record.trained
 
 
 def draw(study: Study, database: str) -> Picture | None:
     """Draw the backbones and baselines in order; None if none of them has a value."""
-    rows = [row for row in plain_models(study, database) if row.held_out == row.held_out]
-    if not rows:
+    models = plain_models(study, database)
+    if not models:
         return None
-    height = _ROW * len(rows) + 0.15
-    figure = figures.sheet(height + 1.3)
-    left = min(figures.room([row.backbone for row in rows]), 2.1)
-    axes = figures.placed(figure, left, 0.62, figures.WIDTH - left - 0.1, height)
-    for place, row in enumerate(rows):
-        _row(axes, study, place, row)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(rows)), [row.backbone for row in rows])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", visible=False)
-    numbers = [v for r in rows for v in (r.best, r.last, r.held_out, r.held_out_low, r.last_low)]
-    axes.set_xlim(*figures.extent([*numbers, *(r.held_out_high for r in rows)]))
-    axes.set_xlabel("agreement (SROCC; higher is better)")
-    _legend(axes, height)
+    # A control stands in the row of its network, if that was measured.
+    names = {row.backbone for row in models}
+    controls = {
+        row.backbone.removesuffix(f".{UNTRAINED}"): row
+        for row in models
+        if is_control(study, row.backbone) and row.backbone.removesuffix(f".{UNTRAINED}") in names
+    }
+    own = [row for row in models if not any(row is one for one in controls.values())]
+    ceiling, held = study.ceiling(database), held_out(models)
+    numbers = [
+        value
+        for row in models
+        for value in (row.best, row.last, row.held_out, row.held_out_low, row.held_out_high)
+    ]
+    sheet = rows.sheet(
+        [rows.Row(row.backbone) for row in own],
+        limits=figures.extent([*numbers, *ceilings.values(ceiling)]),
+        label="agreement (SROCC)",
+        legend=[*_legend(study, models, held), *ceilings.key(ceiling)],
+    )
+    for axes in sheet.columns:
+        ceilings.up(axes, ceiling)
+    for place, row in enumerate(own):
+        _row(study, sheet.spots[place], row, controls.get(row.backbone))
     label = study.label(database)
-    best, worst = rows[0], rows[-1]
-    networks = [row for row in rows if not study.is_baseline(row.backbone)]
-    drop = [row for row in networks if row.last < row.held_out]
+    best, worst = models[0], models[-1]
+    networks = [row for row in models if not study.is_baseline(row.backbone)]
+    drop = [row for row in networks if row.last < shown(row)]
     return Picture(
         f"models-{study.file_name(database)}",
         study.heading(database),
+        _caption(study, database, held) + ceilings.caption(ceiling),
+        f"Dot plot for {label} with {wording.counted(len(models), 'series', 'series')}. The first "
+        f"is {best.backbone} with {wording.number(shown(best))}"
+        f"{wording.bracketed(best.held_out_low, best.held_out_high)}, the last is "
+        f"{worst.backbone} with {wording.number(shown(worst))}. In {len(drop)} of "
+        f"{wording.counted(len(networks), 'backbone')} the last layer agrees less than the best "
+        f"one, {'held out' if held else SAME_IMAGES}.",
+        sheet.figure,
+        listing(study, models, f"Backbones and baselines, {label}"),
+    )
+
+
+def _caption(study: Study, database: str, held: bool) -> str:
+    others = (
+        "Hollow squares are the last layer. Diamonds are baselines, which have no layers. "
+        "Triangles are untrained controls."
+    )
+    if not held:
+        return (
+            "Rows are sorted by the filled marks: the layer that agrees best, "
+            f"{SAME_IMAGES}, which flatters it. There are no held-out values and no intervals: "
+            f"{study.uncertain(database)}. {others}"
+        )
+    return (
         "Rows are sorted by the filled marks: the agreement where each reference is judged by the "
         "layer that is best on the others, with its interval as a line. Hollow circles are the "
-        "layer that is best on all references, which flatters it. Hollow squares are the "
-        "last layer. Diamonds are baselines, which have no layers. Triangles are untrained controls.",
-        f"Dot plot for {label} with {wording.counted(len(rows), 'row')}. The first is "
-        f"{best.backbone} with {wording.number(best.held_out)}"
-        f"{wording.bracketed(best.held_out_low, best.held_out_high)}, the last is "
-        f"{worst.backbone} with {wording.number(worst.held_out)}. In {len(drop)} of "
-        f"{wording.counted(len(networks), 'backbone')} the last layer agrees less than the best "
-        "one, held out.",
-        figure,
-        listing(study, rows, f"Backbones and baselines, {label}"),
+        f"layer that is best on all references, which flatters it. {others}"
     )
 
 
@@ -133,38 +165,59 @@ def listing(study: Study, rows: Sequence[Model], caption: str) -> Table:
     return documents.table(caption, columns, cells, numeric, "models.csv")
 
 
-def _row(axes: Axes, study: Study, place: int, row: Model) -> None:
-    colour = colour_of(study, row.backbone)
-    if row.held_out_low == row.held_out_low and row.held_out_high == row.held_out_high:
-        axes.hlines(place, row.held_out_low, row.held_out_high, color=colour, linewidth=1.4)
+def _row(study: Study, spot: rows.Spot, row: Model, control: Model | None) -> None:
+    axes, at = spot.axes, spot.at
+    if control is not None:
+        _interval(spot, control, CONTROL, 0.025)
+        axes.plot(shown(control), at, marker="^", color=CONTROL, markersize=_HELD, zorder=3.5)
     if study.is_baseline(row.backbone):
-        axes.plot(row.held_out, place, marker="D", color=colour, markersize=5.5)
+        _interval(spot, row, BASELINE, 0.0)
+        axes.plot(shown(row), at, marker="D", color=BASELINE, markersize=_LAST, zorder=4)
         return
-    hollow: dict[str, Any] = {"markerfacecolor": "white", "color": colour, "markeredgewidth": 1.1}
-    axes.plot(row.last, place, marker="s", markersize=5, linestyle="none", zorder=3, **hollow)
-    axes.plot(row.best, place, marker="o", markersize=6, linestyle="none", zorder=2.5, **hollow)
-    marker = "^" if colour == CONTROL else "o"
-    axes.plot(row.held_out, place, marker=marker, color=colour, markersize=6, zorder=4)
+    alone = is_control(study, row.backbone)
+    colour = CONTROL if alone else NETWORK
+    hollow: dict[str, Any] = {"markerfacecolor": "white", "color": colour, "markeredgewidth": 0.8}
+    _interval(spot, row, colour, 0.0)
+    axes.plot(row.last, at, marker="s", markersize=_LAST, linestyle="none", zorder=3, **hollow)
+    if math.isfinite(row.held_out):
+        axes.plot(
+            row.best, at, marker="o", markersize=_BEST, linestyle="none", zorder=2.5, **hollow
+        )
+    axes.plot(
+        shown(row), at, marker="^" if alone else "o", color=colour, markersize=_HELD, zorder=4
+    )
 
 
-def _legend(axes: Axes, height: float) -> None:
-    def mark(marker: str, colour: str, face: str, name: str) -> Line2D:
-        return Line2D(
-            [], [], linestyle="none", marker=marker, color=colour, markerfacecolor=face, label=name
+def _interval(spot: rows.Spot, row: Model, colour: str, below: float) -> None:
+    if math.isfinite(row.held_out_low) and math.isfinite(row.held_out_high):
+        # Lower than the other, so that both can be seen.
+        spot.axes.hlines(
+            spot.at + below, row.held_out_low, row.held_out_high, color=colour, linewidth=1.0
         )
 
-    axes.legend(
-        handles=[
-            mark("o", NETWORK, NETWORK, "held out, with interval"),
-            mark("^", CONTROL, CONTROL, "untrained, held out"),
-            mark("D", BASELINE, BASELINE, "baseline"),
-            mark("o", NETWORK, "white", "best layer, uncorrected"),
-            mark("s", NETWORK, "white", "last layer"),
-        ],
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0 + 0.04 / height),
-        ncols=2,
-        borderaxespad=0.0,
-        columnspacing=1.2,
-        handletextpad=0.3,
-    )
+
+def _legend(study: Study, models: Sequence[Model], held: bool) -> list[Line2D]:
+    def mark(marker: str, colour: str, face: str, size: float, name: str) -> Line2D:
+        return Line2D(
+            *([], []),
+            linestyle="none",
+            marker=marker,
+            markersize=size,
+            color=colour,
+            markerfacecolor=face,
+            label=name,
+        )
+
+    networks = [row for row in models if not study.is_baseline(row.backbone)]
+    found = []
+    if any(not is_control(study, row.backbone) for row in networks):
+        name = "held out, with interval" if held else "best layer, not held out"
+        found.append(mark("o", NETWORK, NETWORK, _HELD, name))
+        if held:
+            found.append(mark("o", NETWORK, "white", _BEST, "best on all references"))
+        found.append(mark("s", NETWORK, "white", _LAST, "last layer"))
+    if any(is_control(study, row.backbone) for row in networks):
+        found.append(mark("^", CONTROL, CONTROL, _HELD, "untrained"))
+    if len(networks) < len(models):
+        found.append(mark("D", BASELINE, BASELINE, _LAST, "baseline"))
+    return found

@@ -1,5 +1,6 @@
 """A study's tables: read, checked, and questions about all of them together."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +24,38 @@ from iqa_metrics.study.rows import (
     Model,
     TableError,
     Winner,
+    read_csv,
     read_rows,
 )
 from iqa_metrics.study.settings import Statistics
 
+CEILINGS = "ceilings.csv"
+"""An optional table of noise ceilings: what observers' disagreement leaves possible."""
+ONE = "one observer"
+
 
 class ReportError(TableError):
     """A study whose tables can't be read, or from which no report can be made."""
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """How well people agree with the mean opinion.
+
+    Attributes
+    ----------
+    database, measure
+        The database, and ``srocc`` or ``plcc``.
+    what
+        Whose agreement it is: ``one observer``, or ``mean of N observers``.
+    value
+        The correlation; NaN if it is unknown.
+    """
+
+    database: str
+    measure: str
+    what: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +79,7 @@ class Study:
     claims: tuple[Claim, ...] = field(repr=False)
     judgements: tuple[Judgement, ...] = field(default=(), repr=False)
     winners: tuple[Winner, ...] = field(default=(), repr=False)
+    ceilings: tuple[Ceiling, ...] = field(default=(), repr=False)
 
     @property
     def title(self) -> str:
@@ -89,7 +116,7 @@ class Study:
         """The metrics that the backbones are compared with."""
         return self.description.baselines
 
-    def main(self, rows: Sequence[Correlation | Model | Compared | Claim]) -> list[str]:
+    def main(self, rows: Sequence[Correlation | Model | Compared | Claim | Winner]) -> list[str]:
         """Return the databases to report: the pooled one if there are rows of it, else all."""
         there = {row.database for row in rows}
         if POOLED in there:
@@ -116,6 +143,27 @@ class Study:
         """Return a database's name for the beginning of a line."""
         label = self.label(database)
         return wording.capital(label) if database == POOLED else label
+
+    def ceiling(self, database: str) -> Ceiling | None:
+        """Return the noise ceiling of a database's SROCC, or None if it is unknown.
+
+        It is how well one observer agrees with the mean opinion, as it is usually published or, if
+        only that is known, how well the mean of several does.
+        """
+        known = [
+            one
+            for one in self.ceilings
+            if (one.database, one.measure) == (database, "srocc") and math.isfinite(one.value)
+        ]
+        return next((one for one in known if one.what == ONE), next(iter(known), None))
+
+    def uncertain(self, database: str) -> str:
+        """Return why a database's values have no intervals; empty if they have."""
+        rows = [row for row in self.models if row.database == database]
+        if not rows or any(math.isfinite(row.last_low) for row in rows):
+            return ""
+        said = (row.why for row in self.winners if row.database == database and row.why)
+        return next(said, "none could be computed")
 
     def is_baseline(self, name: str) -> bool:
         """Return whether a name in the column ``backbone`` is that of a baseline."""
@@ -162,6 +210,20 @@ def read_study(folder: Path) -> Study:
                 read_rows(folder, Judgement) if (folder / FILES[Judgement]).exists() else ()
             ),
             winners=read_rows(folder, Winner) if (folder / FILES[Winner]).exists() else (),
+            ceilings=_ceilings(folder / CEILINGS) if (folder / CEILINGS).exists() else (),
         )
     except TableError as error:
         raise ReportError(str(error)) from error
+
+
+def _ceilings(path: Path) -> tuple[Ceiling, ...]:
+    found = []
+    for line, row in read_csv(path, ("database", "measure", "what", "value")):
+        try:
+            value = float(row["value"]) if row["value"] else math.nan
+        except ValueError:
+            raise TableError(
+                f"{path}, line {line}: value: expected a number, got {row['value']!r}"
+            ) from None
+        found.append(Ceiling(row["database"], row["measure"], row["what"], value))
+    return tuple(found)

@@ -6,16 +6,16 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from iqa_metrics import statistics
-from iqa_metrics.report import documents, figures, wording
+from iqa_metrics.report import ceilings, documents, figures, wording
 from iqa_metrics.report.documents import Picture
-from iqa_metrics.report.ranking import plain_models
+from iqa_metrics.report.ranking import SAME_IMAGES, held_out, plain_models, shown
 from iqa_metrics.report.tables import Study
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.rows import Model
 
-_FEWEST = 3
-_SIZE = 8.0
-_WIDE, _TALL = figures.WIDTH - 0.7, 4.3  # inches of the axes
+_FEWEST, _IN_A_COLUMN = 3, 14
+_LEFT, _BELOW = 0.58, 0.4  # inches beside and below the axes
+_SHORT = 1.3  # inches of a name that fits into a column
 
 
 def draw(study: Study, database: str) -> Picture | None:
@@ -27,56 +27,66 @@ def draw(study: Study, database: str) -> Picture | None:
     found: dict[str, list[tuple[DescribedNetwork, Model]]] = {}
     for row in plain_models(study, database):
         record = study.backbone(row.backbone)
-        if record is not None and record.score is not None and row.held_out == row.held_out:
+        if record is not None and record.score is not None:
             found.setdefault(record.score_of, []).append((record, row))
     task, points = max(found.items(), key=lambda item: len(item[1]), default=("", []))
     if len(points) < _FEWEST:
         return None
     scores = [float(record.score or 0.0) for record, _ in points]
-    agreement = [row.held_out for _, row in points]
-    figure = figures.sheet(_TALL + 0.8)
-    axes = figures.placed(figure, 0.6, 0.15, _WIDE, _TALL)
+    agreement = [shown(row) for _, row in points]
+    ceiling, held = study.ceiling(database), held_out([row for _, row in points])
+    names = [record.name for record, _ in points]
+    few = len(points) <= _IN_A_COLUMN and max(map(figures.width_of, names)) < _SHORT
+    wide, tall = (figures.SINGLE, 2.6) if few else (figures.DOUBLE, 4.6)
+    figure = figures.sheet(tall + _BELOW, wide)
+    axes = figures.placed(figure, _LEFT, 0.08, wide - _LEFT - 0.08, tall)
     axes.set_xlim(*_roomy(scores))
-    axes.set_ylim(*figures.extent(agreement, 0.05))
+    axes.set_ylim(*figures.extent([*agreement, *ceilings.values(ceiling)], 0.05))
     axes.set_xlabel(task or "score at the pretraining task")
-    axes.set_ylabel("agreement at the best layer, held out")
+    axes.set_ylabel("agreement, held out" if held else "agreement of the best layer")
+    ceilings.across(axes, ceiling)
+    if ceiling is not None:
+        axes.legend(handles=ceilings.key(ceiling), loc="lower left", bbox_to_anchor=(0, 1))
     families = list(dict.fromkeys(record.family for record, _ in points))
     for (record, row), score in zip(points, scores, strict=True):
         look = figures.look(families.index(record.family))
-        axes.plot(score, row.held_out, marker=look.marker, color=look.colour, markersize=6)
+        axes.plot(score, shown(row), marker=look.marker, color=look.colour, markersize=4)
     colours = [figures.look(families.index(record.family)).colour for record, _ in points]
-    _label(axes, [record.name for record, _ in points], scores, agreement, colours)
+    _label(axes, names, scores, agreement, colours)
     label = study.label(database)
     rho = float(statistics.srocc(np.array(scores), np.array(agreement)))
     best = max(points, key=lambda point: float(point[0].score or 0.0))
-    closest = max(points, key=lambda point: point[1].held_out)
+    closest = max(points, key=lambda point: shown(point[1]))
+    how = "held out" if held else SAME_IMAGES
     return Picture(
         f"own-task-{study.file_name(database)}",
         study.heading(database),
         "Each point is a backbone. Points further to the right are better at the pretraining task "
         f"({task or 'score'}), points further up agree better with people. Markers distinguish "
         f"families. The rank correlation over these backbones is {wording.number(rho, 2)}. "
-        "Backbones of one family are similar, so this is a description and not a test.",
+        "Backbones of one family are similar, so this is a description and not a test."
+        + ("" if held else f" Agreement is that of the best layer, {SAME_IMAGES}.")
+        + ceilings.caption(ceiling),
         f"Scatter plot for {label}, {wording.counted(len(points), 'backbone')}. The best at the "
         f"pretraining task is {best[0].name} ({best[0].score:g}), with an agreement of "
-        f"{wording.number(best[1].held_out)}. The best in agreement is {closest[0].name} with "
-        f"{wording.number(closest[1].held_out)}; its score is {closest[0].score:g}. The rank "
+        f"{wording.number(shown(best[1]))}. The best in agreement is {closest[0].name} with "
+        f"{wording.number(shown(closest[1]))}; its score is {closest[0].score:g}. The rank "
         f"correlation is {wording.number(rho, 2)}.",
         figure,
         documents.table(
             f"Pretraining score and agreement, {label}",
-            ("backbone", "family", task or "score", "agreement, held out", "interval"),
+            ("backbone", "family", task or "score", f"agreement, {how}", "interval"),
             [
                 (
                     documents.text(record.name),
                     documents.text(record.family),
                     documents.value(record.score, 1),
-                    documents.value(row.held_out),
+                    documents.value(shown(row)),
                     documents.interval(row.held_out_low, row.held_out_high),
                 )
                 for record, row in points
             ],
-            (task or "score", "agreement, held out", "interval"),
+            (task or "score", f"agreement, {how}", "interval"),
             "models.csv",
         ),
     )
@@ -97,14 +107,17 @@ def _label(
 ) -> None:
     """Write each name where it overlaps least with the points and the earlier names."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    across = [(value - left) / (right - left) * _WIDE for value in x]
-    up = [(value - bottom) / (top - bottom) * _TALL for value in y]
-    taken = [(a - 0.05, u - 0.05, a + 0.05, u + 0.05) for a, u in zip(across, up, strict=True)]
-    high = _SIZE / 72 * 1.15
+    inside = axes.get_position().bounds
+    sides = axes.figure.get_size_inches()
+    wide_in, tall_in = float(inside[2] * sides[0]), float(inside[3] * sides[1])
+    across = [(value - left) / (right - left) * wide_in for value in x]
+    up = [(value - bottom) / (top - bottom) * tall_in for value in y]
+    taken = [(a - 0.04, u - 0.04, a + 0.04, u + 0.04) for a, u in zip(across, up, strict=True)]
+    high = figures.SIZE / 72 * 1.1
     for name, a, u, colour in zip(names, across, up, colours, strict=True):
-        wide = 0.6 * _SIZE / 72 * len(name)
-        best, least = (a + 0.08, u - high / 2), float("inf")
-        for away in (0.08, 0.2, 0.34, 0.5):
+        wide = figures.width_of(name)
+        best, least = (a + 0.06, u - high / 2), float("inf")
+        for away in (0.06, 0.16, 0.28, 0.42, 0.6):
             # Beside, above or below the point; further away only if these are taken.
             for box in (
                 (a + away, u - high / 2),
@@ -117,7 +130,9 @@ def _label(
                 (a - away * 0.7 - wide, u - away * 0.7 - high),
             ):
                 place = (box[0], box[1], box[0] + wide, box[1] + high)
-                cost = 10 * _outside(place) + sum(_overlap(place, other) for other in taken)
+                cost = 10 * _outside(place, wide_in, tall_in) + sum(
+                    _overlap(place, other) for other in taken
+                )
                 if cost < least - 1e-9:
                     best, least = box, cost
             if least == 0:
@@ -127,13 +142,12 @@ def _label(
         arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5} if far else None
         axes.annotate(
             name,
-            xy=(a / _WIDE, u / _TALL),
-            xytext=((best[0] + wide / 2) / _WIDE, (best[1] + high / 2) / _TALL),
+            xy=(a / wide_in, u / tall_in),
+            xytext=((best[0] + wide / 2) / wide_in, (best[1] + high / 2) / tall_in),
             xycoords="axes fraction",
             textcoords="axes fraction",
             ha="center",
             va="center",
-            fontsize=_SIZE,
             color=colour,
             arrowprops=arrow,
         )
@@ -148,7 +162,5 @@ def _overlap(one: _Box, other: _Box) -> float:
     return max(wide, 0.0) * max(high, 0.0)
 
 
-def _outside(box: _Box) -> float:
-    return (
-        max(0.0, -box[0]) + max(0.0, -box[1]) + max(0.0, box[2] - _WIDE) + max(0.0, box[3] - _TALL)
-    )
+def _outside(box: _Box, wide: float, tall: float) -> float:
+    return max(0.0, -box[0]) + max(0.0, -box[1]) + max(0.0, box[2] - wide) + max(0.0, box[3] - tall)

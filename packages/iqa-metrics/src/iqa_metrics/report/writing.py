@@ -12,7 +12,7 @@ def write_report(
     published: str | Path | None = None,
     known_values: bool = True,
 ) -> Path:
-    """Write a study's report: one page, and its figures as SVG and PNG.
+    """Write a study's report: one page, and its figures as SVG, PNG and PDF.
 
     The same tables give the same bytes. Existing files of the same names are replaced.
 
@@ -73,7 +73,7 @@ def write_report(
     try:
         (folder / "figures").mkdir(exist_ok=True)
         for name, one in files.items():
-            for ending, content in (("svg", one.svg), ("png", one.png)):
+            for ending, content in (("svg", one.svg), ("png", one.png), ("pdf", one.pdf)):
                 with written_at_once(folder / "figures" / f"{name}.{ending}") as file:
                     file.write(content)
         with written_at_once(target) as file:

@@ -19,6 +19,7 @@ from iqa_metrics.backbones.selection import comparisons as controlled
 from iqa_metrics.names import UnknownNameError
 from iqa_metrics.readouts import readout
 from iqa_metrics.statistics import Bootstrap
+from iqa_metrics.study import procedures
 from iqa_metrics.study.concatenated import JOIN
 from iqa_metrics.study.description import DescribedBaseline, DescribedNetwork
 from iqa_metrics.study.models import Best, best_of
@@ -88,8 +89,8 @@ class Comparer:
         if self.scope.too_few:
             none = np.full_like(difference.value, np.nan)
             return statistics.Interval(difference.value, none, none, none, 0)
-        return difference.student_interval(
-            self.scope.references, self.scope.description.statistics.confidence
+        return procedures.DIFFERENCES.run(
+            difference, self.scope.references, self.scope.description.statistics.confidence
         )
 
 
@@ -132,7 +133,7 @@ def compared(comparer: Comparer) -> list[Compared]:
                     p=float(got.p),
                 )
             )
-        corrected = statistics.holm(row.p for row in rows)
+        corrected = procedures.FAMILIES.run(row.p for row in rows)
         settings = scope.description.statistics
         for row, p in zip(rows, corrected.tolist(), strict=True):
             verdict = _verdict(row, p, settings.margin, 1 - settings.confidence)
