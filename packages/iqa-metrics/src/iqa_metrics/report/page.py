@@ -145,14 +145,18 @@ def _summary(study: Study) -> list[str]:
     for database in told:
         of = [one for one in study.claims if one.database == database]
         counts = [(sum(one.verdict == verdict for one in of), verdict) for verdict in _VERDICTS]
-        tally = [f"{many or 'none'} {verdict}" for many, verdict in counts]
-        tally[0] = f"{counts[0][0] or 'none'} {'are' if counts[0][0] > 1 else 'is'} supported"
         where = f" on {study.label(database)}" if len(told) > 1 or database == POOLED else ""
         found.append(
-            f"Of the paper's {wording.counted(len(of), 'claim')} tested{where}, "
-            f"{wording.listed(tally)}."
+            f"Of {wording.counted(len(of), 'claim')}{where}, "
+            f"{wording.listed([_tallied(*one) for one in counts])}."
         )
     return found
+
+
+def _tallied(many: int, verdict: str) -> str:
+    if verdict == NOT_TESTED:
+        return f"{many or 'none'} {'were' if many > 1 else 'was'} {verdict}"
+    return f"{many or 'none'} {'are' if many > 1 else 'is'} {verdict}"
 
 
 def _judged(study: Study) -> list[str]:
@@ -177,14 +181,17 @@ def _claims(study: Study, claims: Sequence[Claim]) -> list[dict[str, str]]:
     return [
         {
             "id": one.claim,
+            "version": one.version,
             "statement": one.statement,
             "test": one.test,
             "database": study.label(one.database) if several else "",
             "verdict": one.verdict,
             "effect": wording.signed(one.effect),
             "interval": wording.interval(one.low, one.high, sign=True),
+            "margin": f"{one.margin:g}" if one.margin > 0 else "",
             "evidence": one.evidence,
             "why": one.why,
+            "command": one.get,
         }
         for one in claims
     ]
