@@ -38,6 +38,13 @@ PublishedOption = Annotated[
     Optional[Path],
     typer.Option(help="A CSV table of published figures to show beside the study's own."),
 ]
+ThumbnailsOption = Annotated[
+    bool,
+    typer.Option(
+        "--thumbnails/--no-thumbnails",
+        help="Put small copies of the images into the page, unless their licence forbids it.",
+    ),
+]
 
 
 @study_app.command("run")
@@ -129,6 +136,7 @@ def run(
     ] = None,
     metric: MetricOption = None,
     published: PublishedOption = None,
+    thumbnails: ThumbnailsOption = True,
     report: Annotated[bool, typer.Option(help="Write the report as well.")] = True,
 ) -> None:
     """Measure backbones, layers and readouts, compare them with human ratings, and report.
@@ -164,7 +172,7 @@ def run(
             raise typer.Exit(EXIT_STOPPED) from None
         _show(finished.analysis)
         if report:
-            _report(folder, metric, published)
+            _report(folder, metric, published, thumbnails)
     err.print(
         f"{finished.rows - finished.failed} of {finished.rows} distances written to "
         f"{escape(str(folder))}/distances.parquet",
@@ -206,11 +214,14 @@ def analyse(
 
 @study_app.command("report")
 def report(
-    folder: FolderArgument, metric: MetricOption = None, published: PublishedOption = None
+    folder: FolderArgument,
+    metric: MetricOption = None,
+    published: PublishedOption = None,
+    thumbnails: ThumbnailsOption = True,
 ) -> None:
     """Write the report again: one HTML page, and its figures as SVG and PNG."""
     with refusals():
-        _report(folder, metric, published)
+        _report(folder, metric, published, thumbnails)
 
 
 def _plan(file: Path | None, said: dict[str, Any], ladder: Path, missing: str | None) -> "Plan":
@@ -340,9 +351,8 @@ def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> N
     """Raise ValueError before hours of work, not after, if the report can't be written."""
     import importlib.util
 
-    missing = [
-        name for name in ("matplotlib", "jinja2", "scipy") if importlib.util.find_spec(name) is None
-    ]
+    wanted = ("matplotlib", "jinja2", "scipy", "vl_convert")
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
             f"the report needs {', '.join(missing)}; run pip install 'iqa-metrics[study]', or give "
@@ -367,7 +377,7 @@ def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> N
         )
 
 
-def _report(folder: Path, metric: str | None, published: Path | None) -> None:
+def _report(folder: Path, metric: str | None, published: Path | None, thumbnails: bool) -> None:
     from iqa_metrics.report import write_report
 
-    print(write_report(folder, metric=metric, published=published))
+    print(write_report(folder, metric=metric, published=published, thumbnails=thumbnails))

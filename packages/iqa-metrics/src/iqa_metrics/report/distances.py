@@ -1,5 +1,6 @@
 """One series of the table of distances, read without the rest of the table."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,14 @@ class Points:
     distance: Floats
     opinion: Floats
     distortion: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Named:
+    """The pairs of a series that have a value, and further columns of text, by name."""
+
+    points: Points
+    texts: Mapping[str, tuple[str, ...]]
 
 
 def chosen(study: Study, database: str, metric: str | None) -> Series | None:
@@ -72,24 +81,37 @@ def read_points(study: Study, database: str, series: Series) -> Points:
     ReportError
         If there is no table of distances, or if it lacks a column.
     """
+    return read_named(study, database, series, ()).points
+
+
+def read_named(study: Study, database: str, series: Series, names: Sequence[str]) -> Named:
+    """Read the pairs of one series with further columns of text.
+
+    Raises
+    ------
+    ReportError
+        If there is no table of distances, or if it lacks a column.
+    """
     # Only the report needs these.
     import pyarrow
     import pyarrow.parquet
 
     path = study.folder / DISTANCES
+    expected = (*names, *_COLUMNS)
     try:
         header = pyarrow.parquet.read_schema(path).names
-        missing = [name for name in _COLUMNS if name not in header]
+        missing = [name for name in expected if name not in header]
         if missing:
             raise ReportError(
-                f"{path}: expected the columns {', '.join(_COLUMNS)}; there is no "
+                f"{path}: expected the columns {', '.join(expected)}; there is no "
                 f"{', no '.join(missing)} in {', '.join(header)}"
             )
         filters = [("database", "=", database), ("backbone", "=", series.backbone)]
         # A baseline's layer and readout are empty, which some writers store as null.
         if series.layer:
             filters += [("layer", "=", series.layer), ("readout", "=", series.readout)]
-        wanted = ["opinion", "value", *(["distortion"] if "distortion" in header else [])]
+        kind = ["distortion"] if "distortion" in header else []
+        wanted = ["opinion", "value", *kind, *names]
         table = pyarrow.parquet.read_table(path, columns=wanted, filters=filters)
     except FileNotFoundError as error:
         raise ReportError(f"{path}: no such file; expected the table of distances") from error
@@ -101,10 +123,13 @@ def read_points(study: Study, database: str, series: Series) -> Points:
         for name in ("value", "opinion")
     )
     fine = np.isfinite(distance) & np.isfinite(opinion)
-    kinds = [kind or "" for kind in columns.get("distortion", [""] * len(distance))]
-    return Points(
-        distance[fine], opinion[fine], tuple(k for k, ok in zip(kinds, fine, strict=True) if ok)
-    )
+
+    def texts(name: str) -> tuple[str, ...]:
+        found = columns.get(name, [""] * len(distance))
+        return tuple(text or "" for text, ok in zip(found, fine, strict=True) if ok)
+
+    points = Points(distance[fine], opinion[fine], texts("distortion"))
+    return Named(points, {name: texts(name) for name in names})
 
 
 def _series(row: Correlation) -> Series:

@@ -9,7 +9,9 @@ import jinja2
 from markupsafe import Markup
 
 from iqa_metrics.report import differences, documents, ranking, wording
+from iqa_metrics.report.chart_library import chart_library
 from iqa_metrics.report.documents import Cell, Section, Table
+from iqa_metrics.report.exploring import Exploring
 from iqa_metrics.report.figures import Files
 from iqa_metrics.report.tables import Study
 from iqa_metrics.study.description import DescribedDatabase
@@ -20,7 +22,12 @@ MOST_ROWS = 2000
 FEW_REFERENCES = 10
 
 
-def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, Files]) -> str:
+def rendered(
+    study: Study,
+    sections: Sequence[Section],
+    files: Mapping[str, Files],
+    explored: Exploring | None = None,
+) -> str:
     """Return the page as HTML that needs no other files.
 
     Parameters
@@ -31,8 +38,9 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
         The figures and their texts.
     files
         The figures' bytes and sizes, by name.
+    explored
+        What the interactive part chooses from; None for a page without that part.
     """
-    style, script = _part("page.css"), _part("page.js")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -41,11 +49,12 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
     others = [one for one in study.claims if one.database not in main_claims]
     return environment.from_string(_part("page.html")).render(
         study=study,
-        # The page's policy allows this script and this style, and nothing else.
-        style=Markup(style),  # noqa: S704  # our own file
-        script=Markup(script),  # noqa: S704  # our own file
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        # The page's policy allows these scripts and styles, and nothing else.
+        styles=[Markup(one) for one in _styles(explored)],  # noqa: S704  # our own files
+        scripts=[Markup(one) for one in _scripts(explored)],  # noqa: S704  # ours and a package's
+        hashed=_hash,
+        explorer=Markup("") if explored is None else _explorer(environment, study, explored),
+        explorer_data=Markup("" if explored is None else explored.data),  # noqa: S704  # escaped
         warnings=_warnings(study),
         summary=_summary(study),
         claims=_claims(study, [c for c in study.claims if c.database in main_claims]),
@@ -69,6 +78,25 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
         pooled=any(row.database == POOLED for row in study.correlations),
         most_rows=MOST_ROWS,
     )
+
+
+def _styles(explored: Exploring | None) -> list[str]:
+    own = ["page.css", "theme.css", *([] if explored is None else ["explorer.css"])]
+    return [_part(name) for name in own]
+
+
+def _scripts(explored: Exploring | None) -> list[str]:
+    """Return the page's scripts; those that share names are one script."""
+    own = [_part("theme.js"), _part("page.js")]
+    if explored is None:
+        return own
+    parts = "\n".join(_part(f"explorer{name}.js") for name in ("_data", "_charts", "_pictures", ""))
+    return [*own, chart_library(), f"{{\n{parts}\n}}\n"]
+
+
+def _explorer(environment: jinja2.Environment, study: Study, explored: Exploring) -> Markup:
+    template = environment.from_string(_part("explorer.html"))
+    return Markup(template.render(plain=study.plain, notes=explored.notes))  # noqa: S704
 
 
 def _part(name: str) -> str:

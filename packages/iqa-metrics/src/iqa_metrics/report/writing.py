@@ -6,7 +6,11 @@ from iqa_metrics.report.tables import ReportError, read_study
 
 
 def write_report(
-    folder: str | Path, *, metric: str | None = None, published: str | Path | None = None
+    folder: str | Path,
+    *,
+    metric: str | None = None,
+    published: str | Path | None = None,
+    thumbnails: bool = True,
 ) -> Path:
     """Write a study's report: one page, and its figures as SVG and PNG.
 
@@ -23,6 +27,8 @@ def write_report(
     published
         A CSV table of published values to show beside the study's own, with the columns model,
         layer, readout, database, abs_plcc, abs_srocc and source.
+    thumbnails
+        Whether the page gets small copies of the images, which a database's licence may forbid.
 
     Returns
     -------
@@ -32,20 +38,21 @@ def write_report(
     Raises
     ------
     ReportError
-        If a table is missing or invalid, if jinja2, matplotlib or pyarrow is not installed, or if a
-        file can't be written.
+        If a table is missing or invalid, if jinja2, matplotlib, pyarrow or vl-convert-python is not
+        installed, or if a file can't be written.
     """
     try:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
         import pyarrow  # noqa: F401
+        import vl_convert  # noqa: F401
     except ImportError as error:
         raise ReportError(
-            f"a report needs {error.name}, which is not installed; "
+            f"a report needs {(error.name or '').replace('_', '-')}, which is not installed; "
             "run pip install 'iqa-metrics[study]'"
         ) from error
     from iqa_metrics.io.atomic import written_at_once
-    from iqa_metrics.report import contents, figures, page
+    from iqa_metrics.report import contents, exploring, figures, page
 
     folder = Path(folder)
     study = read_study(folder)
@@ -57,7 +64,7 @@ def write_report(
             for picture in section.pictures
         }
     target = folder / "report.html"
-    text = page.rendered(study, sections, files)
+    text = page.rendered(study, sections, files, exploring.exploring(study, metric, thumbnails))
     try:
         (folder / "figures").mkdir(exist_ok=True)
         for name, one in files.items():
