@@ -10,7 +10,8 @@ QUIET = (
 )
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: meanwhile, tests that run an event loop of their own would fail.
+@pytest.fixture(scope="module")
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     names = ("chromium", "chromium-browser", "google-chrome")

@@ -276,7 +276,7 @@ def _pictured(study: Study, parts: Sequence[_Part], notes: list[str]) -> Thumbna
     )
     shown = sum(both is not None for both in made.pairs)
     total = sum(len(part.rated.opinion) for part in there)
-    if there and shown < total:
+    if 0 < shown < total:
         notes.append(
             f"The page has pictures of {shown:,} of {wording.counted(total, 'pair')}: those that "
             "the offered series and people disagree most on."
