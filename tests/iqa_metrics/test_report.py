@@ -406,7 +406,9 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
     for name in ("matplotlib", "pyarrow", "vl_convert"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, name, None)
-            with pytest.raises(ReportError, match=rf"{name.replace('_', '-')}.*pip install 'iqa-metrics\[study\]'"):
+            with pytest.raises(
+                ReportError, match=rf"{name.replace('_', '-')}.*pip install 'iqa-metrics\[study\]'"
+            ):
                 write_report(tmp_path)
 
 

@@ -1,10 +1,9 @@
 """The interactive part of the page: the numbers and pictures that it chooses from."""
 
 import base64
-import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,37 +66,25 @@ def exploring(study: Study, metric: str | None, pictures: bool) -> Exploring | N
     made = _pictured(study, parts, notes) if pictures else Thumbnails()
     if not pictures:
         notes.append("The report was written without thumbnails.")
-    left = iter(made.pairs)
     facts = {
         "title": study.title,
         "plain": study.plain,
         "mediaType": made.media_type,
-        "side": made.side,
         "pictures": [base64.b64encode(one).decode() for one in made.images],
-        "databases": [
-            part.facts
-            | {
-                "pictured": {
-                    str(pair): both
-                    for pair, both in zip(part.pictured, itertools.islice(left, len(part.pictured)))
-                    if both is not None
-                }
-            }
-            for part in parts
-        ],
+        "databases": [part.facts | {"pictured": part.pictured} for part in parts],
     }
     return Exploring(_json(facts), tuple(notes))
 
 
 @dataclass
 class _Part:
-    """A database: its facts for the page, and the pairs to show pictures of, the first first."""
+    """A database: its facts for the page, and where the pictures of its pairs are."""
 
     database: DescribedDatabase
     rated: Rated
     gaps: Floats
     facts: dict[str, Any]
-    pictured: list[int]
+    pictured: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def _part(
@@ -169,7 +156,7 @@ def _part(
             if row.held_out == row.held_out
         ],
     }
-    return _Part(database, rated, gaps, facts, [])
+    return _Part(database, rated, gaps, facts)
 
 
 def _with_values(wanted: Sequence[Offer], rated: Rated) -> tuple[list[Offer], Rated]:
@@ -258,22 +245,23 @@ def _pictured(study: Study, parts: Sequence[_Part], notes: list[str]) -> Thumbna
             )
     there = [part for part in parts if part.database.name in folders]
     all_fit = sum(len(part.rated.opinion) for part in there) <= MOST_PICTURED
+    wanted = []
     for part in there:
         pairs = len(part.rated.opinion)
         share = pairs if all_fit else MOST_PICTURED // len(there)
         disputed = offered.most_disputed(part.gaps, share)
         # Every pair of small databases, even those that nobody disagrees on.
         rest = set(range(pairs)) - set(disputed) if all_fit else set()
-        part.pictured = [*disputed, *sorted(rest)]
+        wanted += [(part, pair) for pair in (*disputed, *sorted(rest))]
     made = thumbnails(
         [
-            Wanted(
-                folders[part.database.name], part.rated.references[i], part.rated.distorted[i]
-            )
-            for part in there
-            for i in part.pictured
+            Wanted(folders[part.database.name], part.rated.references[i], part.rated.distorted[i])
+            for part, i in wanted
         ]
     )
+    for (part, i), both in zip(wanted, made.pairs, strict=True):
+        if both is not None:
+            part.pictured[str(i)] = both
     shown = sum(both is not None for both in made.pairs)
     total = sum(len(part.rated.opinion) for part in there)
     if 0 < shown < total:

@@ -56,15 +56,11 @@ class Rated:
 
     def at(self, chosen: NDArray[np.intp]) -> "Rated":
         """Return the chosen pairs."""
-        return Rated(
-            *(tuple(texts[i] for i in chosen) for texts in self._texts),
-            self.opinion[chosen],
-            self.values[:, chosen],
+        references, distorted, kinds = (
+            tuple(texts[i] for i in chosen)
+            for texts in (self.references, self.distorted, self.kinds)
         )
-
-    @property
-    def _texts(self) -> tuple[tuple[str, ...], ...]:
-        return self.references, self.distorted, self.kinds
+        return Rated(references, distorted, kinds, self.opinion[chosen], self.values[:, chosen])
 
 
 def offers(study: Study, database: str, metric: str | None, most: int) -> list[Offer]:

@@ -72,7 +72,9 @@ def thumbnails(wanted: Sequence[Wanted]) -> Thumbnails:
     found = Thumbnails(media_type="image/webp" if webp else "image/jpeg", side=side)
     files = list(
         dict.fromkeys(
-            path for one in wanted for path in (_path(one, one.reference), _path(one, one.distorted))
+            path
+            for one in wanted
+            for path in (_path(one, one.reference), _path(one, one.distorted))
         )
     )
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
