@@ -1,7 +1,7 @@
 "use strict";
 // The explorer: what is chosen, the page's address that holds it, and the controls that change it.
 
-const SHOWN = 6;
+const SHOWN = window.matchMedia("(max-width: 40rem)").matches ? 3 : 6;
 const ADDRESS = "#explore?";
 
 class Explorer {
@@ -232,7 +232,7 @@ class Explorer {
       points: pairs,
       kinds: database.kinds.filter((kind) => pairs.some((pair) => pair.kind === kind)),
       curve: curveOf(series, pairs),
-      xTitle: `${series.name} (${series.higherIsBetter ? "higher" : "lower"} is better)`,
+      xTitle: [series.name, `(${series.higherIsBetter ? "higher" : "lower"} is better)`],
       yTitle: `${database.what} (higher is ${database.higher})`,
       picked: this.pair ? this.pair.at : -1,
       description: `Scatter plot of ${database.what} against ${series.name} for ${pairs.length} pairs`,

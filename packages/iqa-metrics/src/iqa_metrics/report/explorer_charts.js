@@ -28,7 +28,7 @@ function colours() {
   };
 }
 
-function config(look) {
+function config(look, narrow) {
   const text = { labelColor: look.ink, titleColor: look.ink };
   return {
     background: "transparent",
@@ -37,6 +37,7 @@ function config(look) {
     axis: {
       ...text, labelFontSize: 12, titleFontSize: 13, titleFontWeight: 500, gridColor: look.line,
       gridOpacity: 0.6, domainColor: look.soft, tickColor: look.soft, labelLimit: 170, tickCount: 6,
+      titleLimit: narrow ? 270 : 500,
     },
     legend: { ...text, labelFontSize: 12, labelLimit: 190, symbolStrokeWidth: 1.4 },
   };
@@ -49,11 +50,21 @@ const axis = (title, values) => ({
   ...values,
 });
 
+const ring = (look) => ({
+  type: "point", shape: "circle", size: 260, stroke: look.ink, strokeWidth: 2.5, aria: false,
+});
+
+/** Return a layer with a ring around the rows that are picked; none if there are none. */
+function ringAround(rows, encoding, look) {
+  const picked = rows.filter((row) => row.picked);
+  return picked.length ? [{ data: { values: picked }, mark: ring(look), encoding }] : [];
+}
+
 /** Specify opinion against a series, with its curve beneath. */
 function scatterOf(model, look, narrow) {
   const kinds = model.kinds;
   const several = kinds.length > 1;
-  const x = { field: "value", type: "quantitative", ...axis(model.xTitle) };
+  const x = { field: "value", type: "quantitative", ...axis(narrow ? model.xTitle : model.xTitle.join(" ")) };
   const y = { field: "opinion", type: "quantitative", ...axis(model.yTitle) };
   const of = (range) => ({
     field: "kind",
@@ -97,10 +108,7 @@ function scatterOf(model, look, narrow) {
       {
         data: { values: model.points },
         transform: [{ filter: "datum.at === picked" }],
-        mark: {
-          type: "point", shape: "circle", size: 260, stroke: look.ink, strokeWidth: 2.5,
-          aria: false,
-        },
+        mark: ring(look),
         encoding: { x, y },
       },
     ],
@@ -152,14 +160,7 @@ function depthOf(model, look, narrow) {
           fill: { condition: { test: "datum.offered", value: look.accent }, value: look.paper },
         },
       },
-      {
-        transform: [{ filter: "datum.picked" }],
-        mark: {
-          type: "point", shape: "circle", size: 260, stroke: look.ink, strokeWidth: 2.5,
-          aria: false,
-        },
-        encoding: { x, y: { ...y, field: "value" } },
-      },
+      ...ringAround(model.layers, { x, y: { ...y, field: "value" } }, look),
     ],
   };
 }
@@ -197,14 +198,7 @@ function modelsOf(model, look, narrow) {
           fill: { condition: { test: "datum.baseline", value: look.paper }, value: look.accent },
         },
       },
-      {
-        transform: [{ filter: "datum.picked" }],
-        mark: {
-          type: "point", shape: "circle", size: 260, stroke: look.ink, strokeWidth: 2.5,
-          aria: false,
-        },
-        encoding: { x: { ...x, field: "value" }, y },
-      },
+      ...ringAround(model.models, { x: { ...x, field: "value" }, y }, look),
     ],
   };
 }
@@ -237,7 +231,7 @@ class Chart {
     const spec = specify(model, look, narrow);
     const options = {
       mode: "vega-lite", renderer: "svg", ast: true, actions: false, defaultStyle: false,
-      tooltip: false, config: config(look),
+      tooltip: false, config: config(look, narrow),
     };
     spec.autosize = { type: "fit-x", contains: "padding" };
     const inner = document.createElement("div");

@@ -9,6 +9,12 @@ function made(tag, name, ...children) {
   return element;
 }
 
+/** Return a name that may be broken after its separators. */
+function breakable(name) {
+  const parts = name.split(/(?<=[/_.-])/).flatMap((part) => [part, document.createElement("wbr")]);
+  return made("span", "", ...parts);
+}
+
 /** Return a pair's two thumbnails side by side, or a line that says that there are none of it. */
 function picturesOf(data, database, pair) {
   // Without any pictures, the notes below say why, once.
@@ -47,8 +53,8 @@ function showPair(element, data, database, series, pair) {
     return;
   }
   const facts = [
-    ["reference", pair.reference],
-    ["distorted", pair.distorted],
+    ["reference", breakable(pair.reference)],
+    ["distorted", breakable(pair.distorted)],
     ["distortion", pair.kind || "–"],
     [database.what, `${measured(pair.opinion)} (higher is ${database.higher})`],
     [
@@ -74,7 +80,7 @@ function listPairs(list, data, database, series, pairs, picked, pick) {
       button.dataset.at = pair.at;
       button.setAttribute("aria-pressed", String(pair.at === picked));
       button.append(
-        made("span", "pair-name", pair.distorted),
+        made("span", "pair-name", breakable(pair.distorted.split("/").pop())),
         made(
           "span",
           "pair-ranks",

@@ -176,15 +176,20 @@ def _summary(study: Study) -> list[str]:
         where = f" on {study.label(database)}" if len(told) > 1 or database == POOLED else ""
         found.append(
             f"Of {wording.counted(len(of), 'claim')}{where}, "
-            f"{wording.listed([_tallied(*one) for one in counts])}."
+            f"{wording.listed(_tallied(counts))}."
         )
     return found
 
 
-def _tallied(many: int, verdict: str) -> str:
-    if verdict == NOT_TESTED:
-        return f"{many or 'none'} {'were' if many > 1 else 'was'} {verdict}"
-    return f"{many or 'none'} {'are' if many > 1 else 'is'} {verdict}"
+def _tallied(counts: Sequence[tuple[int, str]]) -> list[str]:
+    """Return how many claims have each verdict, in words; all may have been tested."""
+    found = []
+    for many, verdict in counts:
+        if verdict != NOT_TESTED:
+            found.append(f"{many or 'none'} {'are' if many > 1 else 'is'} {verdict}")
+        elif many:
+            found.append(f"{many} {'were' if many > 1 else 'was'} {verdict}")
+    return found
 
 
 def _judged(study: Study) -> list[str]:
