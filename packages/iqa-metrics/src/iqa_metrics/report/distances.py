@@ -1,10 +1,10 @@
 """One series of the table of distances, read without the rest of the table."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from iqa_metrics.report.ranking import ordered
 from iqa_metrics.report.tables import ReportError, Study
 from iqa_metrics.statistics.correlations import Floats
 from iqa_metrics.study.distances import DISTANCES, Series
@@ -15,19 +15,22 @@ _COLUMNS = ("database", "opinion", "backbone", "layer", "readout", "value")
 
 @dataclass(frozen=True)
 class Points:
-    """The pairs of a series that have a value: distances, opinions and kinds of distortion."""
+    """The pairs of a series that have a value.
+
+    Attributes
+    ----------
+    distance, opinion
+        ``[n]`` each.
+    distortion
+        The kind of distortion of each pair; empty where it is unknown.
+    pair
+        The reference and the distorted image of each pair.
+    """
 
     distance: Floats
     opinion: Floats
     distortion: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Named:
-    """The pairs of a series that have a value, and further columns of text, by name."""
-
-    points: Points
-    texts: Mapping[str, tuple[str, ...]]
+    pair: tuple[tuple[str, str], ...]
 
 
 def chosen(study: Study, database: str, metric: str | None) -> Series | None:
@@ -40,8 +43,8 @@ def chosen(study: Study, database: str, metric: str | None) -> Series | None:
     database
         Name of the database.
     metric
-        ``"BACKBONE:LAYER:READOUT"`` or a baseline's name. None for the best layer of the backbone
-        with the highest held-out agreement.
+        ``"BACKBONE:LAYER:READOUT"`` or a baseline's name. None for the winner among the backbones
+        or, in a study without winners, for the best layer of the backbone that agrees best.
 
     Returns
     -------
@@ -63,11 +66,17 @@ def chosen(study: Study, database: str, metric: str | None) -> Series | None:
                 f"{study.folder / 'correlations.csv'}, got {metric!r}"
             )
         return found
-    rows = [
-        row for row in study.models if row.database == database and row.held_out == row.held_out
-    ]
-    networks = [row for row in rows if not study.is_baseline(row.backbone)]
-    best = max(networks or rows, key=lambda row: row.held_out, default=None)
+    won = next(
+        (one for one in study.winners if (one.database, one.among) == (database, "backbones")), None
+    )
+    if won is not None:
+        at = (database, won.backbone, won.layer, won.readout)
+        for row in study.correlations:
+            if (row.database, row.backbone, row.layer, row.readout) == at:
+                return _series(row)
+    rows = ordered([row for row in study.models if row.database == database])
+    best = next((row for row in rows if not study.is_baseline(row.backbone)), None)
+    best = best or next(iter(rows), None)
     if best is None:
         return None
     return Series(best.backbone, best.best_layer, best.readout, best.best_depth)
@@ -81,37 +90,25 @@ def read_points(study: Study, database: str, series: Series) -> Points:
     ReportError
         If there is no table of distances, or if it lacks a column.
     """
-    return read_named(study, database, series, ()).points
-
-
-def read_named(study: Study, database: str, series: Series, names: Sequence[str]) -> Named:
-    """Read the pairs of one series with further columns of text.
-
-    Raises
-    ------
-    ReportError
-        If there is no table of distances, or if it lacks a column.
-    """
     # Only the report needs these.
     import pyarrow
     import pyarrow.parquet
 
     path = study.folder / DISTANCES
-    expected = (*names, *_COLUMNS)
     try:
         header = pyarrow.parquet.read_schema(path).names
-        missing = [name for name in expected if name not in header]
+        missing = [name for name in _COLUMNS if name not in header]
         if missing:
             raise ReportError(
-                f"{path}: expected the columns {', '.join(expected)}; there is no "
+                f"{path}: expected the columns {', '.join(_COLUMNS)}; there is no "
                 f"{', no '.join(missing)} in {', '.join(header)}"
             )
         filters = [("database", "=", database), ("backbone", "=", series.backbone)]
         # A baseline's layer and readout are empty, which some writers store as null.
         if series.layer:
             filters += [("layer", "=", series.layer), ("readout", "=", series.readout)]
-        kind = ["distortion"] if "distortion" in header else []
-        wanted = ["opinion", "value", *kind, *names]
+        extra = [name for name in ("distortion", "reference", "distorted") if name in header]
+        wanted = ["opinion", "value", *extra]
         table = pyarrow.parquet.read_table(path, columns=wanted, filters=filters)
     except FileNotFoundError as error:
         raise ReportError(f"{path}: no such file; expected the table of distances") from error
@@ -123,13 +120,17 @@ def read_named(study: Study, database: str, series: Series, names: Sequence[str]
         for name in ("value", "opinion")
     )
     fine = np.isfinite(distance) & np.isfinite(opinion)
-
-    def texts(name: str) -> tuple[str, ...]:
-        found = columns.get(name, [""] * len(distance))
-        return tuple(text or "" for text, ok in zip(found, fine, strict=True) if ok)
-
-    points = Points(distance[fine], opinion[fine], texts("distortion"))
-    return Named(points, {name: texts(name) for name in names})
+    kinds, references, distorted = (
+        [text or "" for text in columns.get(name, [""] * len(distance))]
+        for name in ("distortion", "reference", "distorted")
+    )
+    there = np.flatnonzero(fine).tolist()
+    return Points(
+        distance[fine],
+        opinion[fine],
+        tuple(kinds[at] for at in there),
+        tuple((references[at], distorted[at]) for at in there),
+    )
 
 
 def _series(row: Correlation) -> Series:

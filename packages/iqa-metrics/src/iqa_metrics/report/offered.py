@@ -120,20 +120,17 @@ def read_rated(study: Study, database: str, series: Sequence[Series]) -> Rated:
     opinion: list[float] = []
     columns = []
     for one in series:
-        found = distances.read_named(study, database, one, ("reference", "distorted"))
+        points = distances.read_points(study, database, one)
         places = []
         for pair, kind, rating in zip(
-            zip(found.texts["reference"], found.texts["distorted"], strict=True),
-            found.points.distortion,
-            found.points.opinion.tolist(),
-            strict=True,
+            points.pair, points.distortion, points.opinion.tolist(), strict=True
         ):
             if pair not in at:
                 at[pair] = len(at)
                 kinds.append(kind)
                 opinion.append(rating)
             places.append(at[pair])
-        columns.append((places, found.points.distance))
+        columns.append((places, points.distance))
     values = np.full((len(series), len(at)), np.nan)
     for number, (places, value) in enumerate(columns):
         values[number, places] = value

@@ -175,8 +175,7 @@ def _summary(study: Study) -> list[str]:
         counts = [(sum(one.verdict == verdict for one in of), verdict) for verdict in _VERDICTS]
         where = f" on {study.label(database)}" if len(told) > 1 or database == POOLED else ""
         found.append(
-            f"Of {wording.counted(len(of), 'claim')}{where}, "
-            f"{wording.listed(_tallied(counts))}."
+            f"Of {wording.counted(len(of), 'claim')}{where}, {wording.listed(_tallied(counts))}."
         )
     return found
 
