@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -221,6 +222,15 @@ def test_thumbnails_of_all_that_can_be_measured(tmp_path):
         assert np.abs(shown[name] - colour).max() < 8, name
 
 
+def test_no_picture_from_outside_of_the_folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    for path in (tmp_path / "images" / "a.png", tmp_path / "private.png"):
+        Image.new("RGB", (9, 9)).save(path)
+    for name in ("../private.png", str(tmp_path / "private.png"), "b/../../private.png"):
+        made = thumbnails.thumbnails([Wanted(tmp_path / "images", "a.png", name)])
+        assert (made.pairs, made.images, made.unreadable) == ([None], [], 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "settings", "words"),
     [
@@ -236,6 +246,17 @@ def test_without_images_there_is_a_page_that_says_why(tmp_path, changes, setting
     assert words in notes_of(folder)
     assert data_of(folder)["pictures"] == []
     assert len(data_of(folder)["databases"][0]["distorted"]) == PAIRS
+
+
+def test_our_scripts_write_text_and_not_markup():
+    folder = resources.files("iqa_metrics.report")
+    scripts = [one for one in folder.iterdir() if one.name.endswith(".js")]
+    assert len(scripts) > 4
+    for script in scripts:
+        text = script.read_text(encoding="utf-8")
+        assert '"use strict";' in text
+        for unsafe in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            assert unsafe not in text, script.name
 
 
 def test_the_size_of_a_page_is_bounded(study):
@@ -308,6 +329,53 @@ def test_choosing_changes_what_is_shown(study, opened):
     cards = one.locator("#explorer-better .pair-card, #explorer-worse .pair-card")
     assert cards.count() > 0
     assert all("jpeg" in text for text in cards.all_inner_texts())
+
+
+def test_charts_choose_networks_and_layers(study, opened):
+    one = explored(opened, study, hash="#explore?series=psnr")
+    read = read_study(study)
+    # The first row is the best network's.
+    first = one.locator("#explorer-models .role-mark.mark-symbol path").first
+    first.scroll_into_view_if_needed()
+    row = first.bounding_box()
+    one.mouse.click(row["x"] - 60, row["y"] + row["height"] / 2)
+    best = max((m for m in read.models if m.readout in ("", "euclidean")), key=lambda m: m.held_out)
+    one.wait_for_function(
+        "n => document.getElementById('explorer-of').value === n", arg=best.backbone
+    )
+    layers = list(read.backbone(best.backbone).layers)
+    drawn(one, one.locator("#explorer-layer").input_value())
+    points = one.locator("#explorer-depth .role-mark.mark-symbol").first.locator("path")
+    assert points.count() == len(layers)
+    last = points.nth(len(layers) - 1)
+    last.scroll_into_view_if_needed()
+    box = last.bounding_box()
+    one.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert layers[-1].name in one.locator("#explorer-tip").inner_text()
+    one.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    drawn(one, f"{best.backbone}:{layers[-1].name}:euclidean")
+
+
+def test_databases_are_chosen_and_severities_are_no_opinions(tmp_path, opened):
+    write_images(tmp_path / "images", 3)
+    folder = pictured(
+        tmp_path,
+        databases=[
+            database(references=3, folder="../images"),
+            database("ladder", title="The ladder", references=3, higher_is="worse", opinion=False),
+        ],
+    )
+    write_report(folder)
+    one = explored(opened, folder)
+    assert "People like these better" in one.locator("#explorer-better-heading").inner_text()
+    assert one.locator("#explorer-better img").count() > 0
+    one.select_option("#explorer-database", "ladder")
+    one.wait_for_function("() => location.hash.includes('ladder')")
+    assert "on The ladder" in one.locator("#explorer-scatter-heading").inner_text()
+    assert one.locator("#explorer-better-heading").inner_text().startswith("Less severe")
+    assert "severity" in chosen_pair(one)
+    assert one.locator("#explorer img").count() == 0
+    assert "There are no pictures of The ladder" in notes_of(folder)
 
 
 def test_the_most_disputed_pairs_are_listed_with_their_pictures(study, opened):

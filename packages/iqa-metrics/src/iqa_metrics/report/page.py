@@ -8,8 +8,7 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from iqa_metrics.report import differences, documents, ranking, wording
-from iqa_metrics.report.chart_library import chart_library
+from iqa_metrics.report import differences, documents, explorer, ranking, wording
 from iqa_metrics.report.documents import Cell, Section, Table
 from iqa_metrics.report.exploring import Exploring
 from iqa_metrics.report.figures import Files
@@ -50,10 +49,10 @@ def rendered(
     return environment.from_string(_part("page.html")).render(
         study=study,
         # The page's policy allows these scripts and styles, and nothing else.
-        styles=[Markup(one) for one in _styles(explored)],  # noqa: S704  # our own files
-        scripts=[Markup(one) for one in _scripts(explored)],  # noqa: S704  # ours and a package's
+        styles=[_part("page.css"), _part("theme.css"), *explorer.styles(explored)],
+        scripts=[_part("theme.js"), _part("page.js"), *explorer.scripts(explored)],
         hashed=_hash,
-        explorer=Markup("") if explored is None else _explorer(environment, study, explored),
+        explorer=explorer.section(environment, study.plain, explored),
         explorer_data=Markup("" if explored is None else explored.data),  # noqa: S704  # escaped
         warnings=_warnings(study),
         summary=_summary(study),
@@ -80,27 +79,10 @@ def rendered(
     )
 
 
-def _styles(explored: Exploring | None) -> list[str]:
-    own = ["page.css", "theme.css", *([] if explored is None else ["explorer.css"])]
-    return [_part(name) for name in own]
-
-
-def _scripts(explored: Exploring | None) -> list[str]:
-    """Return the page's scripts; those that share names are one script."""
-    own = [_part("theme.js"), _part("page.js")]
-    if explored is None:
-        return own
-    parts = "\n".join(_part(f"explorer{name}.js") for name in ("_data", "_charts", "_pictures", ""))
-    return [*own, chart_library(), f"{{\n{parts}\n}}\n"]
-
-
-def _explorer(environment: jinja2.Environment, study: Study, explored: Exploring) -> Markup:
-    template = environment.from_string(_part("explorer.html"))
-    return Markup(template.render(plain=study.plain, notes=explored.notes))  # noqa: S704
-
-
-def _part(name: str) -> str:
-    return (resources.files("iqa_metrics.report") / name).read_text(encoding="utf-8")
+def _part(name: str) -> Markup:
+    """Return one of our own files, which is markup and not text."""
+    text = (resources.files("iqa_metrics.report") / name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704
 
 
 def _hash(text: str) -> str:

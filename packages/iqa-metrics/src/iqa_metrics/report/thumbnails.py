@@ -82,7 +82,7 @@ def thumbnails(wanted: Sequence[Wanted]) -> Thumbnails:
             zip(files, pool.map(lambda path: _encoded(path, side, webp), files), strict=True)
         )
     found.unreadable = sum(content is None for content in encoded.values())
-    places: dict[Path, int] = {}
+    places: dict[Path | None, int] = {}
     size = 0
     for one in wanted:
         both = (_path(one, one.reference), _path(one, one.distorted))
@@ -100,12 +100,17 @@ def thumbnails(wanted: Sequence[Wanted]) -> Thumbnails:
     return found
 
 
-def _path(pair: Wanted, name: str) -> Path:
-    return pair.folder / PurePosixPath(name)
+def _path(pair: Wanted, name: str) -> Path | None:
+    """Return an image's path; None for a name that leads out of the folder."""
+    inside = PurePosixPath(name)
+    # The tables may be someone else's, and nobody's other pictures belong into the page.
+    return None if inside.is_absolute() or ".." in inside.parts else pair.folder / inside
 
 
-def _encoded(path: Path, side: int, webp: bool) -> bytes | None:
+def _encoded(path: Path | None, side: int, webp: bool) -> bytes | None:
     """Return an image as a small WebP or JPEG file; None if it can't be read."""
+    if path is None:
+        return None
     try:
         decoded = decode_file(path, _MOST_PIXELS)
         floats, _ = converted(decoded.pixels, decoded.stated, "srgb")
