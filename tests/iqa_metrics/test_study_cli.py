@@ -55,6 +55,10 @@ def test_report_and_statistics_are_made_again(table, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "A made-up study" in page
     assert str(tmp_path / "report.html") in done.output
+    # Thumbnails of all images, unless they are not wanted.
+    assert '"pictures":["' in page
+    assert iqa("study", "report", tmp_path, "--no-thumbnails").exit_code == 0
+    assert '"pictures":[]' in (tmp_path / "report.html").read_text()
     facts = json.loads((tmp_path / "study.json").read_text())
     facts["title"] = "Another title"
     (tmp_path / "study.json").write_text(json.dumps(facts))

@@ -1,12 +1,14 @@
 """A study from its plan to its tables: what is measured, kept, resumed and never reused."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -43,7 +45,11 @@ TABLES = ("distances.parquet", "correlations.csv", "models.csv", "comparisons.cs
 
 
 def contents(folder):
-    return {name: (folder / name).read_bytes() for name in (*TABLES, "study.json")}
+    """Return the bytes of all tables, and the description less the way to the images."""
+    described = json.loads((folder / "study.json").read_text())
+    for one in described["databases"]:
+        assert (folder / one.pop("folder")).is_dir()
+    return {name: (folder / name).read_bytes() for name in TABLES} | {"study.json": described}
 
 
 def written_by(monkeypatch):
@@ -85,6 +91,15 @@ def test_a_row_for_each_pair_network_layer_and_readout(finished):
         pair.level,
         pair.distortion,
     )
+
+
+def test_the_study_says_where_its_images_are(finished):
+    _, found = finished
+    (described,) = json.loads((found.folder / "study.json").read_text())["databases"]
+    for pair in read_distances(found.folder / "distances.parquet")["small"].pairs.distorted:
+        assert (found.folder / described["folder"] / pair).is_file()
+    # Both can be moved together.
+    assert not Path(described["folder"]).is_absolute()
 
 
 def test_values_are_those_of_the_metrics(finished):

@@ -45,6 +45,13 @@ NoPublishedOption = Annotated[
     bool,
     typer.Option("--no-published", help="Leave out the published figures of iqa-metrics itself."),
 ]
+ThumbnailsOption = Annotated[
+    bool,
+    typer.Option(
+        "--thumbnails/--no-thumbnails",
+        help="Put small copies of the images into the page, unless their licence forbids it.",
+    ),
+]
 
 
 @study_app.command("run")
@@ -137,6 +144,7 @@ def run(
     metric: MetricOption = None,
     published: PublishedOption = None,
     no_published: NoPublishedOption = False,
+    thumbnails: ThumbnailsOption = True,
     report: Annotated[bool, typer.Option(help="Write the report as well.")] = True,
 ) -> None:
     """Measure backbones, layers and readouts, compare them with human ratings, and report.
@@ -172,7 +180,7 @@ def run(
             raise typer.Exit(EXIT_STOPPED) from None
         _show(finished.analysis)
         if report:
-            _report(folder, metric, published, not no_published)
+            _report(folder, metric, published, not no_published, thumbnails)
     err.print(
         f"{finished.rows - finished.failed} of {finished.rows} distances written to "
         f"{escape(str(folder))}/distances.parquet",
@@ -218,10 +226,11 @@ def report(
     metric: MetricOption = None,
     published: PublishedOption = None,
     no_published: NoPublishedOption = False,
+    thumbnails: ThumbnailsOption = True,
 ) -> None:
     """Write the report again: one HTML page, and its figures as SVG, PDF and PNG."""
     with refusals():
-        _report(folder, metric, published, not no_published)
+        _report(folder, metric, published, not no_published, thumbnails)
 
 
 def _plan(file: Path | None, said: dict[str, Any], ladder: Path, missing: str | None) -> "Plan":
@@ -380,9 +389,8 @@ def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> N
     """Raise ValueError before hours of work, not after, if the report can't be written."""
     import importlib.util
 
-    missing = [
-        name for name in ("matplotlib", "jinja2", "scipy") if importlib.util.find_spec(name) is None
-    ]
+    wanted = ("matplotlib", "jinja2", "scipy", "vl_convert")
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
             f"the report needs {', '.join(missing)}; run pip install 'iqa-metrics[study]', or give "
@@ -407,7 +415,20 @@ def _check_report(plan: "Plan", metric: str | None, published: Path | None) -> N
         )
 
 
-def _report(folder: Path, metric: str | None, published: Path | None, known_values: bool) -> None:
+def _report(
+    folder: Path,
+    metric: str | None,
+    published: Path | None,
+    known_values: bool,
+    thumbnails: bool,
+) -> None:
     from iqa_metrics.report import write_report
 
-    print(write_report(folder, metric=metric, published=published, known_values=known_values))
+    page = write_report(
+        folder,
+        metric=metric,
+        published=published,
+        known_values=known_values,
+        thumbnails=thumbnails,
+    )
+    print(page)

@@ -8,9 +8,18 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from iqa_metrics.report import differences, documents, methods, ranking, summary, wording
+from iqa_metrics.report import (
+    differences,
+    documents,
+    explorer,
+    methods,
+    ranking,
+    summary,
+    wording,
+)
 from iqa_metrics.report.citing import citing
 from iqa_metrics.report.documents import Cell, Section, Table
+from iqa_metrics.report.exploring import Exploring
 from iqa_metrics.report.figures import Files
 from iqa_metrics.report.tables import Study
 from iqa_metrics.study.description import DescribedDatabase
@@ -19,7 +28,12 @@ from iqa_metrics.study.rows import NOT_TESTED, POOLED, Claim
 MOST_ROWS = 2000
 
 
-def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, Files]) -> str:
+def rendered(
+    study: Study,
+    sections: Sequence[Section],
+    files: Mapping[str, Files],
+    explored: Exploring | None = None,
+) -> str:
     """Return the page as HTML that needs no other files.
 
     Parameters
@@ -30,8 +44,9 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
         The figures and their texts.
     files
         The figures' bytes and sizes, by name.
+    explored
+        What the interactive part chooses from; None for a page without that part.
     """
-    style, script = _part("page.css"), _part("page.js")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part),
         autoescape=True,
@@ -44,12 +59,13 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
     others = [one for one in study.claims if one.database not in main_claims]
     return environment.get_template("page.html").render(
         study=study,
-        # The page's policy allows this script and this style, and nothing else.
-        style=Markup(style),  # noqa: S704  # our own file
-        script=Markup(script),  # noqa: S704  # our own file
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        # The page's policy allows these scripts and styles, and nothing else.
+        styles=[_part("page.css"), _part("theme.css"), *explorer.styles(explored)],
+        scripts=[_part("theme.js"), _part("page.js"), *explorer.scripts(explored)],
+        hashed=_hash,
         data=_data_uri,
+        explorer=explorer.section(environment, study.plain, explored),
+        explorer_data=Markup("" if explored is None else explored.data),  # noqa: S704  # escaped
         warnings=summary.warnings(study),
         summary=summary.summary(study),
         methods=methods.paragraphs(study),
@@ -72,8 +88,10 @@ def rendered(study: Study, sections: Sequence[Section], files: Mapping[str, File
     )
 
 
-def _part(name: str) -> str:
-    return (resources.files("iqa_metrics.report") / name).read_text(encoding="utf-8")
+def _part(name: str) -> Markup:
+    """Return one of our own files, which is markup and not text."""
+    text = (resources.files("iqa_metrics.report") / name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704
 
 
 def _data_uri(content: str | bytes, kind: str) -> str:

@@ -11,6 +11,7 @@ def write_report(
     metric: str | None = None,
     published: str | Path | None = None,
     known_values: bool = True,
+    thumbnails: bool = True,
 ) -> Path:
     """Write a study's report: one page, and its figures as SVG, PNG and PDF.
 
@@ -30,6 +31,8 @@ def write_report(
         with this package if they are about the same thing.
     known_values
         Show the published values that come with this package wherever the study measured the same.
+    thumbnails
+        Whether the page gets small copies of the images, which a database's licence may forbid.
 
     Returns
     -------
@@ -39,20 +42,21 @@ def write_report(
     Raises
     ------
     ReportError
-        If a table is missing or invalid, if jinja2, matplotlib or pyarrow is not installed, or if a
-        file can't be written.
+        If a table is missing or invalid, if jinja2, matplotlib, pyarrow or vl-convert-python is not
+        installed, or if a file can't be written.
     """
     try:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
         import pyarrow  # noqa: F401
+        import vl_convert  # noqa: F401
     except ImportError as error:
         raise ReportError(
-            f"a report needs {error.name}, which is not installed; "
+            f"a report needs {(error.name or '').replace('_', '-')}, which is not installed; "
             "run pip install 'iqa-metrics[study]'"
         ) from error
     from iqa_metrics.io.atomic import written_at_once
-    from iqa_metrics.report import contents, figures, page
+    from iqa_metrics.report import contents, exploring, figures, page
 
     folder = Path(folder)
     study = read_study(folder)
@@ -69,7 +73,7 @@ def write_report(
             for picture in section.pictures
         }
     target = folder / "report.html"
-    text = page.rendered(study, sections, files)
+    text = page.rendered(study, sections, files, exploring.exploring(study, metric, thumbnails))
     try:
         (folder / "figures").mkdir(exist_ok=True)
         for name, one in files.items():

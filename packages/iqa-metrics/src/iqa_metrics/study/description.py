@@ -38,6 +38,9 @@ class DescribedDatabase:
         The numbers of pairs and of reference images.
     failed
         The number of pairs for which at least one distance failed.
+    folder
+        The folder that the names of images in the tables are relative to: relative to the study's
+        folder, or absolute if it is on another drive. Empty if it is unknown.
     """
 
     name: str
@@ -50,6 +53,7 @@ class DescribedDatabase:
     source: str
     licence: str
     asked: str = "score"
+    folder: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Describe a study: from its plan and backbones, or from the names in a table of distances."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -31,6 +33,7 @@ from iqa_metrics.study.description import (
     DescriptionError,
 )
 from iqa_metrics.study.distances import Measured
+from iqa_metrics.study.measuring import folder_of
 from iqa_metrics.study.plan import Network, Plan
 from iqa_metrics.study.settings import Statistics
 
@@ -38,9 +41,9 @@ _MADE_WITH = ("iqa-metrics", "torch", "torchvision", "numpy", "pillow")
 
 
 def described_database(
-    name: str, plan: Plan, references: Sequence[str], failed: int
+    name: str, plan: Plan, references: Sequence[str], failed: int, root: Path
 ) -> DescribedDatabase:
-    """Describe a database of a plan."""
+    """Describe a database of a plan, for the study in the folder ``root``."""
     facts = plan.databases[name].facts
     return DescribedDatabase(
         name=name,
@@ -53,7 +56,16 @@ def described_database(
         source=facts.source,
         licence=facts.licence,
         asked=facts.asked,
+        folder=_seen_from(root, folder_of(plan.databases[name])),
     )
+
+
+def _seen_from(root: Path, folder: str) -> str:
+    """Return a folder relative to the study's, so that both can be moved together."""
+    try:
+        return Path(os.path.relpath(folder, root.absolute())).as_posix()
+    except ValueError:  # they are on different drives of Windows
+        return Path(folder).as_posix()
 
 
 def described_network(network: Network, digest: str) -> DescribedNetwork:

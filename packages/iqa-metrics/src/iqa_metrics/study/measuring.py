@@ -292,14 +292,23 @@ def measured_rows(
             yield from zip(scorer.outcomes(part), sizes, strict=True)
 
 
+def folder_of(database: OpinionDatabase) -> str:
+    """Return the absolute path of the common folder of a database's images."""
+    return os.path.commonpath([os.path.dirname(file) for file in _files_of(database)])  # noqa: PTH120
+
+
+def _files_of(database: OpinionDatabase) -> list[str]:
+    return [str(file.absolute()) for p in database.pairs for file in (p.reference, p.distorted)]
+
+
 def pairs_of(name: str, database: OpinionDatabase, images: Mapping[Path, str]) -> Pairs:
     """Return a database's pairs with the names that tables use: paths below their common folder.
 
     Identical reference images, by their SHA-256 in ``images``, get the name of the first one,
     because they are the same photograph.
     """
-    files = [str(file.absolute()) for p in database.pairs for file in (p.reference, p.distorted)]
-    folder = os.path.commonpath([os.path.dirname(file) for file in files])  # noqa: PTH120
+    files = _files_of(database)
+    folder = folder_of(database)
     names = [Path(os.path.relpath(file, folder)).as_posix() for file in files]
     firsts: dict[str, str] = {}
     references = [

@@ -196,7 +196,9 @@ class _Study:
                 for network in self._plan.networks:
                     self._add_network(writer, name, network)
         databases = tuple(
-            described_database(name, self._plan, one.references, int(self._failed[name].sum()))
+            described_database(
+                name, self._plan, one.references, int(self._failed[name].sum()), self._root
+            )
             for name, one in self._pairs.items()
         )
         Description(
