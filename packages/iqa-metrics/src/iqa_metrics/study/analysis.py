@@ -105,7 +105,7 @@ def analyse(
         for name, one in measured.items()
     }
     judged = {
-        name: Judged(one, settings, settings.seed + at)
+        name: Judged(one, settings, settings.seed + at, opinion=described[name].opinion)
         for at, (name, one) in enumerate(whole.items())
         if described[name].asked == "score"
     }
