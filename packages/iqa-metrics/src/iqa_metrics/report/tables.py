@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iqa_metrics.report import wording
+from iqa_metrics.study.agreement_rows import ByDistortion, Ceiling, Krasula, Significance
 from iqa_metrics.study.description import (
     DESCRIPTION,
     DescribedBaseline,
@@ -21,6 +22,7 @@ from iqa_metrics.study.rows import (
     Correlation,
     Judgement,
     Model,
+    Row,
     TableError,
     Winner,
     read_rows,
@@ -53,6 +55,10 @@ class Study:
     claims: tuple[Claim, ...] = field(repr=False)
     judgements: tuple[Judgement, ...] = field(default=(), repr=False)
     winners: tuple[Winner, ...] = field(default=(), repr=False)
+    ceilings: tuple[Ceiling, ...] = field(default=(), repr=False)
+    by_distortion: tuple[ByDistortion, ...] = field(default=(), repr=False)
+    significance: tuple[Significance, ...] = field(default=(), repr=False)
+    krasula: tuple[Krasula, ...] = field(default=(), repr=False)
 
     @property
     def title(self) -> str:
@@ -158,10 +164,16 @@ def read_study(folder: Path) -> Study:
             models=read_rows(folder, Model),
             comparisons=read_rows(folder, Compared),
             claims=read_rows(folder, Claim),
-            judgements=(
-                read_rows(folder, Judgement) if (folder / FILES[Judgement]).exists() else ()
-            ),
-            winners=read_rows(folder, Winner) if (folder / FILES[Winner]).exists() else (),
+            judgements=_optional(folder, Judgement),
+            winners=_optional(folder, Winner),
+            ceilings=_optional(folder, Ceiling),
+            by_distortion=_optional(folder, ByDistortion),
+            significance=_optional(folder, Significance),
+            krasula=_optional(folder, Krasula),
         )
     except TableError as error:
         raise ReportError(str(error)) from error
+
+
+def _optional(folder: Path, kind: type[Row]) -> tuple[Row, ...]:
+    return read_rows(folder, kind) if (folder / FILES[kind]).exists() else ()
