@@ -46,7 +46,9 @@ class OpinionPair:
 
 @dataclass(frozen=True)
 class Judgement2AFC:
-    """A 2AFC judgement: which of two distorted images looks closer to the reference (BAPPS 2AFC).
+    """A 2AFC judgement: which of two distorted images looks closer to the reference.
+
+    BAPPS 2AFC and NIGHTS have such judgements.
 
     Attributes
     ----------

@@ -23,6 +23,7 @@ from iqa_metrics.datasets.layouts import (
     pipal,
     tid,
 )
+from iqa_metrics.datasets.nights import TABLE, pairs_nights
 from iqa_metrics.datasets.noise import noise_of
 from iqa_metrics.datasets.opinions import (
     HIGHER_IS,
@@ -192,6 +193,22 @@ READERS: tuple[DatabaseReader, ...] = (
         markers=(f"{FOLDER_JND}/",),
         read=pairs_jnd,
     ),
+    DatabaseReader(
+        facts=DatabaseFacts(
+            name="nights",
+            title="NIGHTS, test part",
+            higher_is="better",
+            range=(0.0, 1.0),
+            references=None,
+            pairs=None,
+            source="Fu et al., NeurIPS 2023, arXiv:2306.09344",
+            licence="see the authors' repository; not to be redistributed",
+            layout="data.csv, ref/, distort/",
+            asked="2afc",
+        ),
+        markers=(TABLE,),
+        read=pairs_nights,
+    ),
 )
 """The built-in databases; :func:`all_databases` also has registered ones."""
 
@@ -249,7 +266,7 @@ def read_database(name: str, folder: str | Path, *, complete: bool = True) -> Op
     ----------
     name
         ``tid2008``, ``tid2013``, ``kadid10k``, ``csiq``, ``live``, ``pipal``, ``bapps_2afc``,
-        ``bapps_jnd``, or a registered name; see :func:`all_databases`.
+        ``bapps_jnd``, ``nights``, or a registered name; see :func:`all_databases`.
     folder
         The folder as downloaded and unpacked, with names in any letter case.
     complete
