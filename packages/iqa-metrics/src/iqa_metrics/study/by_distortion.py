@@ -68,7 +68,10 @@ def _of_kind(
     references = judged.references(pairs)
     found = []
     for at, backbone in enumerate(backbones, start=1):
-        got = (drawn[at] - drawn[0]).student_interval(references, settings.confidence)
+        apart = drawn[at] - drawn[0]
+        got = statistics.Interval(apart.value, *[np.full_like(apart.value, np.nan)] * 3, 0)
+        if references >= statistics.FEWEST_REFERENCES:
+            got = apart.student_interval(references, settings.confidence)
         found.append(
             ByDistortion(
                 database=comparer.scope.name,

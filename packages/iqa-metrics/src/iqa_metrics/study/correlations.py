@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from iqa_metrics import statistics
 from iqa_metrics.io.readahead import cores
-from iqa_metrics.statistics import Bootstrap, Measures, Resampling
+from iqa_metrics.statistics import FEWEST_REFERENCES, Bootstrap, Measures, Resampling
 from iqa_metrics.study.concatenated import is_concatenated
 from iqa_metrics.study.distances import Floats, Measured, Series
 from iqa_metrics.study.rows import POOLED, Correlation
@@ -234,7 +234,8 @@ def _of_job(job: _Job, judged: Judged) -> Iterator[Correlation]:
     measured = judged.measured
     n = int(pairs.sum())
     x, y = measured.values[np.ix_(np.array(rows), pairs)], measured.pairs.opinion[pairs]
-    drawn = judged.replicates(rows, pairs, keep=not job.distortion)
+    enough = judged.references(pairs) >= FEWEST_REFERENCES
+    drawn = judged.replicates(rows, pairs, keep=not job.distortion) if enough else None
     found = statistics.measures(
         x,
         y,
@@ -304,8 +305,9 @@ def _pooled(
         samples = []
         for name in by_database:
             place = at[name][way]
-            drawn = judged[name].replicates([place], judged[name].there[place])
-            if drawn is not None:
+            one = judged[name]
+            drawn = one.replicates([place], one.there[place])
+            if drawn is not None and one.references(one.there[place]) >= FEWEST_REFERENCES:
                 samples.append(drawn.samples[:, 0] * turned[name])
         low = high = math.nan
         if len(samples) == len(by_database):

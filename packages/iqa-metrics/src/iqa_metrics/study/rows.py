@@ -39,7 +39,7 @@ class Correlation:
         The number of pairs that have a value.
     srocc, srocc_low, srocc_high
         Spearman's correlation with its sign, and its interval over references, which is NaN if
-        there is only one reference. For scores that are no human ratings, it is the mean over
+        there are fewer than 4 references. For scores that are no human ratings, it is the mean over
         references and kinds of distortion of the correlation within both, and the measures that
         would compare several kinds are NaN.
     plcc, krocc
