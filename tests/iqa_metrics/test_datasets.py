@@ -232,7 +232,9 @@ def test_observer_noise_that_does_not_fit_is_a_problem(broken):
     assert [p.what for p in found.problems] == ["mos_std.txt, line 1", "mos_std.txt, line 2"]
     assert [pair.opinion_sd is None for pair in found.pairs[:3]] == [True, True, False]
     noise.write_text("\n".join(lines[1:]))
-    with pytest.raises(DatasetError, match="expected 1700 lines, as in mos_with_names.txt, got 1699"):
+    with pytest.raises(
+        DatasetError, match=r"expected 1700 lines, as in mos_with_names\.txt, got 1699"
+    ):
         read_database("tid2008", broken)
 
 

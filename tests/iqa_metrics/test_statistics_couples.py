@@ -81,8 +81,7 @@ def test_an_area_is_the_share_of_couples_in_the_right_order(scores, positive):
         return
     for row, value in zip(scores, found.value, strict=True):
         right = [
-            (a > b) + (a == b) / 2
-            for a, b in itertools.product(row[positive], row[~positive])
+            (a > b) + (a == b) / 2 for a, b in itertools.product(row[positive], row[~positive])
         ]
         assert value == pytest.approx(np.mean(right), abs=1e-12)
         u = scipy.stats.mannwhitneyu(row[positive], row[~positive]).statistic

@@ -33,7 +33,9 @@ def material(sizes=SIZES, series=3, seed=0, step=None):
     stream.shuffle(references)
     y = stream.normal(size=len(references))
     x = y + stream.normal(0, 1, (series, len(references)))
-    return (x, y, references) if step is None else (np.round(x / step), np.round(y / step), references)
+    return (
+        (x, y, references) if step is None else (np.round(x / step), np.round(y / step), references)
+    )
 
 
 def copied(x, y, references, resampling, correlation):
@@ -103,7 +105,9 @@ def test_kendall_of_all_pairs_is_scipys_whatever_the_ties(table, seed):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = scipy.stats.kendalltau(x, y)[0]
-    np.testing.assert_allclose(replicates.krocc_replicates(x[None], y, by)[0][0], expected, atol=1e-12)
+    np.testing.assert_allclose(
+        replicates.krocc_replicates(x[None], y, by)[0][0], expected, atol=1e-12
+    )
 
 
 def test_missing_and_infinite_distances():
@@ -112,7 +116,9 @@ def test_missing_and_infinite_distances():
     resampling = Resampling(references.tolist(), 25, 0)
     drawn = srocc_bootstrap(x, y, references.tolist(), draws=25)
     found = measures(x, y, drawn, resampling=resampling)
-    assert np.isnan([found.krocc[0], found.krocc_low[0], found.plcc_low[0], found.srocc_within[0]]).all()
+    assert np.isnan(
+        [found.krocc[0], found.krocc_low[0], found.plcc_low[0], found.srocc_within[0]]
+    ).all()
     assert np.isnan([found.plcc[1], found.plcc_low[1], found.rmse_low[1]]).all()
     assert np.isfinite([found.krocc_low[1], found.krocc_high[1], found.srocc_within[1]]).all()
     for name in ("srocc", "plcc", "plcc_logistic", "krocc", "rmse"):

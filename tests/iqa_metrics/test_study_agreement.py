@@ -161,7 +161,7 @@ def test_every_two_are_compared_by_three_tests(study):
     x = {"psnr": -by_name["psnr"], "vgg16": by_name["vgg16:relu3_3:euclidean"]}
     a, b = x[row.first], x[row.second]
     r = [scipy.stats.spearmanr(one, pairs.opinion)[0] for one in (a, b)]
-    z, p = statistics.meng_rosenthal_rubin(*r, scipy.stats.spearmanr(a, b)[0], len(pairs))
+    _, p = statistics.meng_rosenthal_rubin(*r, scipy.stats.spearmanr(a, b)[0], len(pairs))
     assert row.p_mrr == pytest.approx(float(p))
     residuals = [statistics.fit_logistic(o, pairs.opinion)(o) - pairs.opinion for o in (a, b)]
     variances = sorted((np.square(o).sum() for o in residuals), reverse=True)

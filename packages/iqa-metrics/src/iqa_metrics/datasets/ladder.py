@@ -50,12 +50,10 @@ def _photograph(name: str) -> Image.Image:
         file = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
         with Image.open(file) as picture:
             return picture.convert("RGB")
-    pixels = {
-        "motorcycle": lambda: data.stereo_motorcycle()[0],
-        "hubble": data.hubble_deep_field,
-        "tissue": data.immunohistochemistry,
-    }.get(name, getattr(data, name, None))
-    return Image.fromarray(pixels())
+    if name == "motorcycle":
+        return Image.fromarray(data.stereo_motorcycle()[0])
+    function = {"hubble": "hubble_deep_field", "tissue": "immunohistochemistry"}.get(name, name)
+    return Image.fromarray(getattr(data, function)())
 
 
 def _noisy(picture: Image.Image, rung: int, seed: int, *, colour: bool) -> Image.Image:

@@ -66,7 +66,9 @@ def noise_ceiling(
     if noise.ndim != 1 or not np.isfinite(noise).all() or (noise < 0).any():
         raise ValueError("deviations: expected [n], finite numbers of at least 0")
     if not observers > 0 or draws < 1:
-        raise ValueError(f"expected positive numbers of observers and draws, got {observers}, {draws}")
+        raise ValueError(
+            f"expected positive numbers of observers and draws, got {observers}, {draws}"
+        )
     stream = np.random.default_rng(seed)
     counts = None
     if references is not None and len(set(references)) > 1:

@@ -33,8 +33,8 @@ def meng_rosenthal_rubin(
     Returns
     -------
     tuple
-        z, positive where the first correlates better, and the two-sided p-value, ``[...]`` each. NaN
-        where a correlation is NaN or 1, or where the metrics are the same.
+        z, positive where the first correlates better, and the two-sided p-value, ``[...]`` each.
+        NaN where a correlation is NaN or 1, or where the metrics are the same.
 
     Raises
     ------
@@ -72,8 +72,8 @@ def residual_variance_test(
     Returns
     -------
     tuple
-        F, the larger variance over the smaller, and the two-sided p-value, ``[...]`` each. NaN where
-        an error is NaN, or both are 0.
+        F, the larger variance over the smaller, and the two-sided p-value, ``[...]`` each. NaN
+        where an error is NaN, or both are 0.
 
     Raises
     ------

@@ -107,7 +107,11 @@ def fitted(x: Floats, y: Floats) -> Floats:
 
 
 def curve(
-    x: Floats, low: Floats | float, high: Floats | float, centre: Floats | float, scale: Floats | float
+    x: Floats,
+    low: Floats | float,
+    high: Floats | float,
+    centre: Floats | float,
+    scale: Floats | float,
 ) -> Floats:
     """Return the logistic of distances; the parameters are broadcast."""
     with np.errstate(over="ignore"):
@@ -151,9 +155,7 @@ def _searched(whole: _Points) -> Floats:
     return best
 
 
-def _lowest(
-    rows: Ints, places: Floats, errors: Floats, count: int, most: int
-) -> Ints:
+def _lowest(rows: Ints, places: Floats, errors: Floats, count: int, most: int) -> Ints:
     """Return the indices of the few lowest minima of each row, each minimum once."""
     order = np.lexsort((errors, rows))
     chosen: list[int] = []
@@ -214,8 +216,9 @@ def _grid_minima(points: _Points) -> tuple[Ints, Floats]:
     # Of neighbours that are equal to rounding errors, the first one counts.
     noise = 1e-10 * np.abs(errors).max((1, 2), keepdims=True)
     minima = np.ones(errors.shape, bool)
+    height, width = errors.shape[1], errors.shape[2]
     for i, j in itertools.product((-1, 0, 1), repeat=2):
-        beside = padded[:, 1 + i : 1 + i + errors.shape[1], 1 + j : 1 + j + errors.shape[2]]
+        beside = padded[:, 1 + i : 1 + i + height, 1 + j : 1 + j + width]
         if (i, j) != (0, 0):
             minima &= errors < beside + (noise if (i, j) > (0, 0) else -noise)
     ranked = np.where(minima, errors, np.inf).reshape(count, -1)
@@ -437,9 +440,9 @@ def _slopes(points: _Points, here: Floats, fit: _Fit) -> tuple[Floats, Floats]:
     nearness, side = _outside(here)
     # The slope along the centre is -share (1 - share) / scale, of which the regression explains the
     # first part.
-    along_centre = np.square(fit.share) * np.where(
-        side == 0, 1 / scale[:, 0], -side / nearness
-    )[:, None]
+    along_centre = (
+        np.square(fit.share) * np.where(side == 0, 1 / scale[:, 0], -side / nearness)[:, None]
+    )
     fixed = np.where(side < 0, 0.0, np.where(side > 0, 1.0, here[:, 0]))[:, None]
     along_scale = -fit.share * (1 - fit.share) * (points.z - fixed) / scale
     variance = np.where(fit.variance > 0, fit.variance, 1.0)[:, None]

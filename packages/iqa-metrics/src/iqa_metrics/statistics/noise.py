@@ -42,9 +42,7 @@ def standard_errors(deviations: ArrayLike, ratings: ArrayLike) -> Floats:
     return np.asarray(spread / np.sqrt(count), dtype=np.float64)
 
 
-def opinion_reach(
-    deviations: ArrayLike, ratings: ArrayLike, confidence: float = 0.95
-) -> Floats:
+def opinion_reach(deviations: ArrayLike, ratings: ArrayLike, confidence: float = 0.95) -> Floats:
     """Return half the width of the interval of each mean opinion.
 
     Parameters

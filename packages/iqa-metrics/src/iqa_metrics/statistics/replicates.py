@@ -154,7 +154,8 @@ def pearson_replicates(x: Floats, y: Floats, by: ByReference) -> Floats:
 
 def _standard(values: Floats) -> Floats:
     centred = values - values.mean(-1, keepdims=True)
-    return centred / np.abs(centred).max(-1, keepdims=True)
+    found: Floats = centred / np.abs(centred).max(-1, keepdims=True)
+    return found
 
 
 def rmse_replicates(errors: Floats, by: ByReference) -> Floats:
@@ -203,8 +204,9 @@ def _quadratic(matrix: Floats, counts: Floats) -> Floats:
 def _dense(values: Floats) -> NDArray[np.integer]:
     """Return numbers in the same order as the values, small enough to be compared quickly."""
     ties = Ties(values)
-    found = np.empty(len(values), np.int16 if len(values) < 2**15 else np.int32)
-    found[ties.order] = ties.group
+    numbers = ties.group.astype(np.int16 if len(values) < 2**15 else np.int32)
+    found: NDArray[np.integer] = np.empty_like(numbers)
+    found[ties.order] = numbers
     return found
 
 

@@ -1,5 +1,6 @@
 """The rows of the tables about how certain opinions and differences in agreement are."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -150,13 +151,13 @@ class Krasula:
     second: str
     couples: int
     positives: int
-    auc: float
-    auc_low: float
-    auc_high: float
-    c0: float
-    threshold: float
-    auc_p: float
-    auc_p_corrected: float
-    c0_p: float
-    c0_p_corrected: float
+    auc: float = math.nan
+    auc_low: float = math.nan
+    auc_high: float = math.nan
+    c0: float = math.nan
+    threshold: float = math.nan
+    auc_p: float = math.nan
+    auc_p_corrected: float = math.nan
+    c0_p: float = math.nan
+    c0_p_corrected: float = math.nan
     why: str = ""

@@ -69,7 +69,8 @@ def _of_kind(
     found = []
     for at, backbone in enumerate(backbones, start=1):
         apart = drawn[at] - drawn[0]
-        got = statistics.Interval(apart.value, *[np.full_like(apart.value, np.nan)] * 3, 0)
+        none = np.full_like(apart.value, np.nan)
+        got = statistics.Interval(apart.value, none, none, none, 0)
         if references >= statistics.FEWEST_REFERENCES:
             got = apart.student_interval(references, settings.confidence)
         found.append(

@@ -51,5 +51,5 @@ def ceilings(name: str, judged: Judged) -> Iterator[Ceiling]:
                 seed=settings.seed,
                 confidence=settings.confidence,
             )
-            ends = (float(one) for one in (found.value, found.low, found.high))
-            yield Ceiling(name, measure, what, *ends)
+            value, low, high = (float(one) for one in (found.value, found.low, found.high))
+            yield Ceiling(name, measure, what, value, low, high)

@@ -145,9 +145,7 @@ _Asked = tuple[str, str, str, Bootstrap]
 """The column ``backbone``, what is compared, and the difference."""
 
 
-def verdict_of(
-    difference: float, low: float, high: float, p: float, settings: Statistics
-) -> str:
+def verdict_of(difference: float, low: float, high: float, p: float, settings: Statistics) -> str:
     """Return the verdict on a difference, from its interval and its corrected p-value."""
     if -settings.margin <= low and high <= settings.margin:
         return SAME

@@ -1,4 +1,4 @@
-"""``krasula.csv``: do metrics tell different from similar stimuli, and better from worse ones?
+"""``krasula.csv``: how metrics tell different from similar stimuli, and better from worse ones.
 
 The analysis of Krasula et al. compares couples of stimuli. Its tests take couples as independent.
 They are not, because each stimulus is in many couples, so its p-values are too small.
@@ -16,6 +16,7 @@ from iqa_metrics.study.agreement_rows import Krasula
 from iqa_metrics.study.comparisons import Comparer
 from iqa_metrics.study.contenders import Contender, contenders
 from iqa_metrics.study.correlations import Judged
+from iqa_metrics.study.distances import Floats
 
 DIFFERENT, BETTER = "different_similar", "better_worse"
 _NO_SPREAD = (
@@ -55,7 +56,7 @@ def krasula(
     )
     worse = -1.0 if higher_is[scope.name] == "worse" else 1.0
     signs = np.array([worse if contender.similar else -worse for contender in found])
-    quality = one.measured.values[np.ix_(rows, known)] * signs[:, None]
+    quality = one.measured.values[np.ix_(np.array(rows), known)] * signs[:, None]
     positives = int(couples.different.sum())
     if not 1 < positives < len(couples.different) - 1:
         return [_nothing(scope.name, analysis, _ONE_SIDED) for analysis in (DIFFERENT, BETTER)]
@@ -70,22 +71,21 @@ def krasula(
             statistics.shares_differ(right[a], right[b]),
         )
 
-    none: Callable[[int, int], tuple[float, float]] = lambda a, b: (math.nan, math.nan)  # noqa: E731
+    def no_shares(a: int, b: int) -> tuple[float, float]:
+        return math.nan, math.nan
+
     return [
         *_rows(
-            Krasula(
-                *(scope.name, DIFFERENT, "", "", len(couples.different), positives),
-                *[math.nan] * 9,
-            ),
+            Krasula(scope.name, DIFFERENT, "", "", len(couples.different), positives),
             found,
             apart.areas,
             np.full(len(found), math.nan),
             apart.thresholds,
-            none,
+            no_shares,
             settings.confidence,
         ),
         *_rows(
-            Krasula(*(scope.name, BETTER, "", "", positives, higher), *[math.nan] * 9),
+            Krasula(scope.name, BETTER, "", "", positives, higher),
             found,
             preferred.areas,
             preferred.c0,
@@ -97,15 +97,15 @@ def krasula(
 
 
 def _nothing(database: str, analysis: str, why: str) -> Krasula:
-    return Krasula(database, analysis, "", "", 0, 0, *[math.nan] * 9, why=why)
+    return Krasula(database, analysis, "", "", 0, 0, why=why)
 
 
 def _rows(
     blank: Krasula,
     found: list[Contender],
     areas: statistics.Areas,
-    c0: np.ndarray,
-    thresholds: np.ndarray,
+    c0: Floats,
+    thresholds: Floats,
     shares: Callable[[int, int], tuple[float, float]],
     confidence: float,
 ) -> list[Krasula]:

@@ -67,7 +67,7 @@ def _tests(found: list[Contender], judged: Judged, higher_is: str) -> tuple[Floa
     places = {one: at for at, one in enumerate(measured.series)}
     rows = [places[one.series] for one in found]
     pairs = judged.there[rows].all(axis=0)
-    x, y = measured.values[np.ix_(rows, pairs)], measured.pairs.opinion[pairs]
+    x, y = measured.values[np.ix_(np.array(rows), pairs)], measured.pairs.opinion[pairs]
     n = int(pairs.sum())
     none = np.full((len(found), len(found)), np.nan)
     if n <= statistics.FEWEST:
