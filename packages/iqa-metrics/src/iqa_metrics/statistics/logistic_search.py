@@ -143,10 +143,10 @@ def _searched(whole: _Points) -> Floats:
         beside[:, 1] += moves[:, 1]
         rows = np.concatenate([rows, np.repeat(rows[which], len(moves) // len(which))])
         places = np.concatenate([places, beside])
-    more_rows, more = _steps(whole)
+    more_rows, more = _steps(whole, (0.0,) if many else (0.0, 2.5, 4.0, 5.5))
     rows, places = np.concatenate([rows, more_rows]), np.concatenate([places, more])
     places, errors = _refined(whole.of(rows), places, 10)
-    keep = _lowest(rows, places, errors, count, most=2)
+    keep = _lowest(rows, places, errors, count, most=6 if few else 2)
     rows, places = rows[keep], places[keep]
     places, errors = _polished(whole.of(rows), places)
     order = np.lexsort((errors, rows))
@@ -216,7 +216,7 @@ def _grid_minima(points: _Points) -> tuple[Ints, Floats]:
     # Of neighbours that are equal to rounding errors, the first one counts.
     noise = 1e-10 * np.abs(errors).max((1, 2), keepdims=True)
     minima = np.ones(errors.shape, bool)
-    height, width = errors.shape[1], errors.shape[2]
+    height, width = inner.shape[1] + 2 * len(reach), _SCALES
     for i, j in itertools.product((-1, 0, 1), repeat=2):
         beside = padded[:, 1 + i : 1 + i + height, 1 + j : 1 + j + width]
         if (i, j) != (0, 0):
@@ -247,10 +247,11 @@ def _gains(points: _Points, centres: Floats, scales: Floats) -> Floats:
     return found
 
 
-def _steps(points: _Points) -> tuple[Ints, Floats]:
+def _steps(points: _Points, wider: tuple[float, ...]) -> tuple[Ints, Floats]:
     """Return the row and the place of the best steps: with no, or with one, distance on the rise.
 
-    Sums over the sorted distances give the errors of all of them at once.
+    Sums over the sorted distances give the errors of all of them at once. The best one comes in
+    several widths, whose logarithms are larger by ``wider``.
     """
     z, y = points.z, points.y
     count, n = z.shape
@@ -279,7 +280,7 @@ def _steps(points: _Points) -> tuple[Ints, Floats]:
     right = np.take_along_axis(z, np.minimum(last + 1, n - 1), -1)
     found_rows, found = [], []
     for kind, gains in (("two", two), ("three", three)):
-        for at in np.argsort(-gains, axis=-1, kind="stable")[:, :3].T:
+        for place, at in enumerate(np.argsort(-gains, axis=-1, kind="stable")[:, :3].T):
             there = np.isfinite(gains[rows, at])
             here, before, after = (of[rows, at] for of in (z, left, right))
             gap = here - before if kind == "two" else np.minimum(here - before, after - here)
@@ -290,8 +291,9 @@ def _steps(points: _Points) -> tuple[Ints, Floats]:
             else:
                 share = np.clip(rise[rows, at], 1e-12, 1 - 1e-12)
                 centre = here - scale * np.log(share / (1 - share))
-            found_rows.append(rows[there])
-            found.append(np.stack([centre, np.log(scale)], -1)[there])
+            for width in wider if place == 0 else wider[:1]:
+                found_rows.append(rows[there])
+                found.append(np.stack([centre, np.log(scale) + width], -1)[there])
     return np.concatenate(found_rows), np.concatenate(found)
 
 
