@@ -62,6 +62,8 @@ def make_tid(folder, types, levels):
                 maker.image(f"distorted_images/{name}")
                 lines.append(f"{5 + image / 100 + kind / 1000} {name.upper()}\r\n")
     maker.text("mos_with_names.txt", "".join(lines))
+    # One number per line, in the order of mos_with_names.txt, as in the real files.
+    maker.text("mos_std.txt", "".join(f"{0.1 + at / 1e4:.6f}\r\n" for at in range(len(lines))))
 
 
 def make_kadid(folder):
@@ -115,7 +117,11 @@ def make_live(folder):
     names[0] = [f"ref{i % 29}.bmp" for i in range(total)]
     scipy.io.savemat(
         folder / "dmos_realigned.mat",
-        {"dmos_new": np.linspace(0, 100, total)[None], "orgs": originals},
+        {
+            "dmos_new": np.linspace(0, 100, total)[None],
+            "dmos_std": np.linspace(5, 10, total)[None],
+            "orgs": originals,
+        },
     )
     scipy.io.savemat(folder / "refnames_all.mat", {"refnames_all": names})
     for i in range(29):
@@ -191,6 +197,45 @@ def test_values_belong_to_their_files(databases):
     pipal = read_database("pipal", databases("pipal")).pairs
     assert (pipal[0].opinion, pipal[0].distorted.parent.name) == (1400.5, "Distortion_1")
     assert [FACTS[n].higher_is for n in ("kadid10k", "csiq")] == ["better", "worse"]
+
+
+def test_observer_noise_belongs_to_its_files(databases):
+    for name, levels, ratings in (("tid2008", 4, 33), ("tid2013", 5, 36)):
+        pairs = read_database(name, databases(name)).pairs
+        by_name = {pair.distorted.name: pair for pair in pairs}
+        line = (6 * (len(pairs) // 25 // levels) + 11) * levels + 2  # from 0
+        pair = by_name["i07_12_3.bmp"]
+        assert pair.ratings == ratings
+        # What is shipped is the standard error of the mean.
+        assert pair.opinion_sd / ratings**0.5 == pytest.approx(0.1 + line / 1e4)
+    kadid = read_database("kadid10k", databases("kadid10k")).pairs[7]
+    assert (kadid.opinion_sd, kadid.ratings) == (pytest.approx(0.5**0.5), 30)
+    csiq = read_database("csiq", databases("csiq")).pairs[7]
+    assert (csiq.opinion_sd, csiq.ratings) == (0.1, None)
+    live = read_database("live", databases("live")).pairs[0]
+    assert (live.opinion_sd, live.ratings) == (pytest.approx(5 + 5 * 203 / 981), None)
+    pipal = read_database("pipal", databases("pipal")).pairs[0]
+    assert (pipal.opinion_sd, pipal.ratings) == (None, None)
+
+
+def test_databases_without_observer_noise_are_read_as_well(broken):
+    (broken / "mos_std.txt").unlink()
+    found = read_database("tid2008", broken)
+    assert {(pair.opinion_sd, pair.ratings) for pair in found.pairs} == {(None, None)}
+
+
+def test_observer_noise_that_does_not_fit_is_a_problem(broken):
+    noise = broken / "mos_std.txt"
+    lines = noise.read_text().splitlines()
+    noise.write_text("\n".join(["-1", "much", *lines[2:]]))
+    found = read_database("tid2008", broken, complete=False)
+    assert [p.what for p in found.problems] == ["mos_std.txt, line 1", "mos_std.txt, line 2"]
+    assert [pair.opinion_sd is None for pair in found.pairs[:3]] == [True, True, False]
+    noise.write_text("\n".join(lines[1:]))
+    with pytest.raises(
+        DatasetError, match=r"expected 1700 lines, as in mos_with_names\.txt, got 1699"
+    ):
+        read_database("tid2008", broken)
 
 
 @pytest.fixture
@@ -372,7 +417,7 @@ def ladder(tmp_path_factory):
 
 
 def test_the_ladder_is_a_database_like_others(ladder):
-    assert (len(ladder.pairs), len({pair.reference for pair in ladder.pairs})) == (160, 4)
+    assert (len(ladder.pairs), len({pair.reference for pair in ladder.pairs})) == (320, 8)
     assert "not human ratings" in ladder.facts.title
     for pair in ladder.pairs:
         with Image.open(pair.reference) as reference, Image.open(pair.distorted) as distorted:
@@ -386,10 +431,21 @@ def test_each_ladder_is_climbed_rung_by_rung(ladder):
     for pair in ladder.pairs:
         x, y = (np.asarray(Image.open(p), dtype=float) for p in (pair.reference, pair.distorted))
         errors.setdefault((pair.reference, pair.distortion), []).append(np.square(x - y).mean())
-    assert len(errors) == 32
+    assert len(errors) == 64
     for rungs in errors.values():
         assert rungs[0] > 0
         assert rungs == sorted(rungs)
+
+
+def test_a_photograph_keeps_its_images_when_others_are_added(ladder):
+    """Noise is seeded by the photograph's place, so the first four are as they always were."""
+    names = list(dict.fromkeys(pair.reference.stem for pair in ladder.pairs))
+    assert names[:4] == ["astronaut", "chelsea", "coffee", "rocket"]
+    noisy = next(p for p in ladder.pairs if p.distorted.name == "coffee_white_noise_1.png")
+    x, y = (np.asarray(Image.open(p), dtype=float) for p in (noisy.reference, noisy.distorted))
+    inside = (x > 30) & (x < 225)
+    expected = np.random.default_rng(231).normal(0, 4, (*x.shape[:2], 1))
+    assert np.abs(y - x - expected)[inside].max() <= 0.5
 
 
 def test_the_ladder_is_made_once_and_the_same_everywhere(ladder, tmp_path):

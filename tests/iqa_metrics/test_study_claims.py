@@ -495,7 +495,8 @@ def test_several_databases_are_judged_one_by_one_and_together(tmp_path):
     header = (tmp_path / "correlations.csv").read_text().splitlines()[0]
     assert header == (
         "database,distortion,backbone,layer,depth,readout,n,srocc,srocc_low,srocc_high,plcc,"
-        "plcc_logistic,krocc,rmse"
+        "plcc_logistic,krocc,rmse,srocc_within,plcc_low,plcc_high,plcc_logistic_low,"
+        "plcc_logistic_high,krocc_low,krocc_high,rmse_low,rmse_high,outlier_ratio"
     )
 
 
@@ -606,10 +607,10 @@ def test_2afc_and_jnd_judgements_have_scores_of_their_own(asked, tmp_path):
     assert "2AFC and JND judgements" in page
 
 
-def test_2afc_judgements_need_two_pairs_per_reference(tmp_path):
+def test_2afc_judgements_need_two_pairs_each(tmp_path):
     judged_study(tmp_path, "2afc")
     table = pq.read_table(tmp_path / "distances.parquet")
     fewer = table.filter(pa.compute.not_equal(table["distorted"], "d0"))
     pq.write_table(fewer, tmp_path / "distances.parquet")
-    with pytest.raises(DistancesError, match="two pairs for each reference"):
+    with pytest.raises(DistancesError, match="two pairs for each judgement"):
         analyse(tmp_path)

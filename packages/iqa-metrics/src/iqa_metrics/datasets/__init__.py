@@ -5,6 +5,7 @@ from iqa_metrics.datasets.bapps import read_jnd as read_jnd
 from iqa_metrics.datasets.checking import check_database as check_database
 from iqa_metrics.datasets.folders import Folder as Folder
 from iqa_metrics.datasets.ladder import make_ladder as make_ladder
+from iqa_metrics.datasets.nights import read_nights as read_nights
 from iqa_metrics.datasets.opinions import DatabaseFacts as DatabaseFacts
 from iqa_metrics.datasets.opinions import DatasetError as DatasetError
 from iqa_metrics.datasets.opinions import Judgement2AFC as Judgement2AFC

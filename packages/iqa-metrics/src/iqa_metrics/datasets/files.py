@@ -49,9 +49,11 @@ def rows_of(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str,
 
 
 def sheet_of(
-    path: Path, sheet: str, columns: tuple[str, ...]
+    path: Path, sheet: str, columns: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the rows of a spreadsheet below the header row, with their row numbers.
+
+    Columns that are ``optional`` are left out of the rows if the sheet lacks them.
 
     Raises
     ------
@@ -81,13 +83,16 @@ def sheet_of(
             continue
         titles = [text_in(cell).lower() for cell in row]
         if set(columns) <= set(titles):
-            places = {name: titles.index(name) for name in columns}
+            there = (name for name in (*columns, *optional) if name in titles)
+            places = {name: titles.index(name) for name in there}
     if not places:
         raise DatasetError(f"{path}: no header row with the columns {', '.join(columns)}")
 
 
-def matrices_of(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the named matrices of a MATLAB file.
+def matrices_of(
+    path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the named matrices of a MATLAB file, and those of the optional ones that it has.
 
     Raises
     ------
@@ -105,4 +110,4 @@ def matrices_of(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     missing = [name for name in names if name not in found]
     if missing:
         raise DatasetError(f"{path}: no matrix {', '.join(missing)}")
-    return {name: found[name] for name in names}
+    return {name: found[name] for name in (*names, *optional) if name in found}

@@ -63,6 +63,10 @@ class Folder:
         self.missing.append(Problem("missing", paths[0]))
         return None
 
+    def optional(self, path: str) -> Path | None:
+        """Return a file that copies of the database may lack, or None."""
+        return self._files.get(path.lower())
+
     def need(self, *paths: str) -> Path:
         """Return a file without which the database can't be read.
 

@@ -3,10 +3,10 @@
 The score is the severity of the degradation, a rung from 1 to 5. It is **not an opinion**: there
 are no human ratings. The ladder shows whether a metric rises as a photograph gets worse in one way,
 and lets a study be tried out. It does not show which of two kinds of degradation looks worse, so
-correlations over several kinds mean little, and correlations within one kind flatter: most metrics
-climb a ladder.
+agreement is measured within a photograph and a kind, and it flatters: most metrics climb a ladder.
 """
 
+import importlib.util
 import io
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -24,12 +24,36 @@ from iqa_metrics.datasets.opinions import (
 )
 from iqa_metrics.io.atomic import written_at_once
 
-PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
-"""The colour photographs that come with scikit-image."""
+PHOTOGRAPHS = (
+    "astronaut",
+    "chelsea",
+    "coffee",
+    "rocket",
+    "motorcycle",
+    "hopper",
+    "hubble",
+    "tissue",
+)
+"""Colour photographs that come with scikit-image and matplotlib; a new one is added at the end."""
 RUNGS = 5
 
 _SIDE = 384
 """Length of the longer side in pixels; the degradations' strengths are chosen for this size."""
+
+
+def _photograph(name: str) -> Image.Image:
+    """Return a photograph as its package ships it, so that nothing is downloaded."""
+    import matplotlib
+    from skimage import data
+
+    if name == "hopper":
+        file = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+        with Image.open(file) as picture:
+            return picture.convert("RGB")
+    if name == "motorcycle":
+        return Image.fromarray(data.stereo_motorcycle()[0])
+    function = {"hubble": "hubble_deep_field", "tissue": "immunohistochemistry"}.get(name, name)
+    return Image.fromarray(getattr(data, function)())
 
 
 def _noisy(picture: Image.Image, rung: int, seed: int, *, colour: bool) -> Image.Image:
@@ -83,7 +107,7 @@ def make_ladder(folder: str | Path) -> OpinionDatabase:
     Parameters
     ----------
     folder
-        The folder of the PNG images: 4 references and 160 distorted images, about 27 MB.
+        The folder of the PNG images: 8 references and 320 distorted images, about 60 MB.
 
     Returns
     -------
@@ -94,20 +118,19 @@ def make_ladder(folder: str | Path) -> OpinionDatabase:
     Raises
     ------
     DatasetError
-        If scikit-image is not installed, or the folder can't be written to.
+        If scikit-image or matplotlib is not installed, or the folder can't be written to.
     """
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise DatasetError(
-            "the ladder needs scikit-image: pip install 'iqa-metrics[study]'"
-        ) from error
+    for package in ("skimage", "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            raise DatasetError(
+                "the ladder needs scikit-image and matplotlib: pip install 'iqa-metrics[study]'"
+            )
     root = Path(folder)
     pairs = []
     try:
         root.mkdir(parents=True, exist_ok=True)
         for number, name in enumerate(PHOTOGRAPHS):
-            picture = Image.fromarray(getattr(data, name)())
+            picture = _photograph(name)
             picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
             reference = _kept(root / f"{name}.png", partial(Image.Image.copy, picture))
             for kind, (distortion, degrade) in enumerate(LADDERS.items()):
@@ -130,8 +153,8 @@ _FACTS = DatabaseFacts(
     range=(1.0, float(RUNGS)),
     references=len(PHOTOGRAPHS),
     pairs=len(PHOTOGRAPHS) * len(LADDERS) * RUNGS,
-    source="scikit-image's photographs, degraded in steps",
-    licence="those of the photographs, see scikit-image",
+    source="photographs of scikit-image and matplotlib, degraded in steps",
+    licence="those of the photographs, see scikit-image and matplotlib",
     layout="made by iqa_metrics.datasets.make_ladder",
     opinion=False,
 )

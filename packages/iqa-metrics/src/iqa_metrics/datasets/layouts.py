@@ -47,21 +47,29 @@ TID2013_TYPES = (
 )
 
 
-def tid(types: tuple[str, ...], levels: int) -> Callable[..., Iterator[OpinionPair]]:
-    """Return the reader of TID2008 or TID2013, which differ in distortion types and levels."""
+def tid(types: tuple[str, ...], levels: int, ratings: int) -> Callable[..., Iterator[OpinionPair]]:
+    """Return the reader of TID2008 or TID2013, which differ in distortion types and levels.
+
+    ``ratings`` is the mean number of ratings of an image. ``mos_std.txt`` has the standard error of
+    each MOS, so the standard deviation of ratings is ``sqrt(ratings)`` times larger.
+    """
 
     def read(
         folder: Folder, facts: DatabaseFacts, problems: list[Problem]
     ) -> Iterator[OpinionPair]:
-        opinions = {}
+        opinions: dict[str, tuple[float, float | None]] = {}
         path = folder.need("mos_with_names.txt")
-        for number, line in enumerate(lines_of(path), start=1):
+        lines = list(lines_of(path))
+        errors = _tid_errors(folder, len(lines), problems)
+        for number, line in enumerate(lines, start=1):
             fields = line.split()
             value = number_in(fields[0]) if len(fields) == 2 else None
             if value is None:
                 problems.append(Problem("opinion", f"{path.name}, line {number}", f"got {line!r}"))
             else:
-                opinions[fields[1].lower()] = value
+                error = errors[number - 1]
+                spread = None if error is None else error * math.sqrt(ratings)
+                opinions[fields[1].lower()] = value, spread
         for image in range(1, 26):
             reference = folder.find(
                 f"reference_images/I{image:02}.BMP", f"reference_images/I{image:02}.png"
@@ -76,10 +84,35 @@ def tid(types: tuple[str, ...], levels: int) -> Callable[..., Iterator[OpinionPa
                     if opinion is None:
                         problems.append(Problem("opinion", f"{name}.bmp", f"none in {path.name}"))
                     elif reference and distorted:
-                        yield OpinionPair(reference, distorted, opinion, distortion, level)
+                        value, spread = opinion
+                        yield OpinionPair(
+                            *(reference, distorted, value, distortion, level),
+                            opinion_sd=spread,
+                            ratings=None if spread is None else ratings,
+                        )
         problems += [Problem("unexpected", name, f"in {path.name}") for name in opinions]
 
     return read
+
+
+def _tid_errors(folder: Folder, count: int, problems: list[Problem]) -> list[float | None]:
+    """Return the standard error of each MOS, in the order of ``mos_with_names.txt``.
+
+    Copies without ``mos_std.txt`` have none.
+    """
+    path = folder.optional("mos_std.txt")
+    if path is None:
+        return [None] * count
+    found = [number_in(line) for line in lines_of(path)]
+    if len(found) != count:
+        why = f"expected {count} lines, as in mos_with_names.txt, got {len(found)}"
+        problems.append(Problem("opinion", path.name, why))
+        return [None] * count
+    for number, value in enumerate(found, start=1):
+        if value is None or value < 0:
+            why = "expected a standard error of at least 0"
+            problems.append(Problem("opinion", f"{path.name}, line {number}", why))
+    return [None if value is None or value < 0 else value for value in found]
 
 
 # KADID-10k ----------------------------------------------------------------------------------------
@@ -112,19 +145,23 @@ _KADID_TYPES = (
     "contrast",
 )
 
+_KADID_RATINGS = 30
+"""Ratings per image, from the database's paper; its column ``var`` is their variance."""
+
 
 def kadid(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
     """Yield the pairs of KADID-10k."""
     path = folder.need("dmos.csv")
-    rows = {}
+    rows: dict[str, tuple[float, float | None]] = {}
     for number, row in rows_of(path, ("dist_img", "ref_img", "dmos")):
-        value = number_in(row["dmos"])
+        value, variance = number_in(row["dmos"]), number_in(row.get("var"))
         if value is None:
             problems.append(
                 Problem("opinion", f"{path.name}, line {number}", f"got {row['dmos']!r}")
             )
         else:
-            rows[row["dist_img"].lower()] = value
+            known = variance is not None and variance >= 0
+            rows[row["dist_img"].lower()] = value, math.sqrt(variance or 0.0) if known else None
     for image in range(1, 82):
         reference = folder.find(f"images/I{image:02}.png")
         for kind, distortion in enumerate(_KADID_TYPES, start=1):
@@ -135,7 +172,12 @@ def kadid(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iter
                 if opinion is None:
                     problems.append(Problem("opinion", name, f"none in {path.name}"))
                 elif reference and distorted:
-                    yield OpinionPair(reference, distorted, opinion, distortion, level)
+                    value, spread = opinion
+                    yield OpinionPair(
+                        *(reference, distorted, value, distortion, level),
+                        opinion_sd=spread,
+                        ratings=None if spread is None else _KADID_RATINGS,
+                    )
     problems += [Problem("unexpected", name, f"in {path.name}") for name in rows]
 
 
@@ -158,7 +200,8 @@ def csiq(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Itera
     """Yield the pairs of CSIQ."""
     path = folder.need("csiq.DMOS.xlsx", "csiq.dmos.xlsx")
     count = 0
-    for number, row in sheet_of(path, "all_by_image", ("image", "dst_type", "dst_lev", "dmos")):
+    columns = ("image", "dst_type", "dst_lev", "dmos")
+    for number, row in sheet_of(path, "all_by_image", columns, optional=("dmos_std",)):
         image, kind = text_in(row["image"]), text_in(row["dst_type"]).lower()
         level, opinion = number_in(row["dst_lev"]), number_in(row["dmos"])
         if not image and not kind:
@@ -171,7 +214,9 @@ def csiq(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Itera
         reference = folder.find(f"src_imgs/{image}.png")
         distorted = folder.find(f"dst_imgs/{below}/{image}.{middle}.{level:g}.png")
         if reference and distorted:
-            yield OpinionPair(reference, distorted, opinion, below, level)
+            # The standard deviation over observers; how many saw an image is not published.
+            spread = number_in(row.get("dmos_std"))
+            yield OpinionPair(reference, distorted, opinion, below, level, opinion_sd=spread)
     if count != facts.pairs:
         problems.append(Problem("opinion", path.name, f"expected {facts.pairs} rows, got {count}"))
 
@@ -183,7 +228,9 @@ _LIVE_PARTS = (("jp2k", 227), ("jpeg", 233), ("wn", 174), ("gblur", 174), ("fast
 
 def live(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
     """Yield the pairs of LIVE Release 2."""
-    opinions = matrices_of(folder.need("dmos_realigned.mat"), ("dmos_new", "orgs"))
+    opinions = matrices_of(
+        folder.need("dmos_realigned.mat"), ("dmos_new", "orgs"), optional=("dmos_std",)
+    )
     names = matrices_of(folder.need("refnames_all.mat"), ("refnames_all",))["refnames_all"]
     values, originals = opinions["dmos_new"].ravel(), opinions["orgs"].ravel()
     total = sum(count for _, count in _LIVE_PARTS)
@@ -193,6 +240,11 @@ def live(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Itera
             raise DatasetError(
                 f"{folder.path} is not {facts.title}", [Problem("opinion", what, why)]
             )
+    spreads = opinions["dmos_std"].ravel() if "dmos_std" in opinions else None
+    if spreads is not None and spreads.size != total:
+        why = f"expected {total} entries, got {spreads.size}"
+        problems.append(Problem("opinion", "dmos_std", why))
+        spreads = None
     entry = 0
     for part, count in _LIVE_PARTS:
         for number in range(1, count + 1):
@@ -200,6 +252,7 @@ def live(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Itera
             name = str(
                 names.ravel()[entry].item() if names.dtype == object else names.ravel()[entry]
             )
+            spread = None if spreads is None else number_in(spreads[entry])
             entry += 1
             if original:
                 continue
@@ -208,7 +261,7 @@ def live(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Itera
             if not math.isfinite(opinion):
                 problems.append(Problem("opinion", f"{part}/img{number}.bmp", f"got {opinion}"))
             elif reference and distorted:
-                yield OpinionPair(reference, distorted, opinion, part)
+                yield OpinionPair(reference, distorted, opinion, part, opinion_sd=spread)
 
 
 # PIPAL --------------------------------------------------------------------------------------------

@@ -27,6 +27,12 @@ class OpinionPair:
         The kind of distortion, or empty.
     level
         The strength of the distortion as the database numbers it, or None.
+    opinion_sd
+        The standard deviation of the ratings that the opinion is the mean of, in the opinion's
+        units, or None where it is unknown. It is the spread of single ratings; that of the mean is
+        ``sqrt(ratings)`` times smaller.
+    ratings
+        The number of ratings, or None where it is unknown.
     """
 
     reference: Path
@@ -34,11 +40,15 @@ class OpinionPair:
     opinion: float
     distortion: str = ""
     level: float | None = None
+    opinion_sd: float | None = None
+    ratings: float | None = None
 
 
 @dataclass(frozen=True)
 class Judgement2AFC:
-    """A 2AFC judgement: which of two distorted images looks closer to the reference (BAPPS 2AFC).
+    """A 2AFC judgement: which of two distorted images looks closer to the reference.
+
+    BAPPS 2AFC and NIGHTS have such judgements.
 
     Attributes
     ----------

@@ -23,6 +23,8 @@ from iqa_metrics.datasets.layouts import (
     pipal,
     tid,
 )
+from iqa_metrics.datasets.nights import TABLE, pairs_nights
+from iqa_metrics.datasets.noise import noise_of
 from iqa_metrics.datasets.opinions import (
     HIGHER_IS,
     Asked,
@@ -81,7 +83,7 @@ READERS: tuple[DatabaseReader, ...] = (
             layout="mos_with_names.txt, reference_images/, distorted_images/",
         ),
         markers=("mos_with_names.txt",),
-        read=tid(TID2008_TYPES, levels=4),
+        read=tid(TID2008_TYPES, levels=4, ratings=33),
     ),
     DatabaseReader(
         facts=DatabaseFacts(
@@ -96,7 +98,7 @@ READERS: tuple[DatabaseReader, ...] = (
             layout="mos_with_names.txt, reference_images/, distorted_images/",
         ),
         markers=("mos_with_names.txt",),
-        read=tid(TID2013_TYPES, levels=5),
+        read=tid(TID2013_TYPES, levels=5, ratings=36),
     ),
     DatabaseReader(
         facts=DatabaseFacts(
@@ -191,6 +193,22 @@ READERS: tuple[DatabaseReader, ...] = (
         markers=(f"{FOLDER_JND}/",),
         read=pairs_jnd,
     ),
+    DatabaseReader(
+        facts=DatabaseFacts(
+            name="nights",
+            title="NIGHTS, test part",
+            higher_is="better",
+            range=(0.0, 1.0),
+            references=None,
+            pairs=None,
+            source="Fu et al., NeurIPS 2023, arXiv:2306.09344",
+            licence="see the authors' repository; not to be redistributed",
+            layout="data.csv, ref/, distort/",
+            asked="2afc",
+        ),
+        markers=(TABLE,),
+        read=pairs_nights,
+    ),
 )
 """The built-in databases; :func:`all_databases` also has registered ones."""
 
@@ -248,7 +266,7 @@ def read_database(name: str, folder: str | Path, *, complete: bool = True) -> Op
     ----------
     name
         ``tid2008``, ``tid2013``, ``kadid10k``, ``csiq``, ``live``, ``pipal``, ``bapps_2afc``,
-        ``bapps_jnd``, or a registered name; see :func:`all_databases`.
+        ``bapps_jnd``, ``nights``, or a registered name; see :func:`all_databases`.
     folder
         The folder as downloaded and unpacked, with names in any letter case.
     complete
@@ -282,7 +300,9 @@ def read_opinions(
     ----------
     file
         The table, with the columns ``reference``, ``distorted``, the opinion, and optionally
-        ``distortion`` and ``level``. Paths are relative to the file.
+        ``distortion``, ``level``, and how certain the opinion is: ``opinion_sd``, the standard
+        deviation of its ratings, or ``opinion_se``, its standard error, and ``ratings``, how many
+        there are. Paths are relative to the file.
     higher_is
         Whether a higher opinion means a ``"better"`` or a ``"worse"`` looking image.
     opinion
@@ -323,7 +343,11 @@ def read_opinions(
             ]
             level = number_in(row.carried.get("level", ""))
             kind = row.carried.get("distortion", "")
-            pairs.append(OpinionPair(reference, distorted, value, kind, level))
+            noise = noise_of({name: row.carried[name] for name in row.carried if name != opinion})
+            if isinstance(noise, str):
+                problems.append(Problem("opinion", where, noise))
+            else:
+                pairs.append(OpinionPair(reference, distorted, value, kind, level, *noise))
     problems = list(dict.fromkeys(problems))
     if problems:
         raise DatasetError(f"{path} can't be used as it is", problems)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from iqa_metrics.report import figures, wording
-from iqa_metrics.report.tables import Ceiling
+from iqa_metrics.study.agreement_rows import Ceiling
 
 COLOUR = figures.COLOURS[3]
 NAME = "noise ceiling"

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from iqa_metrics.backbones.factors import UNTRAINED
 from iqa_metrics.report import ceilings, documents, figures, wording
 from iqa_metrics.report.documents import Picture
-from iqa_metrics.report.tables import Agreement, Ceiling, Study
+from iqa_metrics.report.tables import Agreement, Study
+from iqa_metrics.study.agreement_rows import Ceiling
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.rows import Correlation
 

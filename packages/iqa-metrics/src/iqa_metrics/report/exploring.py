@@ -218,10 +218,9 @@ def _depths(study: Study, database: str) -> dict[str, list[list[Any]]]:
 
 
 def _ceiling(study: Study, database: str) -> float | None:
-    """Return the highest SROCC that observer noise allows, if it is known."""
-    known: Mapping[str, float] = getattr(study, "ceilings", {})
-    value = known.get(database)
-    return None if value is None else _rounded(value)
+    """Return the noise ceiling of SROCC, if it is known."""
+    ceiling = study.ceiling(database)
+    return None if ceiling is None else _rounded(ceiling.value)
 
 
 def _pictured(study: Study, parts: Sequence[_Part], notes: list[str]) -> Thumbnails:

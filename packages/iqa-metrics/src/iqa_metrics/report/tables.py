@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iqa_metrics.report import wording
+from iqa_metrics.study.agreement_rows import ByDistortion, Ceiling, Krasula, Significance
 from iqa_metrics.study.description import (
     DESCRIPTION,
     DescribedBaseline,
@@ -22,40 +23,18 @@ from iqa_metrics.study.rows import (
     Correlation,
     Judgement,
     Model,
+    Row,
     TableError,
     Winner,
-    read_csv,
     read_rows,
 )
 from iqa_metrics.study.settings import Statistics
 
-CEILINGS = "ceilings.csv"
-"""An optional table of noise ceilings: what observers' disagreement leaves possible."""
 ONE = "one observer"
 
 
 class ReportError(TableError):
     """A study whose tables can't be read, or from which no report can be made."""
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """How well people agree with the mean opinion.
-
-    Attributes
-    ----------
-    database, measure
-        The database, and ``srocc`` or ``plcc``.
-    what
-        Whose agreement it is: ``one observer``, or ``mean of N observers``.
-    value
-        The correlation; NaN if it is unknown.
-    """
-
-    database: str
-    measure: str
-    what: str
-    value: float
 
 
 @dataclass(frozen=True)
@@ -80,6 +59,9 @@ class Study:
     judgements: tuple[Judgement, ...] = field(default=(), repr=False)
     winners: tuple[Winner, ...] = field(default=(), repr=False)
     ceilings: tuple[Ceiling, ...] = field(default=(), repr=False)
+    by_distortion: tuple[ByDistortion, ...] = field(default=(), repr=False)
+    significance: tuple[Significance, ...] = field(default=(), repr=False)
+    krasula: tuple[Krasula, ...] = field(default=(), repr=False)
 
     @property
     def title(self) -> str:
@@ -206,24 +188,16 @@ def read_study(folder: Path) -> Study:
             models=read_rows(folder, Model),
             comparisons=read_rows(folder, Compared),
             claims=read_rows(folder, Claim),
-            judgements=(
-                read_rows(folder, Judgement) if (folder / FILES[Judgement]).exists() else ()
-            ),
-            winners=read_rows(folder, Winner) if (folder / FILES[Winner]).exists() else (),
-            ceilings=_ceilings(folder / CEILINGS) if (folder / CEILINGS).exists() else (),
+            judgements=_optional(folder, Judgement),
+            winners=_optional(folder, Winner),
+            ceilings=_optional(folder, Ceiling),
+            by_distortion=_optional(folder, ByDistortion),
+            significance=_optional(folder, Significance),
+            krasula=_optional(folder, Krasula),
         )
     except TableError as error:
         raise ReportError(str(error)) from error
 
 
-def _ceilings(path: Path) -> tuple[Ceiling, ...]:
-    found = []
-    for line, row in read_csv(path, ("database", "measure", "what", "value")):
-        try:
-            value = float(row["value"]) if row["value"] else math.nan
-        except ValueError:
-            raise TableError(
-                f"{path}, line {line}: value: expected a number, got {row['value']!r}"
-            ) from None
-        found.append(Ceiling(row["database"], row["measure"], row["what"], value))
-    return tuple(found)
+def _optional(folder: Path, kind: type[Row]) -> tuple[Row, ...]:
+    return read_rows(folder, kind) if (folder / FILES[kind]).exists() else ()

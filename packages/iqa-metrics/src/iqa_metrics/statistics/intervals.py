@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iqa_metrics.statistics.correlations import AT_ONCE, Floats, Ties, fitting, srocc
+from iqa_metrics.statistics.replicates import MOST_REFERENCES, ByReference, srocc_replicates
 
 FEWEST_REFERENCES = 4
 """Smallest number of reference images that studies give intervals for.
@@ -71,6 +72,16 @@ class Resampling:
         drawn = self.of_references()
         _, index = np.unique(np.asarray(self.references, dtype=str), return_inverse=True)
         return drawn[:, index.reshape(-1)]
+
+    def by_reference(self) -> ByReference:
+        """Return the pairs sorted by reference, with how often each replicate holds each.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 2 references, or no replicates.
+        """
+        return ByReference.of(self.references, self.of_references())
 
     def of_references(self) -> Floats:
         """Return how often each replicate contains each reference, ``[draws, R]``, by sorted name.
@@ -191,7 +202,8 @@ def srocc_bootstrap(
     Parameters and errors are those of :func:`srocc_interval`.
     """
     x, y = fitting(distances, opinion)
-    return Bootstrap(srocc(x, y), _srocc_draws(x, y, Resampling(references, draws, seed).counts()))
+    drawn = Resampling(references, draws, seed).of_references()
+    return Bootstrap(srocc(x, y), _replicated(x, y, references, drawn))
 
 
 def srocc_without(
@@ -220,11 +232,10 @@ def srocc_without(
         If the shapes do not fit, or there are fewer than 2 references.
     """
     x, y = fitting(distances, opinion)
-    names, index = np.unique(np.asarray(references, dtype=str), return_inverse=True)
+    names = np.unique(np.asarray(references, dtype=str))
     if len(names) < 2:
         raise ValueError(f"expected pairs of at least 2 references, got {len(names)}")
-    counts = (index.reshape(-1) != np.arange(len(names))[:, None]).astype(np.float64)
-    return tuple(names.tolist()), _srocc_draws(x, y, counts)
+    return tuple(names.tolist()), _replicated(x, y, references, 1 - np.eye(len(names)))
 
 
 def srocc_interval(
@@ -300,6 +311,17 @@ def srocc_difference(
         # The sign is that of all pairs: a replicate of the other sign counts against it.
         found.append(one * np.where(one.value < 0, -1.0, 1.0) if absolute else one)
     return (found[0] - found[1]).interval(confidence)
+
+
+def _replicated(x: Floats, y: Floats, references: Sequence[str], drawn: Floats) -> Floats:
+    """Return SROCC on samples with ``drawn[d, r]`` copies of reference r, ``[draws, ...]``."""
+    if len(references) != y.shape[-1]:
+        raise ValueError(f"expected a reference for each of {y.shape[-1]} pairs")
+    if drawn.shape[1] > MOST_REFERENCES or y.ndim != 1:
+        _, index = np.unique(np.asarray(references, dtype=str), return_inverse=True)
+        return _srocc_draws(x, y, drawn[:, index.reshape(-1)])
+    by = ByReference.of(references, drawn)
+    return srocc_replicates(x.reshape(-1, x.shape[-1]), y, by).reshape(-1, *x.shape[:-1])
 
 
 def _srocc_draws(x: Floats, y: Floats, counts: Floats) -> Floats:

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from iqa_metrics.study.agreement_rows import ByDistortion, Ceiling, Krasula, Significance
+from iqa_metrics.study.by_distortion import by_distortion
+from iqa_metrics.study.ceilings import ceilings
 from iqa_metrics.study.claims import claims
 from iqa_metrics.study.comparisons import Comparer, compared
 from iqa_metrics.study.concatenated import concatenated
@@ -11,6 +14,7 @@ from iqa_metrics.study.correlations import Judged, correlations
 from iqa_metrics.study.description import DESCRIPTION, Description, DescriptionError
 from iqa_metrics.study.distances import DISTANCES, Measured, read_distances
 from iqa_metrics.study.judgements import judgements
+from iqa_metrics.study.krasula import krasula
 from iqa_metrics.study.models import models, winners
 from iqa_metrics.study.rows import (
     FILES,
@@ -24,6 +28,7 @@ from iqa_metrics.study.rows import (
     write_rows,
 )
 from iqa_metrics.study.scopes import scopes
+from iqa_metrics.study.significance import significance
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Analysis:
         The rows of the tables with these names.
     judgements
         The rows for databases with 2AFC or JND judgements, which are in no other table.
+    ceilings, by_distortion, significance, krasula
+        The rows of the tables with these names.
     left_out
         For each database, the series that failed too often to be compared.
     """
@@ -46,6 +53,10 @@ class Analysis:
     claims: Sequence[Claim]
     winners: Sequence[Winner] = ()
     judgements: Sequence[Judgement] = ()
+    ceilings: Sequence[Ceiling] = ()
+    by_distortion: Sequence[ByDistortion] = ()
+    significance: Sequence[Significance] = ()
+    krasula: Sequence[Krasula] = ()
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -61,8 +72,9 @@ def analyse(
     ----------
     folder
         The folder with ``distances.parquet`` and ``study.json``. ``correlations.csv``,
-        ``models.csv``, ``comparisons.csv``, ``claims.csv`` and ``winners.csv`` are written to it,
-        and ``judgements.csv`` if a database has 2AFC or JND judgements.
+        ``models.csv``, ``comparisons.csv``, ``claims.csv``, ``winners.csv``, ``ceilings.csv``,
+        ``by_distortion.csv``, ``significance.csv`` and ``krasula.csv`` are written to it, and
+        ``judgements.csv`` if a database has 2AFC or JND judgements.
     progress
         Called with the number of groups of series that have been correlated, and the total.
     higher_is
@@ -105,7 +117,7 @@ def analyse(
         for name, one in measured.items()
     }
     judged = {
-        name: Judged(one, settings, settings.seed + at)
+        name: Judged(one, settings, settings.seed + at, opinion=described[name].opinion)
         for at, (name, one) in enumerate(whole.items())
         if described[name].asked == "score"
     }
@@ -123,6 +135,12 @@ def analyse(
             if name not in judged
             for row in judgements(one, described[name], description)
         ],
+        ceilings=[
+            row for name, one in judged.items() if one.opinion for row in ceilings(name, one)
+        ],
+        by_distortion=[row for one in comparers for row in by_distortion(one, judged, known)],
+        significance=[row for one in comparers for row in significance(one, judged, known)],
+        krasula=[row for one in comparers for row in krasula(one, judged, known)],
         left_out={
             one.scope.name: [series.name for series in one.scope.left_out]
             for one in comparers
@@ -134,6 +152,10 @@ def analyse(
     write_rows(root, Compared, analysis.comparisons)
     write_rows(root, Claim, analysis.claims)
     write_rows(root, Winner, analysis.winners)
+    write_rows(root, Ceiling, analysis.ceilings)
+    write_rows(root, ByDistortion, analysis.by_distortion)
+    write_rows(root, Significance, analysis.significance)
+    write_rows(root, Krasula, analysis.krasula)
     if analysis.judgements:
         write_rows(root, Judgement, analysis.judgements)
     else:

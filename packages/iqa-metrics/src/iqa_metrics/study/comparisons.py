@@ -26,6 +26,7 @@ from iqa_metrics.study.models import Best, best_of
 from iqa_metrics.study.plan import WEIGHTED
 from iqa_metrics.study.rows import FIRST, SAME, SECOND, UNDECIDED, Compared
 from iqa_metrics.study.scopes import Scope
+from iqa_metrics.study.settings import Statistics
 
 QUESTIONS = (
     "baseline",
@@ -136,7 +137,7 @@ def compared(comparer: Comparer) -> list[Compared]:
         corrected = procedures.FAMILIES.run(row.p for row in rows)
         settings = scope.description.statistics
         for row, p in zip(rows, corrected.tolist(), strict=True):
-            verdict = _verdict(row, p, settings.margin, 1 - settings.confidence)
+            verdict = verdict_of(row.difference, row.low, row.high, p, settings)
             found.append(replace(row, p_corrected=p, verdict=verdict))
     return found
 
@@ -145,11 +146,12 @@ _Asked = tuple[str, str, str, Bootstrap]
 """The column ``backbone``, what is compared, and the difference."""
 
 
-def _verdict(row: Compared, p: float, margin: float, level: float) -> str:
-    if -margin <= row.low and row.high <= margin:
+def verdict_of(difference: float, low: float, high: float, p: float, settings: Statistics) -> str:
+    """Return the verdict on a difference, from its interval and its corrected p-value."""
+    if -settings.margin <= low and high <= settings.margin:
         return SAME
-    if p < level:
-        return FIRST if row.difference > 0 else SECOND
+    if p < 1 - settings.confidence:
+        return FIRST if difference > 0 else SECOND
     return UNDECIDED
 
 

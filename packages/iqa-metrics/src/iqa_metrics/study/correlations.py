@@ -8,13 +8,13 @@ higher is worse. Their intervals come from the bootstrap replicates of all datab
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from iqa_metrics import statistics
 from iqa_metrics.io.readahead import cores
-from iqa_metrics.statistics import Bootstrap
+from iqa_metrics.statistics import FEWEST_REFERENCES, Bootstrap, Measures, Resampling
 from iqa_metrics.study.concatenated import is_concatenated
 from iqa_metrics.study.distances import Floats, Measured, Series
 from iqa_metrics.study.presence import Mask as Mask
@@ -37,15 +37,23 @@ class Judged:
         The number of bootstrap replicates, and the confidence level.
     seed
         The seed of the bootstrap.
+    opinion
+        Whether the scores are human ratings. Other scores, such as the severities of the ladder,
+        compare only within a reference and a kind of distortion, and so do their correlations.
     """
 
-    def __init__(self, measured: Measured, settings: Statistics, seed: int) -> None:
+    def __init__(
+        self, measured: Measured, settings: Statistics, seed: int, *, opinion: bool = True
+    ) -> None:
         self.measured = measured
         self.settings = settings
+        self.opinion = opinion
         # Infinite values, such as the PSNR of identical images, have a rank, so they count.
         self.there = Presence.of(measured.values, np.isfinite(measured.pairs.opinion))
         self._seed = seed
         self._references = np.asarray(measured.pairs.references)
+        self._kinds = np.asarray(measured.pairs.distortions)
+        self._reach: Floats | None = None
         self._kept: dict[bytes, dict[int, tuple[float, Floats]]] = {}
 
     def references(self, pairs: Mask) -> int:
@@ -70,6 +78,8 @@ class Judged:
         """
         if pairs.sum() < statistics.FEWEST or self.references(pairs) < 2:
             return None
+        if not self.opinion:
+            return self._within(rows, pairs)
         kept = self._kept.setdefault(pairs.tobytes(), {}) if keep else {}
         left = [row for row in rows if row not in kept]
         # Values of concatenations are only in memory while they are read, so few are read at once.
@@ -90,9 +100,9 @@ class Judged:
             np.stack([kept[row][1] for row in rows], axis=1),
         )
 
-    def resampling(self, references: Sequence[str]) -> statistics.Resampling:
+    def resampling(self, references: Sequence[str]) -> Resampling:
         """Return the bootstrap of references, the same one for everything that is compared."""
-        return statistics.Resampling(references, self.settings.draws, self._seed)
+        return Resampling(references, self.settings.draws, self._seed)
 
     def correlation(self, rows: Sequence[int], pairs: Mask) -> Floats:
         """Return the SROCC of series on some pairs, ``[rows]``, without replicates."""
@@ -117,6 +127,33 @@ class Judged:
             for at in range(0, len(rows), _TOGETHER)
         ]
         return np.concatenate(found, axis=1)
+
+    def _within(self, rows: Sequence[int], pairs: Mask) -> Bootstrap | None:
+        x = self.measured.values[np.ix_(np.array(rows), pairs)]
+        names = (self._references[pairs].tolist(), self._kinds[pairs].tolist())
+        opinion = self.measured.pairs.opinion[pairs]
+        if len(statistics.within_references(x[:0], opinion, *names)[0]) < 2:
+            return None
+        return statistics.within_bootstrap(
+            x, opinion, *names, draws=self.settings.draws, seed=self._seed
+        )
+
+    def resampled(self, pairs: Mask) -> Resampling:
+        """Return the bootstrap of the references of some pairs."""
+        return self.resampling(self._references[pairs].tolist())
+
+    def reach(self, pairs: Mask) -> Floats | None:
+        """Return half the width of the 95 % interval of opinions, or None if none is known."""
+        of = self.measured.pairs
+        if self._reach is None:
+            known = np.isfinite(of.opinion_sd) & np.isfinite(of.ratings)
+            self._reach = np.full(len(of), np.nan)
+            if known.any():
+                self._reach[known] = statistics.opinion_reach(
+                    of.opinion_sd[known], of.ratings[known]
+                )
+        found: Floats = self._reach[pairs]
+        return None if np.isnan(found).all() else found
 
 
 def correlations(
@@ -159,8 +196,9 @@ def correlations(
             order[row.database, Series(row.backbone, row.layer, row.readout, row.depth)],
         )
     )
-    if len(judged) > 1:
-        found += _pooled(found, judged, higher_is)
+    rated = {name: one for name, one in judged.items() if one.opinion}
+    if len(rated) > 1:
+        found += _pooled([row for row in found if row.database in rated], rated, higher_is)
     return found
 
 
@@ -205,8 +243,20 @@ def _of_job(job: _Job, judged: Judged) -> Iterator[Correlation]:
     measured = judged.measured
     n = int(pairs.sum())
     x, y = measured.values[np.ix_(np.array(rows), pairs)], measured.pairs.opinion[pairs]
-    drawn = judged.replicates(rows, pairs, keep=not job.distortion)
-    found = statistics.measures(x, y, drawn, judged.settings.confidence)
+    enough = judged.references(pairs) >= FEWEST_REFERENCES
+    drawn = judged.replicates(rows, pairs, keep=not job.distortion) if enough else None
+    found = statistics.measures(
+        x,
+        y,
+        drawn,
+        judged.settings.confidence,
+        resampling=judged.resampled(pairs),
+        reach=judged.reach(pairs),
+    )
+    kinds = np.unique(np.asarray(measured.pairs.distortions)[pairs])
+    left_out = set() if judged.opinion or len(kinds) < 2 else _OVER_KINDS
+    if not judged.opinion and drawn is None:
+        found = replace(found, srocc=_within(x, y, judged, pairs))
     for at, row in enumerate(rows):
         one = measured.series[row]
         yield Correlation(
@@ -217,14 +267,24 @@ def _of_job(job: _Job, judged: Judged) -> Iterator[Correlation]:
             depth=one.depth,
             readout=one.readout,
             n=n,
-            srocc=float(found.srocc[at]),
-            srocc_low=float(found.srocc_low[at]),
-            srocc_high=float(found.srocc_high[at]),
-            plcc=float(found.plcc[at]),
-            plcc_logistic=float(found.plcc_logistic[at]),
-            krocc=float(found.krocc[at]),
-            rmse=float(found.rmse[at]),
+            **{
+                name: math.nan if name in left_out else float(getattr(found, name)[at])
+                for name in _MEASURES
+            },
         )
+
+
+_MEASURES = tuple(one.name for one in fields(Measures))
+_OVER_KINDS = set(_MEASURES) - {"srocc", "srocc_low", "srocc_high"}
+"""Measures that compare the scores of different kinds of distortion, where there are several."""
+
+
+def _within(x: Floats, y: Floats, judged: Judged, pairs: Mask) -> Floats:
+    """Return the mean within references and kinds, for scores of a single reference."""
+    of = judged.measured.pairs
+    labels = (np.asarray(names)[pairs].tolist() for names in (of.references, of.distortions))
+    names, values = statistics.within_references(x, y, *labels)
+    return values.mean(-1) if names else np.full(len(x), np.nan)
 
 
 def _pooled(
@@ -254,8 +314,9 @@ def _pooled(
         samples = []
         for name in by_database:
             place = at[name][way]
-            drawn = judged[name].replicates([place], judged[name].there[place])
-            if drawn is not None:
+            one = judged[name]
+            drawn = one.replicates([place], one.there[place])
+            if drawn is not None and one.references(one.there[place]) >= FEWEST_REFERENCES:
                 samples.append(drawn.samples[:, 0] * turned[name])
         low = high = math.nan
         if len(samples) == len(by_database):
@@ -279,6 +340,7 @@ def _pooled(
                 plcc_logistic=mean("plcc_logistic", np.abs(signs)),
                 krocc=mean("krocc", signs),
                 rmse=math.nan,
+                srocc_within=mean("srocc_within", signs),
             )
         )
     return found

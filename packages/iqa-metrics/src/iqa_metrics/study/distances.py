@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 
 DISTANCES = "distances.parquet"
 _TEXTS = ("database", "reference", "distorted", "distortion", "backbone", "layer", "readout")
-_NUMBERS = ("level", "opinion", "depth", "value")
+_NUMBERS = ("level", "opinion", "opinion_sd", "ratings", "depth", "value")
 SCHEMA = pa.schema(
     [
         ("database", pa.string()),
@@ -31,6 +31,8 @@ SCHEMA = pa.schema(
         ("distortion", pa.string()),
         ("level", pa.float64()),
         ("opinion", pa.float64()),
+        ("opinion_sd", pa.float64()),
+        ("ratings", pa.float64()),
         ("backbone", pa.string()),
         ("layer", pa.string()),
         ("depth", pa.float64()),
@@ -66,6 +68,8 @@ class Pairs:
         The opinion score of each pair, ``[n]``.
     levels
         The distortion level of each pair, ``[n]``; NaN where it is unknown.
+    opinion_sd, ratings
+        The standard deviation of each pair's ratings and their number, ``[n]``; NaN where unknown.
     """
 
     database: str
@@ -74,6 +78,13 @@ class Pairs:
     distortions: tuple[str, ...]
     opinion: Floats
     levels: Floats
+    opinion_sd: Floats = field(default_factory=lambda: np.array([]))
+    ratings: Floats = field(default_factory=lambda: np.array([]))
+
+    def __post_init__(self) -> None:
+        for name in ("opinion_sd", "ratings"):
+            if len(getattr(self, name)) != len(self.opinion):
+                object.__setattr__(self, name, np.full(len(self.opinion), np.nan))
 
     def __len__(self) -> int:
         return len(self.opinion)
@@ -173,14 +184,20 @@ class DistancesWriter:
             return pa.array([text for text in texts for _ in range(n)], pa.string())
 
         depths = np.repeat([one.depth for one in series], n)
-        levels = np.tile(pairs.levels, count)
+
+        def numbers(values: Floats) -> pa.Array:
+            tiled = np.tile(values, count)
+            return pa.array(tiled, mask=np.isnan(tiled))
+
         columns = {
             "database": each_pair([pairs.database] * n),
             "reference": each_pair(pairs.references),
             "distorted": each_pair(pairs.distorted),
             "distortion": each_pair(pairs.distortions),
-            "level": pa.array(levels, mask=np.isnan(levels)),
+            "level": numbers(pairs.levels),
             "opinion": pa.array(np.tile(pairs.opinion, count)),
+            "opinion_sd": numbers(pairs.opinion_sd),
+            "ratings": numbers(pairs.ratings),
             "backbone": each_series(one.backbone for one in series),
             "layer": each_series(one.layer for one in series),
             "depth": pa.array(depths, mask=np.isnan(depths)),
@@ -208,8 +225,8 @@ def written_distances(path: Path) -> Iterator[DistancesWriter]:
 def read_distances(path: str | Path) -> dict[str, Measured]:
     """Read a table of distances that a study wrote, or that has the same columns.
 
-    The columns ``distortion``, ``level``, ``depth``, ``elements`` and ``error`` may be absent, and
-    rows may be in any order.
+    The columns ``distortion``, ``level``, ``opinion_sd``, ``ratings``, ``depth``, ``elements`` and
+    ``error`` may be absent, and rows may be in any order.
 
     Parameters
     ----------
@@ -250,7 +267,7 @@ class _Gathered:
 
     def __init__(self) -> None:
         self.pairs: dict[tuple[str, ...], int] = {}
-        self.facts: list[tuple[str, float, float]] = []
+        self.facts: list[tuple[str, float, float, float, float]] = []
         self.series: dict[tuple[str, ...], int] = {}
         self.depths: list[float] = []
         self.rows: list[tuple[NDArray[np.int32], NDArray[np.int32], Floats, Ints]] = []
@@ -263,7 +280,7 @@ class _Gathered:
             np.add.at(times, (ways, of_pairs), 1)
             values[ways, of_pairs] = found
             elements[ways, of_pairs] = sizes
-        kinds, opinions, levels = zip(*self.facts, strict=True)
+        kinds, *facts = zip(*self.facts, strict=True)
         references, distorted = zip(*self.pairs, strict=True)
         series = tuple(
             Series(backbone, layer, readout, depth)
@@ -275,7 +292,7 @@ class _Gathered:
                 f"{path}: database {name}: {series[way].name} has two values for "
                 f"{references[pair]} and {distorted[pair]}; expected one row per pair and series"
             )
-        pairs = Pairs(name, references, distorted, kinds, np.array(opinions), np.array(levels))
+        pairs = Pairs(name, references, distorted, kinds, *(np.array(one) for one in facts))
         return Measured(pairs, series, values, elements)
 
 
@@ -291,7 +308,8 @@ def _gather(table: pa.Table, gathered: dict[str, _Gathered]) -> None:
         pairs, firsts = _numbered(texts, ("reference", "distorted"), rows, found.pairs)
         for row in firsts:
             kind = texts["distortion"][1][texts["distortion"][0][row]]
-            found.facts.append((kind, numbers["opinion"][row], numbers["level"][row]))
+            facts = (numbers[one][row] for one in ("opinion", "level", "opinion_sd", "ratings"))
+            found.facts.append((kind, *facts))
         ways, firsts = _numbered(texts, ("backbone", "layer", "readout"), rows, found.series)
         found.depths += [numbers["depth"][row] for row in firsts]
         found.rows.append((ways, pairs, numbers["value"][rows], sizes[rows]))

@@ -29,7 +29,7 @@ def judgements(
     Raises
     ------
     DistancesError
-        If a reference with 2AFC judgements does not have exactly two pairs.
+        If the pairs of a reference do not come in twos whose shares of people add up to 1.
     """
     similar = {one.name for one in description.baselines if one.higher_is_better}
     signs = np.array([-1.0 if one.backbone in similar else 1.0 for one in measured.series])
@@ -71,17 +71,21 @@ def judgements(
 
 
 def _judgements_2afc(measured: Measured) -> tuple[Ints, Ints]:
-    """Return the indices of the two pairs of each 2AFC judgement."""
+    """Return the indices of the two pairs of each 2AFC judgement.
+
+    A reference may have several judgements: its pairs then come two by two.
+    """
     order = np.argsort(np.asarray(measured.pairs.references), kind="stable")
     ordered = np.asarray(measured.pairs.references)[order]
+    shares = measured.pairs.opinion[order]
     if (
         len(order) % 2
         or (ordered[::2] != ordered[1::2]).any()
-        or (ordered[1:-1:2] == ordered[2::2]).any()
+        or (np.abs(shares[::2] + shares[1::2] - 1) > 1e-6).any()
     ):
         raise DistancesError(
-            f"{measured.pairs.database}: expected exactly two pairs for each reference, with the "
-            "two images that people chose between"
+            f"{measured.pairs.database}: expected two pairs for each judgement, with the reference "
+            "and the two images that people chose between, and shares of people that add up to 1"
         )
     return order[::2], order[1::2]
 

@@ -1,7 +1,7 @@
 """Measure what a plan asks for and no run has stored yet, window by window, and store it."""
 
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from iqa_metrics.plugins import Provider, provider_of, providers_of
 from iqa_metrics.readouts import CHANNEL_SQUARES, ELEMENTS, Readout
 from iqa_metrics.scoring.batches import BatchScorer, Outcome
 from iqa_metrics.study.content import code_digest, function_digest, network_digest
-from iqa_metrics.study.distances import Pairs
+from iqa_metrics.study.distances import Floats, Pairs
 from iqa_metrics.study.plan import WEIGHTED, Network, Plan
 from iqa_metrics.study.store import Block, Store, key_of, pair_of
 from iqa_metrics.weights.files import sha256_of
@@ -315,14 +315,19 @@ def pairs_of(name: str, database: OpinionDatabase, images: Mapping[Path, str]) -
         firsts.setdefault(images[pair.reference], name)
         for pair, name in zip(database.pairs, names[::2], strict=True)
     ]
-    levels = [np.nan if p.level is None else p.level for p in database.pairs]
+
+    def numbers(values: Iterable[float | None]) -> Floats:
+        return np.array([np.nan if one is None else one for one in values], dtype=np.float64)
+
     return Pairs(
         database=name,
         references=tuple(references),
         distorted=tuple(names[1::2]),
         distortions=tuple(p.distortion for p in database.pairs),
         opinion=np.array([p.opinion for p in database.pairs], dtype=np.float64),
-        levels=np.array(levels, dtype=np.float64),
+        levels=numbers(p.level for p in database.pairs),
+        opinion_sd=numbers(p.opinion_sd for p in database.pairs),
+        ratings=numbers(p.ratings for p in database.pairs),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from iqa_metrics.io.atomic import written_at_once
+from iqa_metrics.study.agreement_rows import ByDistortion, Ceiling, Krasula, Significance
 
 POOLED = "pooled"
 """The name of the database in rows that are about all databases together."""
@@ -38,12 +39,24 @@ class Correlation:
         The number of pairs that have a value.
     srocc, srocc_low, srocc_high
         Spearman's correlation with its sign, and its interval over references, which is NaN if
-        there is only one reference.
+        there are fewer than 4 references. For scores that are no human ratings, it is the mean over
+        references and kinds of distortion of the correlation within both, and the measures that
+        would compare several kinds are NaN.
     plcc, krocc
         Pearson's and Kendall's correlations, with their signs.
     plcc_logistic, rmse
         Pearson's correlation and the root mean squared error, in the opinions' units, after the
         monotone logistic. The error is NaN for several databases together.
+    srocc_within
+        The mean over references of SROCC within the reference.
+    plcc_low, plcc_high, plcc_logistic_low, plcc_logistic_high, krocc_low, krocc_high
+        Their intervals over references; NaN for several databases together. The logistic is that of
+        all pairs.
+    rmse_low, rmse_high
+        Likewise.
+    outlier_ratio
+        The share of pairs whose opinion the logistic misses by more than the 95 % interval of the
+        opinion; NaN where the database does not tell how certain its opinions are.
     """
 
     database: str
@@ -60,6 +73,16 @@ class Correlation:
     plcc_logistic: float
     krocc: float
     rmse: float
+    srocc_within: float = math.nan
+    plcc_low: float = math.nan
+    plcc_high: float = math.nan
+    plcc_logistic_low: float = math.nan
+    plcc_logistic_high: float = math.nan
+    krocc_low: float = math.nan
+    krocc_high: float = math.nan
+    rmse_low: float = math.nan
+    rmse_high: float = math.nan
+    outlier_ratio: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -262,11 +285,17 @@ FILES: Mapping[type, str] = {
     Claim: "claims.csv",
     Winner: "winners.csv",
     Judgement: "judgements.csv",
+    Ceiling: "ceilings.csv",
+    ByDistortion: "by_distortion.csv",
+    Significance: "significance.csv",
+    Krasula: "krasula.csv",
 }
 """The file that holds each kind of row."""
 
 _WORDS: Mapping[tuple[type, str], tuple[str, ...]] = {
     (Compared, "verdict"): (FIRST, SECOND, SAME, UNDECIDED),
+    (ByDistortion, "verdict"): (FIRST, SECOND, SAME, UNDECIDED),
+    (Significance, "verdict"): (FIRST, SECOND, SAME, UNDECIDED),
     (Claim, "verdict"): (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED),
 }
 """Columns that hold one of a few words."""
