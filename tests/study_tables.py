@@ -207,6 +207,18 @@ def _correlations(stream, where, worse, backbones, baselines, kinds):
                 "plcc_logistic": value,
                 "krocc": sign * value * 0.75,
                 "rmse": 1 - value,
+                "srocc_within": sign * value,
+                **{
+                    f"{name}_{end}": number + way
+                    for name, number in (
+                        ("plcc", sign * value),
+                        ("plcc_logistic", value),
+                        ("krocc", 0.7 * sign * value),
+                        ("rmse", 1 - value),
+                    )
+                    for end, way in (("low", -0.03), ("high", 0.03))
+                },
+                "outlier_ratio": 0.1,
             }
 
 
