@@ -1,6 +1,7 @@
 """A database, networks and plans that are small enough to run quickly."""
 
 import csv
+import json
 
 import numpy as np
 import torch
@@ -10,6 +11,12 @@ from torch import nn
 from iqa_metrics import Backbone
 from iqa_metrics.datasets import read_opinions
 from iqa_metrics.study import Plan, Statistics, network
+from iqa_metrics.study.store import Store
+
+TABLES = (
+    *("distances.parquet", "correlations.csv", "models.csv", "comparisons.csv", "claims.csv"),
+    "winners.csv",
+)
 
 KINDS = ("noise", "dark", "blur")
 PAIRS = 4 * len(KINDS) * 6
@@ -79,3 +86,23 @@ def small_plan(folder, **options):
         **options,
     }
     return Plan(**chosen)
+
+
+def contents(folder):
+    """Return the bytes of all tables, and the description less the way to the images."""
+    described = json.loads((folder / "study.json").read_text())
+    for one in described["databases"]:
+        assert (folder / one.pop("folder")).is_dir()
+    return {name: (folder / name).read_bytes() for name in TABLES} | {"study.json": described}
+
+
+def written_by(monkeypatch):
+    """Return a list that gets the pairs of each part that is written."""
+    written, write = [], Store.write
+
+    def spy(self, key, pairs, block):
+        written.append(list(pairs))
+        write(self, key, pairs, block)
+
+    monkeypatch.setattr(Store, "write", spy)
+    return written

@@ -246,7 +246,8 @@ class Measuring:
             for digest, pair in zip(digests, self._plan.databases[name].pairs, strict=True)
             if not all(digest in there for there in known.values())
         }
-        self._advance(what, len(digests) - len(left))
+        if len(left) < len(digests):
+            self._advance(what, len(digests) - len(left))
         # What a killed run has left is cut into the same windows, because it wrote whole ones.
         outcomes = measured_rows(list(left.values()), reader, self._workers)
         with closing(outcomes):

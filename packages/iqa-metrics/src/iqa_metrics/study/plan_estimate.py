@@ -326,12 +326,15 @@ def _of_database(database: OpinionDatabase, plan: Plan, series: SeriesCount) -> 
             row[None], opinion, references, draws=_TRIAL_DRAWS, seed=settings.seed
         )
     replicates = (time.perf_counter() - started) * settings.draws / _TRIAL_DRAWS
-    started = time.perf_counter()
-    statistics.measures(row[None], opinion, drawn, settings.confidence)
-    once = time.perf_counter() - started
-    # Each kind of distortion takes its share of the pairs, and its own fit.
-    by_kind = (replicates + once * kinds) * series.single if kinds > 1 else 0.0
-    return ((replicates + once) * series.total + by_kind) / cores()
+    fits = []
+    for count in (len(opinion), max(statistics.FEWEST, len(opinion) // kinds)):
+        started = time.perf_counter()
+        part = drawn if count == len(opinion) else None
+        statistics.measures(row[None, :count], opinion[:count], part, settings.confidence)
+        fits.append(time.perf_counter() - started)
+    # Each kind of distortion takes its share of the pairs, and a fit of its own.
+    by_kind = (replicates + fits[1] * kinds) * series.single if kinds > 1 else 0.0
+    return ((replicates + fits[0]) * series.total + by_kind) / cores()
 
 
 def _parts_bytes(plan: Plan) -> int:
