@@ -376,6 +376,13 @@ def test_databases_are_chosen_and_severities_are_no_opinions(tmp_path, opened):
     assert "on The ladder" in one.locator("#explorer-scatter-heading").inner_text()
     assert one.locator("#explorer-better-heading").inner_text().startswith("Less severe")
     assert "severity" in chosen_pair(one)
+    assert "Where the metric and severity disagree most" in one.locator("#explorer").inner_text()
+    # Severities of different kinds can't be compared.
+    kinds = one.locator("#explorer-kind option").all_inner_texts()
+    assert kinds == ["gaussian blur", "jpeg", "noise", "contrast"]
+    assert one.locator("#explorer-kind").input_value() == "gaussian blur"
+    ladder = data_of(folder)["databases"][1]
+    assert {one["curve"] for one in ladder["series"]} == {None}
     assert one.locator("#explorer img").count() == 0
     assert "There are no pictures of The ladder" in notes_of(folder)
 
