@@ -26,14 +26,14 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """Open pages; fail on any error message and any request to another address."""
+    """Open pages; fail on any error or warning and any request to another address."""
     troubles, pages = [], []
 
     def watched(folder, width=1280, hash="", **settings):
         one = browser.new_page(viewport={"width": width, "height": 900}, **settings)
         one.set_default_timeout(5000)
         pages.append(one)
-        one.on("console", lambda m: m.type == "error" and troubles.append(m.text))
+        one.on("console", lambda m: m.type in ("error", "warning") and troubles.append(m.text))
         one.on("pageerror", lambda error: troubles.append(str(error)))
         one.on(
             "request",

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 from importlib import resources
 
 import numpy as np
@@ -69,9 +68,16 @@ def notes_of(folder):
     return text_of(folder).split('id="explore"')[1].split("</section>")[0]
 
 
-def test_baselines_and_the_best_and_last_layer_of_each_network_are_offered(study):
+def test_baselines_and_the_best_and_last_layer_of_each_network_are_offered(study, monkeypatch):
     read = read_study(study)
+    everything = offered.offers(read, "tid2013", None, 99)
+    others = [one.series for one in everything if one.role == "other"]
+    layers = {(row.backbone, row.layer) for row in read.correlations if row.layer}
+    assert {(one.series.backbone, one.series.layer) for one in everything} >= layers
+    assert {one.readout for one in others} == {"euclidean"}
+    monkeypatch.setattr(offered, "MOST_OTHERS", len(layers) - 1)
     offers = offered.offers(read, "tid2013", None, 99)
+    assert offers == everything[: -len(others)]
     names = [one.series.name for one in offers]
     assert len(set(names)) == len(names)
     roles = {one.series.name: one.role for one in offers}
@@ -142,22 +148,17 @@ def test_each_series_has_its_turn_at_the_disputed_pairs():
     assert offered.most_disputed(gaps[:, :0], 3) == []
 
 
-def test_large_databases_are_sampled(study, tmp_path, monkeypatch):
+def test_large_databases_are_sampled(study, monkeypatch):
     monkeypatch.setattr(exploring, "MOST_PAIRS", 20)
-    again = tmp_path / "study"
-    shutil.copytree(study, again)
-    write_report(again)
-    (held,) = data_of(again)["databases"]
+    read = read_study(study)
+    found = exploring.exploring(read, None, pictures=False)
+    (held,) = json.loads(found.data)["databases"]
     assert len(held["distorted"]) == 20
     assert held["total"] == PAIRS
-    assert "Of the 47 pairs of TID 2013, 20 are here" in notes_of(again)
-    worst = offered.gaps(
-        offered.read_rated(read_study(again), "tid2013", [Series("psnr", "", "", np.nan)]),
-        read_study(again).databases[0],
-        [True],
-    )
-    rated = offered.read_rated(read_study(again), "tid2013", [Series("psnr", "", "", np.nan)])
-    assert rated.distorted[int(np.nanargmax(worst))] in held["distorted"]
+    assert "Of the 47 pairs of TID 2013, 20 are here" in found.notes[0]
+    rated = offered.read_rated(read, "tid2013", [Series("psnr", "", "", np.nan)])
+    gaps = offered.gaps(rated, read.databases[0], [True])
+    assert rated.distorted[int(np.nanargmax(gaps))] in held["distorted"]
 
 
 def test_all_pairs_of_a_small_study_have_pictures(study):
@@ -232,20 +233,21 @@ def test_no_picture_from_outside_of_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "settings", "words"),
+    ("changes", "pictures", "words"),
     [
-        ({}, {}, "the study does not say where its images are"),
-        ({"folder": "../nowhere"}, {}, "its images are not in ../nowhere"),
-        ({"folder": "."}, {"thumbnails": False}, "written without thumbnails"),
-        ({"folder": "."}, {}, "51 images could not be read"),
+        ({}, True, "the study does not say where its images are"),
+        ({"folder": "../nowhere"}, True, "its images are not in ../nowhere"),
+        ({"folder": "."}, False, "written without thumbnails"),
+        ({"folder": "."}, True, "51 images could not be read"),
     ],
 )
-def test_without_images_there_is_a_page_that_says_why(tmp_path, changes, settings, words):
+def test_without_images_the_page_says_why(tmp_path, changes, pictures, words):
     folder = pictured(tmp_path, databases=[database(references=4, **changes)])
-    write_report(folder, **settings)
-    assert words in notes_of(folder)
-    assert data_of(folder)["pictures"] == []
-    assert len(data_of(folder)["databases"][0]["distorted"]) == PAIRS
+    found = exploring.exploring(read_study(folder), None, pictures)
+    assert words in " ".join(found.notes)
+    data = json.loads(found.data)
+    assert data["pictures"] == []
+    assert len(data["databases"][0]["distorted"]) == PAIRS
 
 
 def test_our_scripts_write_text_and_not_markup():
@@ -374,6 +376,13 @@ def test_databases_are_chosen_and_severities_are_no_opinions(tmp_path, opened):
     assert "on The ladder" in one.locator("#explorer-scatter-heading").inner_text()
     assert one.locator("#explorer-better-heading").inner_text().startswith("Less severe")
     assert "severity" in chosen_pair(one)
+    assert "Where the metric and severity disagree most" in one.locator("#explorer").inner_text()
+    # Severities of different kinds can't be compared.
+    kinds = one.locator("#explorer-kind option").all_inner_texts()
+    assert kinds == ["gaussian blur", "jpeg", "noise", "contrast"]
+    assert one.locator("#explorer-kind").input_value() == "gaussian blur"
+    ladder = data_of(folder)["databases"][1]
+    assert {one["curve"] for one in ladder["series"]} == {None}
     assert one.locator("#explorer img").count() == 0
     assert "There are no pictures of The ladder" in notes_of(folder)
 

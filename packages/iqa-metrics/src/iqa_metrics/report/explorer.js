@@ -94,7 +94,9 @@ class Explorer {
     this.series = all.find((one) => one.name === state.series && (!state.of || one.of === state.of))
       || all.find((one) => one.of === state.of)
       || first;
-    if (!this.database.kinds.includes(state.kind)) state.kind = "";
+    const { kinds, rated } = this.database;
+    // Severities of different kinds can't be compared, so there it is one kind at a time.
+    if (!kinds.includes(state.kind)) state.kind = rated ? "" : kinds[0];
     Object.assign(state, { database: this.database.name, series: this.series.name, of: null });
     this.pairs = pairsOf(this.database, this.series, state.kind);
     this.disputes = disputesOf(this.pairs);
@@ -141,7 +143,10 @@ class Explorer {
     this.part("layer-label").hidden = series.layer === "";
     options(
       "kind",
-      [["", "all"], ...database.kinds.filter(Boolean).map((kind) => [kind, kind])],
+      [
+        ...(database.rated ? [["", "all"]] : []),
+        ...database.kinds.filter(Boolean).map((kind) => [kind, kind]),
+      ],
       state.kind,
     );
     this.part("kind-label").hidden = database.kinds.length < 2;
@@ -155,7 +160,7 @@ class Explorer {
     const parts = numbers
       ? [
         `${numbers[0].toLocaleString("en")} pairs`,
-        `SROCC ${written(numbers[1])}`,
+        `SROCC${database.rated ? "" : " within references"} ${written(numbers[1])}`,
         `PLCC after the logistic ${written(numbers[2])}`,
         `PLCC ${written(numbers[3])}`,
         `KROCC ${written(numbers[4])}`,
@@ -172,6 +177,9 @@ class Explorer {
 
   showDisputes() {
     const { database, disputes } = this;
+    const judge = judgeOf(database);
+    this.part("disputes").textContent = `Where the metric and ${judge} disagree most`;
+    this.part("disputes-hint").textContent = `Disagreement is the difference between the rank of a pair by ${judge} and its rank by the metric, among the pairs of the chosen distortion. Rank 1 is the best quality.`;
     const words = database.rated
       ? ["People like these better than the metric says", "People like these less than the metric says"]
       : ["Less severe than the metric says", "More severe than the metric says"];

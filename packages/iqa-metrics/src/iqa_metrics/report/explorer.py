@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from iqa_metrics.report.chart_library import chart_library
 from iqa_metrics.report.exploring import Exploring
+from iqa_metrics.report.offered import MOST_OTHERS
 
 _SCRIPTS = ("explorer_data.js", "explorer_charts.js", "explorer_pictures.js", "explorer.js")
 
@@ -26,7 +27,7 @@ def section(environment: jinja2.Environment, plain: str, explored: Exploring | N
     if explored is None:
         return Markup("")
     template = environment.from_string(_part("explorer.html"))
-    return Markup(template.render(plain=plain, notes=explored.notes))  # noqa: S704  # escaped
+    return Markup(template.render(plain=plain, notes=explored.notes, most_others=MOST_OTHERS))  # noqa: S704  # escaped
 
 
 def styles(explored: Exploring | None) -> list[Markup]:

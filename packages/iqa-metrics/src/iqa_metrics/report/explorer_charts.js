@@ -78,21 +78,22 @@ function scatterOf(model, look, narrow) {
     Math.floor(at / SHAPES.length) % 2 === 0 ? colour : "transparent"
   ));
   const many = model.points.length > 800;
+  const curve = model.curve.length ? [{
+    data: { values: model.curve },
+    mark: { type: "line", strokeWidth: 1.25, color: look.soft, clip: true, aria: false },
+    encoding: {
+      x: { ...x, field: "x" },
+      y: { ...y, field: "y" },
+      order: { field: "x", type: "quantitative" },
+    },
+  }] : [];
   return {
     description: model.description,
     width: "container",
     height: narrow ? 300 : 400,
     params: [{ name: "picked", value: model.picked }],
     layer: [
-      {
-        data: { values: model.curve },
-        mark: { type: "line", strokeWidth: 1.25, color: look.soft, clip: true, aria: false },
-        encoding: {
-          x: { ...x, field: "x" },
-          y: { ...y, field: "y" },
-          order: { field: "x", type: "quantitative" },
-        },
-      },
+      ...curve,
       {
         data: { values: model.points },
         mark: { type: "point", size: many ? 24 : 48, strokeWidth: 1.2, fillOpacity: 0.6, aria: false },

@@ -32,11 +32,14 @@ function picturesOf(data, database, pair) {
   return shown;
 }
 
+/** Return who ranks the pairs of a database beside the metric. */
+const judgeOf = (database) => (database.rated ? "people" : "severity");
+
 /** Return what is known about a pair, as lines of words. */
 function wordsOf(database, series, pair) {
   const kind = pair.kind ? [`distortion: ${pair.kind}`] : [];
   const ranks = pair.among
-    ? [`rank by people ${written(pair.byPeople, 0)}, by the metric ${written(pair.byMetric, 0)}, of ${pair.among}`]
+    ? [`rank by ${judgeOf(database)} ${written(pair.byPeople, 0)}, by the metric ${written(pair.byMetric, 0)}, of ${pair.among}`]
     : [];
   return [
     pair.distorted,
@@ -63,7 +66,7 @@ function showPair(element, data, database, series, pair) {
     ],
   ];
   if (pair.among) {
-    facts.push(["rank by people", `${written(pair.byPeople, 0)} of ${pair.among}`]);
+    facts.push([`rank by ${judgeOf(database)}`, `${written(pair.byPeople, 0)} of ${pair.among}`]);
     facts.push(["rank by metric", `${written(pair.byMetric, 0)} of ${pair.among}`]);
   }
   const list = made("dl", "pair-facts");
@@ -84,7 +87,7 @@ function listPairs(list, data, database, series, pairs, picked, pick) {
         made(
           "span",
           "pair-ranks",
-          `people ${written(pair.byPeople, 0)}, metric ${written(pair.byMetric, 0)} of ${pair.among}`,
+          `${judgeOf(database)} ${written(pair.byPeople, 0)}, metric ${written(pair.byMetric, 0)} of ${pair.among}`,
         ),
         made(
           "span",

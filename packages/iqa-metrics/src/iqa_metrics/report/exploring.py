@@ -98,7 +98,10 @@ def _part(
         return None
     higher = [_higher_is_better(study, one) for one in wanted]
     gaps = offered.gaps(rated, database, higher)
-    curves = [_curve(values, rated.opinion) for values in rated.values]
+    # Severities of different kinds can't be compared, so no curve goes through all of them.
+    curves = [
+        _curve(values, rated.opinion) if database.opinion else None for values in rated.values
+    ]
     total = len(rated.opinion)
     if total > MOST_PAIRS:
         chosen = _chosen(gaps, total)

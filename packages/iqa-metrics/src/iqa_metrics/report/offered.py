@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_metrics.report import distances, ranking
+from iqa_metrics.report import depth, distances, ranking
 from iqa_metrics.report.tables import Study
 from iqa_metrics.statistics import ranks
 from iqa_metrics.statistics.correlations import Floats
@@ -14,7 +14,9 @@ from iqa_metrics.study.description import DescribedDatabase
 from iqa_metrics.study.distances import Series
 from iqa_metrics.study.rows import Correlation
 
-BASELINE, BEST, LAST, CHOSEN = "baseline", "best", "last", "chosen"
+BASELINE, BEST, LAST, CHOSEN, OTHER = "baseline", "best", "last", "chosen", "other"
+MOST_OTHERS = 60
+"""With up to how many layers all of them are offered, and not only the best and the last."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Offer:
     series
         The series.
     role
-        ``baseline``, the ``best`` or the ``last`` layer of a network, or ``chosen`` (the series of
-        the scatter plot among the figures).
+        ``baseline``, the ``best`` or the ``last`` layer of a network, ``chosen`` (the series of the
+        scatter plot among the figures), or another layer (``other``).
     """
 
     series: Series
@@ -67,7 +69,8 @@ def offers(study: Study, database: str, metric: str | None, most: int) -> list[O
     """Return the series to offer, the most useful first.
 
     These are the baselines, the series of the scatter plot, the best layer of each network by
-    held-out agreement with the plain readout, and then their last layers.
+    held-out agreement with the plain readout, and then their last layers; and in studies with few
+    layers all others with the plain readout.
 
     Parameters
     ----------
@@ -91,6 +94,9 @@ def offers(study: Study, database: str, metric: str | None, most: int) -> list[O
         *((Series(m.backbone, m.best_layer, m.readout, m.best_depth), BEST) for m in networks),
         *((Series(m.backbone, m.last_layer, m.readout, np.nan), LAST) for m in networks),
     ]
+    others = [series_of(row) for row in depth.plain_rows(study, database)]
+    if len(others) <= MOST_OTHERS:
+        wanted += [(one, OTHER) for one in others]
     found: dict[Series, str] = {}
     for series, role in wanted:
         if series in rows and (series not in found or found[series] == CHOSEN):
