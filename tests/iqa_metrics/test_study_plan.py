@@ -86,7 +86,7 @@ def test_networks_without_weights_are_refused_with_their_names_or_skipped(plan):
 def test_the_built_in_ladder_is_no_opinion(plan):
     found = plan(f'[[databases]]\nname = "ladder"\n{NETWORK}')
     facts = found.databases["ladder"].facts
-    assert (len(found.databases["ladder"].pairs), facts.opinion) == (160, False)
+    assert (len(found.databases["ladder"].pairs), facts.opinion) == (320, False)
 
 
 @pytest.mark.parametrize(

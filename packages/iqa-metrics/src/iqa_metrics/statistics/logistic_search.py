@@ -1,10 +1,9 @@
 """The search for the least squares logistic, for many series of distances at once.
 
 For any centre and scale, the best asymptotes are a linear regression, so only two numbers are
-searched for. Their error has many local minima: steep curves between any two distances, and curves
-of which the data shows only one end. So the search starts from every local minimum on a grid that
-does not depend on units and from the best step functions, and refines each of them by damped
-Gauss-Newton steps. Where pairs are many, the first refinement uses the means of neighbouring ones.
+searched for. Starts (see :mod:`iqa_metrics.statistics.logistic_starts`) are refined by damped
+Gauss-Newton steps, and the best of them by Newton's. Where pairs are many, the first steps use the
+means of neighbouring ones.
 
 References
 ----------
@@ -16,42 +15,23 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from iqa_metrics.statistics.correlations import Floats
+from iqa_metrics.statistics.logistic_starts import (
+    BINS,
+    FEW,
+    SATURATED,
+    Ints,
+    Points,
+    best_steps,
+    binned,
+    grid_minima,
+)
 
-Ints = NDArray[np.intp]
-
-_BINS = 240
-"""Most points that starts are searched on."""
-_SCALES = 26
-_GRID = 2**17
-"""Number of values that are computed together, so that they fit in the cache."""
-_STARTS = 8
 _FINALISTS = 3
-_FEW = 40
-"""Up to so many points, the search leaves no stone unturned."""
-_SATURATED = 80.0
-"""So many scales from the centre, the curve equals its asymptote to the last digit."""
 _OUTSIDE = 25.0
 """So many scales outside of the distances, the curve can't be told from an exponential."""
 _LEAST_LOG, _MOST_LOG = -34.0, 9.0
-
-
-@dataclass(frozen=True)
-class _Points:
-    """Distances in [0, 1], sorted, with opinions and weights, ``[R, n]`` each.
-
-    ``least`` is the logarithm of a scale at which every curve is a step, ``[R]``.
-    """
-
-    z: Floats
-    y: Floats
-    weights: Floats
-    least: Floats
-
-    def of(self, rows: Ints | slice) -> "_Points":
-        return _Points(self.z[rows], self.y[rows], self.weights[rows], self.least[rows])
 
 
 @dataclass(frozen=True)
@@ -91,11 +71,11 @@ def fitted(x: Floats, y: Floats) -> Floats:
     height = np.where(level, 1.0, height)
     gaps = np.diff(z)
     narrowest = np.where(gaps > 0, gaps, 1.0).min(-1)
-    whole = _Points(
+    whole = Points(
         z,
         (y - middle[:, None]) / height[:, None],
         np.ones_like(z),
-        np.maximum(np.log(narrowest / (4 * _SATURATED)), _LEAST_LOG),
+        np.maximum(np.log(narrowest / (4 * SATURATED)), _LEAST_LOG),
     )
     centre, log_scale = _searched(whole).T
     found = _separated(whole, centre, log_scale)
@@ -123,14 +103,14 @@ def curve(
     return found
 
 
-def _searched(whole: _Points) -> Floats:
+def _searched(whole: Points) -> Floats:
     """Return the best centre and logarithm of the scale of each row, ``[R, 2]``."""
     count, n = whole.z.shape
-    many = n > _BINS
-    coarse = _binned(whole) if many else whole
-    rows, places = _grid_minima(coarse)
+    many = n > BINS
+    coarse = binned(whole) if many else whole
+    rows, places = grid_minima(coarse)
     places, errors = _refined(coarse.of(rows), places, 20)
-    few = n <= _FEW
+    few = n <= FEW
     keep = _lowest(rows, places, errors, count, most=4 * _FINALISTS if few else _FINALISTS)
     rows, places, errors = rows[keep], places[keep], errors[keep]
     if not many:
@@ -143,7 +123,7 @@ def _searched(whole: _Points) -> Floats:
         beside[:, 1] += moves[:, 1]
         rows = np.concatenate([rows, np.repeat(rows[which], len(moves) // len(which))])
         places = np.concatenate([places, beside])
-    more_rows, more = _steps(whole, (0.0,) if many else (0.0, 2.5, 4.0, 5.5))
+    more_rows, more = best_steps(whole, (0.0,) if many else (0.0, 2.5, 4.0, 5.5))
     rows, places = np.concatenate([rows, more_rows]), np.concatenate([places, more])
     places, errors = _refined(whole.of(rows), places, 10)
     keep = _lowest(rows, places, errors, count, most=6 if few else 2)
@@ -172,132 +152,7 @@ def _lowest(rows: Ints, places: Floats, errors: Floats, count: int, most: int) -
     return np.array(chosen, dtype=np.intp)
 
 
-def _binned(whole: _Points) -> _Points:
-    """Return the means of neighbouring points, equally many in each."""
-    n = whole.z.shape[1]
-    edges = np.linspace(0, n, _BINS + 1).astype(np.intp)[:-1]
-    sizes = np.diff([*edges, n]).astype(np.float64)
-    z, y = (np.add.reduceat(of, edges, axis=-1) / sizes for of in (whole.z, whole.y))
-    return _Points(z, y, np.broadcast_to(sizes, z.shape), whole.least)
-
-
-def _grid_minima(points: _Points) -> tuple[Ints, Floats]:
-    """Return the row and the place of the lowest local minima on a grid."""
-    z = points.z
-    count, n = z.shape
-    # The bend may lie where most pairs are, however far away the others are.
-    inner = np.quantile(z, np.linspace(0, 1, 49 if n <= _FEW else 29), axis=-1).T
-    even = np.broadcast_to(np.linspace(0, 1, 12)[1:-1], (count, 10))
-    inner = np.sort(np.concatenate([inner, even], axis=-1), axis=-1)
-    gaps = np.diff(inner)
-    narrowest = np.where(gaps > 0, gaps, 1.0).min(-1)
-    ends = np.log(np.maximum(1e-9, narrowest) / 3)
-    log_scales = np.linspace(ends, np.full(count, np.log(4.0)), _SCALES, axis=-1)
-    scales = np.exp(log_scales)[:, None, :]
-    shape = (count, inner.shape[1], _SCALES)
-    # Beyond the distances: the data shows only one end of the curve.
-    reach = [7.0, 3.0, 1.0]
-    centres = np.concatenate(
-        [
-            *(-r * scales for r in reach),
-            np.broadcast_to(inner[:, :, None], shape),
-            *(1 + r * scales for r in reversed(reach)),
-        ],
-        axis=1,
-    )
-    errors = np.empty(centres.shape)
-    step = max(1, _GRID // (n * _SCALES))
-    for begin in range(0, count, step):
-        part = slice(begin, begin + step)
-        few = points.of(part)
-        for at in range(centres.shape[1]):
-            errors[part, at] = _gains(few, centres[part, at], scales[part, 0])
-    padded = np.pad(errors, ((0, 0), (1, 1), (1, 1)), constant_values=np.inf)
-    # Of neighbours that are equal to rounding errors, the first one counts.
-    noise = 1e-10 * np.abs(errors).max((1, 2), keepdims=True)
-    minima = np.ones(errors.shape, bool)
-    height, width = inner.shape[1] + 2 * len(reach), _SCALES
-    for i, j in itertools.product((-1, 0, 1), repeat=2):
-        beside = padded[:, 1 + i : 1 + i + height, 1 + j : 1 + j + width]
-        if (i, j) != (0, 0):
-            minima &= errors < beside + (noise if (i, j) > (0, 0) else -noise)
-    ranked = np.where(minima, errors, np.inf).reshape(count, -1)
-    order = np.argsort(ranked, axis=-1, kind="stable")
-    order = order[:, : 4 * _STARTS if n <= _FEW else _STARTS]
-    there = np.isfinite(np.take_along_axis(ranked, order, -1))
-    there[:, 0] = True
-    rows, which = np.nonzero(there)
-    chosen = order[rows, which]
-    log_scales = np.broadcast_to(log_scales[:, None, :], errors.shape).reshape(count, -1)
-    places = np.stack([centres.reshape(count, -1)[rows, chosen], log_scales[rows, chosen]], -1)
-    return rows, places
-
-
-def _gains(points: _Points, centres: Floats, scales: Floats) -> Floats:
-    """Return by how much curves reduce the squared error of a constant, ``[R, S]``, negative."""
-    share = np.tanh((points.z[:, None] - centres[..., None]) * (0.5 / scales)[..., None])
-    weighted = points.weights[:, None] * share
-    total = points.weights.sum(-1)[:, None]
-    mean = weighted.sum(-1) / total
-    mean_y = np.einsum("rn,rn->r", points.weights, points.y)[:, None] / total
-    variance = np.einsum("rsn,rsn->rs", weighted, share) - total * mean**2
-    covariance = np.einsum("rsn,rn->rs", weighted, points.y) - total * mean * mean_y
-    bends = variance > 1e-12 * total
-    found: Floats = -np.where(bends, covariance**2 / np.where(bends, variance, 1.0), 0.0)
-    return found
-
-
-def _steps(points: _Points, wider: tuple[float, ...]) -> tuple[Ints, Floats]:
-    """Return the row and the place of the best steps: with no, or with one, distance on the rise.
-
-    Sums over the sorted distances give the errors of all of them at once. The best one comes in
-    several widths, whose logarithms are larger by ``wider``.
-    """
-    z, y = points.z, points.y
-    count, n = z.shape
-    new = np.ones(z.shape, bool)
-    new[:, 1:] = z[:, 1:] != z[:, :-1]
-    places = np.arange(n)
-    first = np.maximum.accumulate(np.where(new, places, 0), axis=-1)
-    ending = np.roll(new, -1, axis=-1)
-    last = np.minimum.accumulate(np.where(ending, places, n)[:, ::-1], axis=-1)[:, ::-1]
-    sums = np.concatenate([np.zeros((count, 1)), np.cumsum(y, axis=-1)], axis=-1)
-    below, upto, total = (
-        np.take_along_axis(sums, first, -1),
-        np.take_along_axis(sums, last + 1, -1),
-        sums[:, -1:],
-    )
-    n_low, n_on, n_high = first, last + 1 - first, n - 1 - last
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, on, high = below / n_low, (upto - below) / n_on, (total - upto) / n_high
-        two = np.where(n_low > 0, n_low * low**2 + (total - below) ** 2 / (n - n_low), -np.inf)
-        three = n_low * low**2 + n_on * on**2 + n_high * high**2
-        rise = (on - low) / (high - low)
-    inside = (n_low > 0) & (n_high > 0) & (rise > 0) & (rise < 1)
-    three = np.where(inside, three, -np.inf)
-    rows = np.arange(count)
-    left = np.take_along_axis(z, np.maximum(first - 1, 0), -1)
-    right = np.take_along_axis(z, np.minimum(last + 1, n - 1), -1)
-    found_rows, found = [], []
-    for kind, gains in (("two", two), ("three", three)):
-        for place, at in enumerate(np.argsort(-gains, axis=-1, kind="stable")[:, :3].T):
-            there = np.isfinite(gains[rows, at])
-            here, before, after = (of[rows, at] for of in (z, left, right))
-            gap = here - before if kind == "two" else np.minimum(here - before, after - here)
-            scale = np.where(gap > 0, gap, 1.0) / (2 * _SATURATED)
-            scale = np.maximum(scale, np.exp(points.least))
-            if kind == "two":
-                centre = (here + before) / 2
-            else:
-                share = np.clip(rise[rows, at], 1e-12, 1 - 1e-12)
-                centre = here - scale * np.log(share / (1 - share))
-            for width in wider if place == 0 else wider[:1]:
-                found_rows.append(rows[there])
-                found.append(np.stack([centre, np.log(scale) + width], -1)[there])
-    return np.concatenate(found_rows), np.concatenate(found)
-
-
-def _separated(points: _Points, centre: Floats, log_scale: Floats) -> _Fit:
+def _separated(points: Points, centre: Floats, log_scale: Floats) -> _Fit:
     """Return the best asymptotes and what they leave unexplained."""
     z, y, weights = points.z, points.y, points.weights
     # Measured from the nearer asymptote, the curve keeps its digits far outside of the distances.
@@ -323,7 +178,7 @@ def _separated(points: _Points, centre: Floats, log_scale: Floats) -> _Fit:
     return _Fit(error, low, high, slope, variance, share, apart, residuals)
 
 
-def _refined(points: _Points, places: Floats, most: int) -> tuple[Floats, Floats]:
+def _refined(points: Points, places: Floats, most: int) -> tuple[Floats, Floats]:
     """Improve centres and scales by Gauss-Newton steps with Levenberg-Marquardt damping.
 
     Returns the places ``[R, 2]`` and their squared errors ``[R]``.
@@ -359,7 +214,7 @@ def _refined(points: _Points, places: Floats, most: int) -> tuple[Floats, Floats
     return here, error
 
 
-def _polished(points: _Points, places: Floats) -> tuple[Floats, Floats]:
+def _polished(points: Points, places: Floats) -> tuple[Floats, Floats]:
     """Go from near a minimum to its bottom by Newton's steps, with slopes of the gradient.
 
     Where residuals are large, Gauss-Newton steps overshoot and need hundreds of iterations.
@@ -402,7 +257,7 @@ def _polished(points: _Points, places: Floats) -> tuple[Floats, Floats]:
     return here, error
 
 
-def _gradient(points: _Points, places: Floats) -> Floats:
+def _gradient(points: Points, places: Floats) -> Floats:
     return _slopes(points, places, _separated(points, *places.T))[1]
 
 
@@ -436,7 +291,7 @@ def _stepped(places: Floats, steps: Floats, least: Floats) -> Floats:
     return np.stack([centre, log_scale], axis=-1)
 
 
-def _slopes(points: _Points, here: Floats, fit: _Fit) -> tuple[Floats, Floats]:
+def _slopes(points: Points, here: Floats, fit: _Fit) -> tuple[Floats, Floats]:
     """Return the normal equations ``[R, 2, 2]`` and the downhill gradient ``[R, 2]``."""
     scale = np.exp(here[:, 1:])
     nearness, side = _outside(here)

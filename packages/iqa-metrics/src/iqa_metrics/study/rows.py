@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -322,16 +322,21 @@ def write_rows(folder: Path, kind: type[Row], rows: Iterable[Row]) -> None:
 def read_rows(folder: Path, kind: type[Row]) -> tuple[Row, ...]:
     """Read the rows of one kind from a study's folder.
 
+    Columns that have a default may be absent, as they are in tables of earlier versions.
+
     Raises
     ------
     TableError
         If the file can't be read, lacks a column, or has a cell with a wrong content.
     """
     path, hints = folder / FILES[kind], get_type_hints(kind)
+    of_kind = fields(kind)  # type: ignore[arg-type]  # all are dataclasses
     found = []
-    for line, row in read_csv(path, list(hints)):
+    for line, row in read_csv(path, [one.name for one in of_kind if one.default is MISSING]):
         values: dict[str, Any] = {}
         for name, hint in hints.items():
+            if name not in row:
+                continue
             try:
                 values[name] = _FROM_TEXT[hint](row[name])
             except ValueError:
