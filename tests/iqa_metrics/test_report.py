@@ -67,8 +67,10 @@ def small(folder, **changes):
 
 
 def test_each_figure_is_there_as_svg_png_and_pdf(study):
-    names = {"depth", "models", "factors", "readouts", "own-task", "distortions", "pairs"}
-    names.add("published")  # of VGG-16 and several baselines
+    names = {
+        *("depth", "models", "factors", "readouts", "own-task", "distortions", "pairs"),
+        "published",
+    }
     assert names_of(study) == {f"{name}-tid2013" for name in names}
     for name in names_of(study):
         svg = (study / "figures" / f"{name}.svg").read_text(encoding="utf-8")

@@ -19,8 +19,10 @@ MOST_REFERENCES = 60
 """Beyond, Spearman's sums over three references cost more than ranking each replicate."""
 
 _AT_ONCE = 2**20
-_PRODUCTS = 2**24
+PRODUCTS = 2**24
 """Most elements of the products of counts that are kept: 128 MiB."""
+SUMS = 2**18
+"""Most elements of the sums over replicates that are kept: 2 MiB."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,6 @@ def srocc_replicates(x: Floats, y: Floats, by: ByReference) -> Floats:
     draws, references = by.counts.shape
     first, second = np.triu_indices(references)
     # Each unordered couple of references counts once; the sums of both orders are added up.
-    step = max(1, _PRODUCTS // len(first))
     of_opinion = _places(y, by)
     good = np.flatnonzero(~np.isnan(x).any(-1))
     tables = [_triples(of_opinion, of_opinion, by)]
@@ -81,6 +82,7 @@ def srocc_replicates(x: Floats, y: Floats, by: ByReference) -> Floats:
         tables += [_triples(places, of_opinion, by), _triples(places, places, by)]
     folded = np.stack([_folded(table, first, second) for table in tables], axis=1)
     flat = folded.reshape(len(first), -1)
+    step = max(1, min(PRODUCTS // len(first), SUMS // flat.shape[1]))
     for start in range(0, draws, step):
         counts = by.counts[start : start + step]
         products = counts[:, first] * counts[:, second]
