@@ -165,5 +165,20 @@ DATABASES: Mapping[str, Entry] = {
         },
     ),
     "Zhang et al., CVPR 2018, arXiv:1801.03924": _BAPPS,
+    "Fu et al., NeurIPS 2023, arXiv:2306.09344": Entry(
+        "inproceedings",
+        "fu2023dreamsim",
+        {
+            "title": "{DreamSim}: Learning New Dimensions of Human Visual Similarity using "
+            "Synthetic Data",
+            "author": "Fu, Stephanie and Tamir, Netanel and Sundaram, Shobhita and Chai, Lucy and "
+            "Zhang, Richard and Dekel, Tali and Isola, Phillip",
+            "booktitle": "Advances in Neural Information Processing Systems (NeurIPS)",
+            "volume": "36",
+            "year": "2023",
+            "eprint": "2306.09344",
+            "archiveprefix": "arXiv",
+        },
+    ),
 }
 """The entry of a database, by the source that its record states."""
