@@ -159,7 +159,7 @@ def test_the_curve_does_not_hide_the_points(drawn):
 
 
 def test_the_noise_ceiling_is_in_every_figure_of_agreement(drawn):
-    showing = ("depth", "models", "own-task")
+    showing = ("depth", "models", "own-task", "published")
     for one in drawn.values():
         at = [
             value
