@@ -169,11 +169,12 @@ DATABASES: Mapping[str, Entry] = {
         "inproceedings",
         "fu2023dreamsim",
         {
-            "title": "DreamSim: Learning New Dimensions of Human Visual Similarity using Synthetic "
-            "Data",
+            "title": "{DreamSim}: Learning New Dimensions of Human Visual Similarity using "
+            "Synthetic Data",
             "author": "Fu, Stephanie and Tamir, Netanel and Sundaram, Shobhita and Chai, Lucy and "
             "Zhang, Richard and Dekel, Tali and Isola, Phillip",
             "booktitle": "Advances in Neural Information Processing Systems (NeurIPS)",
+            "volume": "36",
             "year": "2023",
             "eprint": "2306.09344",
             "archiveprefix": "arXiv",

@@ -70,7 +70,12 @@ def _networks(study: Study) -> str:
         )
         + f", at {layers} {'layer' if layers == '1' else 'layers'} each, with the "
         f"{'readout' if len(readouts) == 1 else 'readouts'} {wording.listed(readouts)}"
-        + (f" and the concatenations {wording.listed(concatenated)}" if concatenated else "")
+        + (
+            f" and the {'concatenation' if len(concatenated) == 1 else 'concatenations'} "
+            f"{wording.listed(concatenated)}"
+            if concatenated
+            else ""
+        )
         + "."
     )
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from iqa_metrics.report import figures
 
 AGAINST = "vs"
-"""The word between two compared things, after which a long name is broken."""
+"""The word between two compared things, before which a long name is broken."""
 _TALLEST = 7.6  # inches of rows that fit a page together with legend, axis and caption
 _LINE, _APART = 0.14, 0.04
 _LEGEND, _AXIS = 0.155, 0.42  # a line of the legend, and what stands below the axes
@@ -125,7 +125,7 @@ def _lines(row: Row, most: float, column: float) -> list[str]:
     first, between, second = row.name.partition(f" {AGAINST} ")
     if not between:
         return figures.wrapped(row.name, most)
-    return [*figures.wrapped(f"{first} {AGAINST}", most), *figures.wrapped(second, most)]
+    return [*figures.wrapped(first, most), *figures.wrapped(f"{AGAINST} {second}", most)]
 
 
 def _split(rows: Sequence[Row], heights: Sequence[float]) -> list[list[int]]:
