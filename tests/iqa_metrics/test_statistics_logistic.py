@@ -108,7 +108,7 @@ def worse_than_scipy(tables, seed, starts):
         assert fitted.scale > 0
         error = np.square(fitted(x) - y).sum()
         least, constant = least_error_of_scipy(x, y, stream, starts)
-        if error > least * (1 + 1e-5) + 1e-9 * constant:
+        if error > least * (1 + 1e-6) + 1e-9 * constant:
             found.append((kind, number, error / least - 1))
     return found
 
