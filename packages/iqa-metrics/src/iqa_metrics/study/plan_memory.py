@@ -161,8 +161,11 @@ def _statistics(plan: Plan) -> Need:
     draws = plan.statistics.draws
     # The replicates of each series are kept, put together and turned, and then pooled.
     copies = 4 if len(scored) == 1 else 4 * len(scored) + 2
-    most = max((len(one.pairs) for one in plan.databases.values()), default=0)
-    together = min(AT_ONCE, draws * most) * _NUMBER * _TEMPORARIES * cores()
+    # Each thread holds the ranks of some replicates, or sums over references for some series.
+    most = max(len(one.pairs) for one in plan.databases.values())
+    references = max(len({p.reference for p in one.pairs}) for one in plan.databases.values())
+    block = min(AT_ONCE, draws * max(most, 2 * references * series.total))
+    together = block * _NUMBER * _TEMPORARIES * cores()
     needed = {
         "the table of distances": _CELL * series.single * pairs,
         "bootstrap replicates": copies * _NUMBER * draws * series.total,
