@@ -90,6 +90,7 @@ def test_blocks_do_not_change_replicates(monkeypatch):
     np.testing.assert_allclose(whole[0][0], krocc(x, y), rtol=1e-12)
     monkeypatch.setattr(replicates, "_AT_ONCE", 500)
     monkeypatch.setattr(replicates, "_PRODUCTS", 10)
+    monkeypatch.setattr(replicates, "_SUMS", 100)
     again = replicates.krocc_replicates(x, y, by), replicates.srocc_replicates(x, y, by)
     np.testing.assert_array_equal(again[0][1], whole[0][1])
     np.testing.assert_array_equal(again[1], whole[1])

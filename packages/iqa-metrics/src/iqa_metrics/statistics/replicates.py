@@ -19,10 +19,10 @@ MOST_REFERENCES = 60
 """Beyond, Spearman's sums over three references cost more than ranking each replicate."""
 
 _AT_ONCE = 2**20
-PRODUCTS = 2**24
+_PRODUCTS = 2**24
 """Most elements of the products of counts that are kept: 128 MiB."""
-SUMS = 2**18
-"""Most elements of the sums over replicates that are kept: 2 MiB."""
+_SUMS = 2**22
+"""Most elements of a table of sums of all rows that are computed together: 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,36 @@ def srocc_replicates(x: Floats, y: Floats, by: ByReference) -> Floats:
     if np.isnan(y).any():
         return found
     draws, references = by.counts.shape
-    first, second = np.triu_indices(references)
-    # Each unordered couple of references counts once; the sums of both orders are added up.
+    couples = np.triu_indices(references)
+    # Two tables of sums for each row, over three references, and then on each replicate.
+    largest = references * max(len(couples[0]), min(draws, _PRODUCTS // len(couples[0])))
+    step = max(1, _SUMS // (2 * largest))
     of_opinion = _places(y, by)
     good = np.flatnonzero(~np.isnan(x).any(-1))
+    for start in range(0, len(good), step):
+        rows = good[start : start + step]
+        found[:, rows] = _srocc_of_rows(x[rows], of_opinion, by, couples)
+    return found
+
+
+def _srocc_of_rows(
+    x: Floats,
+    of_opinion: Floats,
+    by: ByReference,
+    couples: tuple[NDArray[np.intp], ...],
+) -> Floats:
+    """Return SROCC of a few rows on each replicate, ``[draws, rows]``."""
+    draws, references = by.counts.shape
+    found = np.empty((draws, len(x)))
+    first, second = couples
+    # Each unordered couple of references counts once; the sums of both orders are added up.
+    step = max(1, _PRODUCTS // len(first))
     tables = [_triples(of_opinion, of_opinion, by)]
-    for row in good:
-        places = _places(x[row], by)
+    for row in x:
+        places = _places(row, by)
         tables += [_triples(places, of_opinion, by), _triples(places, places, by)]
     folded = np.stack([_folded(table, first, second) for table in tables], axis=1)
     flat = folded.reshape(len(first), -1)
-    step = max(1, min(PRODUCTS // len(first), SUMS // flat.shape[1]))
     for start in range(0, draws, step):
         counts = by.counts[start : start + step]
         products = counts[:, first] * counts[:, second]
@@ -92,7 +111,7 @@ def srocc_replicates(x: Floats, y: Floats, by: ByReference) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):
             value = xy / np.sqrt(xx * of_y)
         value[(xx <= 0) | (of_y <= 0)] = np.nan
-        found[start : start + step, good] = np.clip(value, -1, 1)
+        found[start : start + step] = np.clip(value, -1, 1)
     return found
 
 

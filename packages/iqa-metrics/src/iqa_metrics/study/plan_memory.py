@@ -17,7 +17,6 @@ from iqa_metrics.io.decoding import ImageError, size_of_file
 from iqa_metrics.io.readahead import AHEAD_BYTES, PART_BYTES, WINDOW, cores
 from iqa_metrics.readouts import Readout
 from iqa_metrics.statistics.correlations import AT_ONCE
-from iqa_metrics.statistics.replicates import PRODUCTS, SUMS
 from iqa_metrics.study.plan import WEIGHTED, Network, Plan
 from iqa_metrics.study.settings import PlanError
 
@@ -34,8 +33,6 @@ _OUTCOME = 40
 """Bytes for a value that a pass returns, until its window is stored."""
 _TEMPORARIES = 6
 """Arrays of the size of a block of bootstrap replicates, while their ranks are computed."""
-_BLOCKS = 4
-"""Blocks of sums over replicates that are held at once."""
 _PIXEL = 12
 """Bytes for a decoded pixel."""
 _PASSES = 4
@@ -164,11 +161,11 @@ def _statistics(plan: Plan) -> Need:
     draws = plan.statistics.draws
     # The replicates of each series are kept, put together and turned, and then pooled.
     copies = 4 if len(scored) == 1 else 4 * len(scored) + 2
-    most = max((len(one.pairs) for one in plan.databases.values()), default=0)
-    references = max((len({p.reference for p in one.pairs}) for one in scored), default=0)
-    couples = min(PRODUCTS, draws * references * (references + 1) // 2)
-    together = min(AT_ONCE, draws * most) * _TEMPORARIES + couples + _BLOCKS * SUMS
-    together *= _NUMBER * cores()
+    # Each thread holds the ranks of some replicates, or sums over references for some series.
+    most = max(len(one.pairs) for one in plan.databases.values())
+    references = max(len({p.reference for p in one.pairs}) for one in plan.databases.values())
+    block = min(AT_ONCE, draws * max(most, 2 * references * series.total))
+    together = block * _NUMBER * _TEMPORARIES * cores()
     needed = {
         "the table of distances": _CELL * series.single * pairs,
         "bootstrap replicates": copies * _NUMBER * draws * series.total,
