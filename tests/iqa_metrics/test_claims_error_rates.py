@@ -115,7 +115,7 @@ def border(claim, seed):
     "some_match_the_state_of_the_art",
     "depth_helps_simple",
     "all_beat_ssim",
-    "better_performance_is_not_more_human",
+    "better_classification_is_not_more_human",
 ])  # fmt: skip
 @pytest.mark.parametrize("studies", AMOUNTS)
 def test_on_its_border_a_claim_is_not_supported(claim, studies):

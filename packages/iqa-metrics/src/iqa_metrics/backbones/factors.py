@@ -31,7 +31,8 @@ class Factors:
     start
         Data of the weights that training started from, or empty.
     environment
-        Software and authors that trained it.
+        The laboratory: software and authors that trained it. What the paper calls the environment
+        of a network, the images that it learned from, is ``data``.
     recipe
         What else tells it from trainings of the same goal and data.
     parameters

@@ -64,17 +64,26 @@ def _scored(comparer: Comparer, networks: list[DescribedNetwork], fewest: int) -
     ]
 
 
+def better_classification_is_not_more_human(comparer: Comparer) -> Found:
+    """Test whether classifiers with better published scores do not agree better."""
+    return _not_more_human(comparer, classifiers(comparer), "classifiers")
+
+
 def better_performance_is_not_more_human(comparer: Comparer) -> Found:
-    """Test whether backbones with better published scores do not agree better."""
-    kinds = _scored(comparer, untuned(comparer), FEWEST_SCORES)
+    """Test whether backbones that do their task better do not agree better, whatever the task."""
+    return _not_more_human(comparer, untuned(comparer), "backbones")
+
+
+def _not_more_human(comparer: Comparer, networks: list[DescribedNetwork], what: str) -> Found:
+    kinds = _scored(comparer, networks, FEWEST_SCORES)
     if not kinds:
         return missing_network(
-            f"it needs {FEWEST_SCORES} backbones with a published score of one kind", *_EXAMPLES
+            f"it needs {FEWEST_SCORES} {what} with a published score of one kind", *_EXAMPLES
         )
     correlations = {one.kind: _correlation(comparer, one) for one in kinds}
     known = {kind: one for kind, one in correlations.items() if one is not None}
     if not known:
-        return not_tested("the backbones' scores, or their agreements, do not vary")
+        return not_tested(f"the {what}' scores, or their agreements, do not vary")
     interval = _together(comparer, [one for one in known.values() if one is not None])
     said = ", ".join(f"{len(one.scores)} with {one.kind}" for one in kinds if one.kind in known)
     verdict = UNDECIDED
