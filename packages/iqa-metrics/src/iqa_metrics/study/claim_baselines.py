@@ -43,7 +43,7 @@ def all_beat_ssim(comparer: Comparer) -> Found:
     """Test whether each trained backbone is better than SSIM."""
     ssim = comparer.scope.baseline("ssim")
     if ssim is None:
-        return missing_baseline("ssim", "ssim")
+        return missing_baseline("SSIM", "ssim", weights=False)
     differences = _beyond(comparer, ssim, untuned(comparer))
     if not differences:
         return missing_network(_NO_NETWORK, "alexnet")
@@ -66,7 +66,7 @@ def most_beat_ssim(comparer: Comparer) -> Found:
     """Test whether the median trained backbone is better than SSIM."""
     ssim = comparer.scope.baseline("ssim")
     if ssim is None:
-        return missing_baseline("ssim", "ssim")
+        return missing_baseline("SSIM", "ssim", weights=False)
     differences = _beyond(comparer, ssim, untuned(comparer))
     if not differences:
         return missing_network(_NO_NETWORK, "alexnet")
@@ -83,7 +83,7 @@ def some_match(comparer: Comparer, margin: float) -> Found:
     """
     tuned = comparer.best_baseline(lambda one: one.tuned)
     if tuned is None:
-        return missing_baseline(_NO_TUNED, "dists,lpips_alex")
+        return missing_baseline(_NO_TUNED, "dists", "lpips_alex")
     differences = _beyond(comparer, tuned.held_out, untuned(comparer))
     if not differences:
         return missing_network(
@@ -120,7 +120,7 @@ def beat_lpips(
     def run(comparer: Comparer) -> Found:
         lpips = comparer.best_baseline(lambda one: one.tuned and one.name.startswith("lpips"))
         if lpips is None:
-            return missing_baseline("LPIPS", "lpips_alex,lpips_vgg")
+            return missing_baseline("LPIPS", "lpips_alex", "lpips_vgg")
         networks = chosen(comparer)
         together = comparer.mean(one.name for one in networks)
         if together is None:

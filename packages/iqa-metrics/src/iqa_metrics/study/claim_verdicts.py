@@ -54,9 +54,10 @@ def not_tested(why: str, get: str = "") -> Found:
     return Found(None, "", NOT_TESTED, why, get)
 
 
-def missing_baseline(what: str, name: str) -> Found:
-    """Return the result of a test that lacks a baseline metric."""
-    return not_tested(f"{what} was not measured", f"{RUN} --baseline {name}")
+def missing_baseline(what: str, *names: str, weights: bool = True) -> Found:
+    """Return the result of a test that lacks a baseline metric; ``names`` are some that would do."""
+    fetched = f"iqa weights fetch {' '.join(names)} && " if weights else ""
+    return not_tested(f"{what} was not measured", f"{fetched}{RUN} --baseline {','.join(names)}")
 
 
 def missing_network(what: str, *names: str) -> Found:
