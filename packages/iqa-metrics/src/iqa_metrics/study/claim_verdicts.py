@@ -55,7 +55,7 @@ def not_tested(why: str, get: str = "") -> Found:
 
 
 def missing_baseline(what: str, *names: str, weights: bool = True) -> Found:
-    """Return the result of a test that lacks a baseline metric; ``names`` are some that would do."""
+    """Return the result of a test that lacks a baseline; ``names`` are some that would do."""
     fetched = f"iqa weights fetch {' '.join(names)} && " if weights else ""
     return not_tested(f"{what} was not measured", f"{fetched}{RUN} --baseline {','.join(names)}")
 
