@@ -15,7 +15,7 @@ from iqa_metrics.study.claim_performance import WEAK
 from iqa_metrics.study.claims import CLAIMS
 from iqa_metrics.study.plan import WEIGHTED
 
-QUICK, MANY = 30, 400
+QUICK, MANY = 30, 200
 RATE = 0.05
 AMOUNTS = [QUICK, pytest.param(MANY, marks=pytest.mark.slow)]
 WITHIN = {"descriptors_change_little", "environment_matters_little", "laboratory_matters_little"}
@@ -35,7 +35,7 @@ def most(studies):
         (QUICK, 8),
         pytest.param(MANY, 4, marks=pytest.mark.slow),
         pytest.param(MANY, 8, marks=pytest.mark.slow),
-        pytest.param(150, 25, marks=pytest.mark.slow),
+        pytest.param(100, 25, marks=pytest.mark.slow),
     ],
 )
 def test_where_everything_is_equal_nothing_is_decided(studies, references):
