@@ -146,22 +146,27 @@ _KADID_TYPES = (
 )
 
 _KADID_RATINGS = 30
-"""Ratings per image, from the database's paper; its column ``var`` is their variance."""
+"""Ratings per image, from the database's paper."""
 
 
 def kadid(folder: Folder, facts: DatabaseFacts, problems: list[Problem]) -> Iterator[OpinionPair]:
-    """Yield the pairs of KADID-10k."""
+    """Yield the pairs of KADID-10k.
+
+    Its column ``var`` has the standard deviation of the ratings, not their variance: 30 ratings of
+    1 to 5 with the means of its first rows, 4.57 and 4.33, can't have variances of 0.496 and 0.869,
+    but they can have these standard deviations.
+    """
     path = folder.need("dmos.csv")
     rows: dict[str, tuple[float, float | None]] = {}
     for number, row in rows_of(path, ("dist_img", "ref_img", "dmos")):
-        value, variance = number_in(row["dmos"]), number_in(row.get("var"))
+        value, spread = number_in(row["dmos"]), number_in(row.get("var"))
         if value is None:
             problems.append(
                 Problem("opinion", f"{path.name}, line {number}", f"got {row['dmos']!r}")
             )
         else:
-            known = variance is not None and variance >= 0
-            rows[row["dist_img"].lower()] = value, math.sqrt(variance or 0.0) if known else None
+            known = spread is not None and spread >= 0
+            rows[row["dist_img"].lower()] = value, spread if known else None
     for image in range(1, 82):
         reference = folder.find(f"images/I{image:02}.png")
         for kind, distortion in enumerate(_KADID_TYPES, start=1):
