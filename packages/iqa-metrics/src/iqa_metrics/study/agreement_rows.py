@@ -18,7 +18,8 @@ class Ceiling:
         Whose agreement it is: ``one observer``, or ``mean of N observers``, as many as rated the
         database.
     value, low, high
-        The correlation and its interval over references and noise; NaN if it is unknown.
+        The correlation and its interval over references and noise; NaN if it is unknown. With too
+        few references there is a value, but no interval.
     why
         Why it is unknown; else empty.
     """

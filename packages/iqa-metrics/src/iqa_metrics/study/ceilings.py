@@ -52,4 +52,6 @@ def ceilings(name: str, judged: Judged) -> Iterator[Ceiling]:
                 confidence=settings.confidence,
             )
             value, low, high = (float(one) for one in (found.value, found.low, found.high))
+            if judged.references(known) < statistics.FEWEST_REFERENCES:
+                low = high = math.nan
             yield Ceiling(name, measure, what, value, low, high)

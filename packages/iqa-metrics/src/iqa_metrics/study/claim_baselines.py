@@ -15,6 +15,7 @@ from iqa_metrics.study.claim_groups import (
 )
 from iqa_metrics.study.claim_groups import simple as simple_ones
 from iqa_metrics.study.claim_verdicts import (
+    CORRECTED,
     Found,
     by_sign,
     counted,
@@ -59,7 +60,10 @@ def all_beat_ssim(comparer: Comparer) -> Found:
     evidence = f"{better} of {counted(len(p), 'backbone')} better; smallest for: {least}"
     if worse:
         return Found(intervals[least], f"{evidence}; worse: {', '.join(worse)}", CONTRADICTED)
-    return Found(intervals[least], evidence, SUPPORTED if better == len(p) else UNDECIDED)
+    if better == len(p):
+        return Found(intervals[least], evidence, SUPPORTED)
+    below = bool(intervals[least].high < 0)
+    return Found(intervals[least], evidence, UNDECIDED, CORRECTED if below else "")
 
 
 def most_beat_ssim(comparer: Comparer) -> Found:
@@ -99,7 +103,10 @@ def some_match(comparer: Comparer, margin: float) -> Found:
         return Found(interval, evidence, SUPPORTED)
     # All backbones have to be worse by themselves.
     worse = all(comparer.interval(one).high < -margin for one in differences.values())
-    return Found(interval, evidence, CONTRADICTED if worse else UNDECIDED)
+    if worse:
+        return Found(interval, evidence, CONTRADICTED)
+    above = bool(interval.low > -margin)
+    return Found(interval, evidence, UNDECIDED, CORRECTED if above else "")
 
 
 def some_match_the_best(comparer: Comparer) -> Found:

@@ -20,6 +20,8 @@ from iqa_metrics.statistics import Bootstrap, Interval
 from iqa_metrics.study.comparisons import Comparer
 from iqa_metrics.study.rows import CONTRADICTED, NOT_TESTED, SUPPORTED, UNDECIDED
 
+CORRECTED = "it is not clear enough for one of several, after Holm's correction"
+"""Why a claim is undecided though an interval seems to decide it."""
 RUN = "iqa study run ..."
 """How a command begins that repeats the run with something added."""
 
@@ -37,7 +39,8 @@ class Found:
     verdict
         Supported, contradicted, undecided or not tested.
     why
-        What is missing, if nothing was tested.
+        What is missing if nothing was tested, or why it is undecided if the interval alone does not
+        tell.
     get
         The command that gets it, or an empty text.
     """
@@ -99,8 +102,10 @@ def little(
     if within == len(intervals):
         return Found(intervals[most], evidence, SUPPORTED)
     outwards = [one if one.value > 0 else one * -1.0 for one in differences.values()]
-    beyond = one_above(comparer, outwards, margin)
-    return Found(intervals[most], evidence, CONTRADICTED if beyond else UNDECIDED)
+    if one_above(comparer, outwards, margin):
+        return Found(intervals[most], evidence, CONTRADICTED)
+    beyond = intervals[most].low > margin or intervals[most].high < -margin
+    return Found(intervals[most], evidence, UNDECIDED, CORRECTED if beyond else "")
 
 
 def median(parts: Iterable[Bootstrap]) -> Bootstrap:

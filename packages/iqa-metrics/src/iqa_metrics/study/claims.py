@@ -42,6 +42,7 @@ from iqa_metrics.study.rows import UNDECIDED, Claim
 PREPRINT, JOURNAL, CONTROL = "preprint", "journal", "control"
 BOTH = f"{PREPRINT}, {JOURNAL}"
 _TOO_WIDE = "the interval is too wide to tell"
+_NO_DIFFERENCE = "there is no difference at all"
 _NO_OPINIONS = "the scores are no human ratings, and the claim is about people"
 
 
@@ -65,6 +66,7 @@ def _row(comparer: Comparer, name: str, claim: "Conclusion") -> Claim:
         one = got.interval
         numbers = float(one.value), float(one.low), float(one.high)
     effect, low, high = numbers
+    undecided = _NO_DIFFERENCE if effect == low == high == 0 else _TOO_WIDE
     return Claim(
         claim=name,
         version=claim.version,
@@ -85,7 +87,7 @@ def _row(comparer: Comparer, name: str, claim: "Conclusion") -> Claim:
         margin=claim.margin(comparer.margin),
         evidence=got.evidence,
         verdict=got.verdict,
-        why=got.why or (_TOO_WIDE if got.verdict == UNDECIDED else ""),
+        why=got.why or (undecided if got.verdict == UNDECIDED else ""),
         get=got.get,
     )
 

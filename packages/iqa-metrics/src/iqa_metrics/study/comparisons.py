@@ -50,8 +50,7 @@ class Comparer:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        readouts = scope.description.readouts
-        self.plain = readouts[0] if readouts else ""
+        self.plain = scope.description.plain
         self._best: dict[tuple[str, str], Best] = {}
 
     def best(self, backbone: str, readout: str = "") -> Best | None:

@@ -57,8 +57,20 @@ class Judged:
         self._kept: dict[bytes, dict[int, tuple[float, Floats]]] = {}
 
     def references(self, pairs: Mask) -> int:
-        """Return the number of distinct references among some pairs."""
-        return len(np.unique(self._references[pairs]))
+        """Return the number of references that agreement on some pairs comes from.
+
+        For scores that are no human ratings, these are the ones with a kind of distortion that has
+        enough pairs.
+        """
+        if self.opinion:
+            return len(np.unique(self._references[pairs]))
+        names, _ = statistics.within_references(
+            np.empty((0, int(pairs.sum()))),
+            self.measured.pairs.opinion[pairs],
+            self._references[pairs].tolist(),
+            self._kinds[pairs].tolist(),
+        )
+        return len(names)
 
     def replicates(
         self, rows: Sequence[int], pairs: Mask, *, keep: bool = True
@@ -128,12 +140,10 @@ class Judged:
         ]
         return np.concatenate(found, axis=1)
 
-    def _within(self, rows: Sequence[int], pairs: Mask) -> Bootstrap | None:
+    def _within(self, rows: Sequence[int], pairs: Mask) -> Bootstrap:
         x = self.measured.values[np.ix_(np.array(rows), pairs)]
         names = (self._references[pairs].tolist(), self._kinds[pairs].tolist())
         opinion = self.measured.pairs.opinion[pairs]
-        if len(statistics.within_references(x[:0], opinion, *names)[0]) < 2:
-            return None
         return statistics.within_bootstrap(
             x, opinion, *names, draws=self.settings.draws, seed=self._seed
         )

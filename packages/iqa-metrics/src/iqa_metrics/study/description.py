@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 from iqa_metrics.backbones.factors import Factors
 from iqa_metrics.io.atomic import written_at_once
 from iqa_metrics.study.rows import TableError
-from iqa_metrics.study.settings import Statistics
+from iqa_metrics.study.settings import WEIGHTED, Statistics
 
 DESCRIPTION = "study.json"
 JUDGING = "image quality"
@@ -156,8 +156,8 @@ class Description:
 
     @property
     def plain(self) -> str:
-        """The readout that the others are compared with."""
-        return self.readouts[0] if self.readouts else ""
+        """The readout that the others are compared with: the first that learns nothing."""
+        return next((one for one in self.readouts if one != WEIGHTED), "")
 
     @classmethod
     def read(cls, path: Path) -> "Description":

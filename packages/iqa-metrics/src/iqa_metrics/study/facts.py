@@ -1,7 +1,7 @@
 """Describe a study: from its plan and backbones, or from the names in a table of distances."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +34,7 @@ from iqa_metrics.study.description import (
 )
 from iqa_metrics.study.distances import Measured
 from iqa_metrics.study.measuring import folder_of
-from iqa_metrics.study.plan import Network, Plan
+from iqa_metrics.study.plan import WEIGHTED, Network, Plan
 from iqa_metrics.study.settings import Statistics
 
 _MADE_WITH = ("iqa-metrics", "torch", "torchvision", "numpy", "pillow")
@@ -161,11 +161,16 @@ def description_of(
         databases=databases,
         backbones=tuple(_named_network(name, of) for name, of in layers.items()),
         baselines=tuple(_named_baseline(one.backbone) for one in series if not one.layer),
-        readouts=tuple(
+        readouts=_plain_first(
             dict.fromkeys(one.readout for one in series if one.layer and ":" not in one.readout)
         ),
         statistics=statistics or Statistics(),
     )
+
+
+def _plain_first(readouts: Iterable[str]) -> tuple[str, ...]:
+    """Put learned channel weights last: the first readout is the plain one, which learns nothing."""
+    return tuple(sorted(readouts, key=lambda name: name == WEIGHTED))
 
 
 def _named_network(name: str, layers: Mapping[str, float]) -> DescribedNetwork:

@@ -140,7 +140,7 @@ def winners(scope: Scope) -> list[Winner]:
                 held_out=float(held_out.value),
                 low=float(held_out.low),
                 high=float(held_out.high),
-                stability=best.stability,
+                stability=math.nan if scope.too_few else best.stability,
                 why=scope.too_few,
             )
         )
@@ -162,7 +162,8 @@ def _groups(scope: Scope) -> Mapping[str, list[Series]]:
             goal = goals.get(one.backbone, "")
             if goal == UNTRAINED:
                 continue
-            if goal == JUDGING or one.readout == WEIGHTED:
+            # A concatenation's readout says how layers were joined after a colon.
+            if goal == JUDGING or one.readout.split(":")[0] == WEIGHTED:
                 found["tuned"].append(one)
             else:
                 found["backbones"].append(one)

@@ -11,13 +11,11 @@ from iqa_metrics.metrics import parse_spec
 from iqa_metrics.names import lookup
 from iqa_metrics.readouts import Readout, readout
 from iqa_metrics.study.rows import POOLED
+from iqa_metrics.study.settings import WEIGHTED as WEIGHTED
 from iqa_metrics.study.settings import PlanError, Statistics
 from iqa_metrics.weights.files import WeightsError
 
 NAMED, ALL = "named", "all"
-WEIGHTED = "weighted_euclidean"
-"""The only weighted readout in studies. Its channel weights are learned from the study's opinion
-scores, and each pair is measured with weights that were learned without its reference."""
 CONCATENATED = ("cumulative:joint", "cumulative:sum", "pairs:joint", "pairs:sum")
 
 _SHOWN = 12

@@ -230,7 +230,8 @@ class Winner:
         The agreement where each reference (or each database, if there are several) is judged by the
         series that agrees best on the others, and its interval. NaN if there are too few.
     stability
-        The share of references or databases for which the series above was chosen.
+        The share of references or databases for which the series above was chosen. NaN if there are
+        too few.
     why
         Why there is no held-out value, or no interval; else empty.
     """

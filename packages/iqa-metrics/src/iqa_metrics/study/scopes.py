@@ -36,8 +36,8 @@ class Scope:
     n
         The number of pairs for which all series have a value.
     references
-        The number of references of these pairs. For several databases it is 1 plus the sum of their
-        degrees of freedom.
+        The number of references that the agreement comes from. For several databases it is 1 plus
+        the sum of their degrees of freedom.
     series
         The index of each series in ``agreement``.
     agreement
@@ -52,6 +52,8 @@ class Scope:
         the others, that have no correlation, or that some of the databases lack.
     description
         The description of the study.
+    databases
+        The scopes that this one is the mean of, if it is about several databases.
     """
 
     name: str
@@ -63,10 +65,18 @@ class Scope:
     opinion: bool
     left_out: tuple[Series, ...]
     description: Description
+    databases: tuple["Scope", ...] = ()
 
     @property
     def too_few(self) -> str:
         """Why there are no intervals and no held-out values, or an empty text."""
+        few = [one.name for one in self.databases if one.too_few]
+        if few:
+            return (
+                f"there are pairs of fewer than {FEWEST_REFERENCES} reference images in "
+                f"{', '.join(few)}, and an interval says how much others would have changed the "
+                "result"
+            )
         if self.references >= FEWEST_REFERENCES:
             return ""
         images = "image" if self.references == 1 else "images"
@@ -182,7 +192,8 @@ def _of_severities(
     )
     values = values * signs[:, None]
     if len(names) < 2:
-        return _without_replicates(values.mean(axis=1)), None
+        none = np.full(len(values), np.nan)
+        return _without_replicates(values.mean(axis=1) if names else none), None
     drawn = judged.resampling(names).of_references()
     agreement = Bootstrap(values.mean(axis=1), drawn @ values.T / len(names))
     return agreement, ReferenceFolds(agreement, lambda: values.T, drawn)
@@ -217,4 +228,5 @@ def _pooled(found: Sequence[Scope]) -> Scope:
         opinion=True,
         left_out=tuple(one for one in everything if one not in common),
         description=found[0].description,
+        databases=tuple(found),
     )

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+WEIGHTED = "weighted_euclidean"
+"""The only weighted readout in studies. Its channel weights are learned from the study's opinion
+scores, and each pair is measured with weights that were learned without its reference."""
+
 
 class PlanError(ValueError):
     """A plan that can't be carried out. The message says what was expected and what was found."""
