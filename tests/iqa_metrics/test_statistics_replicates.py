@@ -79,7 +79,7 @@ def test_the_error_of_a_replicate_is_that_of_its_pairs():
 def test_many_references_take_the_other_way_with_the_same_values(monkeypatch):
     x, y, references = material(EQUAL)
     few = srocc_bootstrap(x, y, references.tolist(), draws=30).samples
-    monkeypatch.setattr(intervals, "MOST_REFERENCES", 3)
+    monkeypatch.setattr(intervals, "sums_are_faster", lambda *_: False)
     np.testing.assert_allclose(srocc_bootstrap(x, y, references.tolist(), draws=30).samples, few)
 
 
@@ -144,3 +144,17 @@ def test_measures_beside_their_plain_versions():
     assert np.isfinite([alone.krocc, alone.rmse, alone.srocc_within]).all()
     few = measures(x[:, :3], y[:3], None)
     assert all(np.isnan(getattr(few, one.name)).all() for one in dataclasses.fields(few))
+
+
+@pytest.mark.parametrize("step", [None, 0.5])
+def test_many_references_with_many_pairs_are_summed_too(monkeypatch, step):
+    """As in KADID-10k: sums over 81 references are faster where each has many pairs."""
+    x, y, references = material((30,) * 81, series=2, step=step)
+    assert replicates.sums_are_faster(81, len(y))
+    assert not replicates.sums_are_faster(81, 5 * 81)
+    assert not replicates.sums_are_faster(400, 10**6)
+    names = references.tolist()
+    summed = srocc_bootstrap(x, y, names, draws=20)
+    monkeypatch.setattr(intervals, "sums_are_faster", lambda *_: False)
+    ranked = srocc_bootstrap(x, y, names, draws=20)
+    np.testing.assert_allclose(summed.samples, ranked.samples, rtol=1e-10)

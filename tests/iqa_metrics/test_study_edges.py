@@ -74,7 +74,7 @@ def test_databases_together_need_references_in_each(other):
     for row in models(pooled, Comparer(pooled).best):
         assert np.isfinite(row.best)
         assert np.isnan([row.last_low, row.held_out_low]).all()
-    rows = correlations(judged, {name: "worse" for name in judged})
+    rows = correlations(judged, dict.fromkeys(judged, "worse"))
     assert np.isnan([row.srocc_low for row in rows if row.database == "pooled"]).all()
     _, enough = studied(measured("A", 8), measured("B", 4))
     assert enough[-1].too_few == ""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iqa_metrics.statistics.correlations import AT_ONCE, Floats, Ties, fitting, srocc
-from iqa_metrics.statistics.replicates import MOST_REFERENCES, ByReference, srocc_replicates
+from iqa_metrics.statistics.replicates import ByReference, srocc_replicates, sums_are_faster
 
 FEWEST_REFERENCES = 4
 """Smallest number of reference images that studies give intervals for.
@@ -317,7 +317,7 @@ def _replicated(x: Floats, y: Floats, references: Sequence[str], drawn: Floats) 
     """Return SROCC on samples with ``drawn[d, r]`` copies of reference r, ``[draws, ...]``."""
     if len(references) != y.shape[-1]:
         raise ValueError(f"expected a reference for each of {y.shape[-1]} pairs")
-    if drawn.shape[1] > MOST_REFERENCES or y.ndim != 1:
+    if y.ndim != 1 or not sums_are_faster(drawn.shape[1], len(y)):
         _, index = np.unique(np.asarray(references, dtype=str), return_inverse=True)
         return _srocc_draws(x, y, drawn[:, index.reshape(-1)])
     by = ByReference.of(references, drawn)

@@ -15,14 +15,23 @@ from numpy.typing import NDArray
 
 from iqa_metrics.statistics.correlations import Floats, Ties
 
-MOST_REFERENCES = 60
-"""Beyond, Spearman's sums over three references cost more than ranking each replicate."""
+_FEW, _MANY = 60, 128
+_PER_PAIR = 250
 
 _AT_ONCE = 2**20
 _PRODUCTS = 2**24
 """Most elements of the products of counts that are kept: 128 MiB."""
 _SUMS = 2**22
 """Most elements of a table of sums of all rows that are computed together: 32 MiB."""
+
+
+def sums_are_faster(references: int, pairs: int) -> bool:
+    """Return whether Spearman's sums over three references cost less than ranking each replicate.
+
+    Sums cost the third power of the references, and ranks cost the pairs. Beyond 128 references the
+    sums would take much memory.
+    """
+    return references <= _FEW or (references <= _MANY and references**3 <= _PER_PAIR * pairs)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def description_of(
 
 
 def _plain_first(readouts: Iterable[str]) -> tuple[str, ...]:
-    """Put learned channel weights last: the first readout is the plain one, which learns nothing."""
+    """Put learned channel weights last: the plain readout is the first, and it learns nothing."""
     return tuple(sorted(readouts, key=lambda name: name == WEIGHTED))
 
 
