@@ -99,8 +99,8 @@ def test_the_summary_agrees_with_the_tables(study):
         f"images that the choice did not see, the agreement is {said('backbones')}. It is the "
         "choice for 75 % of the reference images that are left out. The best of 3 baselines that "
         f"were not tuned, {won['baselines']['backbone']}, reaches {said('baselines')}, judged in "
-        "the same way. The best of 2 series that were tuned on human ratings or learned from the scores, "
-        f"{won['tuned']['backbone']}, reaches {said('tuned')}, judged in the same way."
+        "the same way. The best of 2 series that were tuned on human ratings or learned from the "
+        f"scores, {won['tuned']['backbone']}, reaches {said('tuned')}, judged in the same way."
     ) in words
     assert (
         "Of 3 claims, 1 is supported, 1 is contradicted, none is undecided and 1 was not tested."
