@@ -586,3 +586,22 @@ def test_names_are_only_text_in_the_explorer(tmp_path, opened):
     assert evil in one.locator("#explorer-scatter-heading").inner_text()
     assert one.locator("#explorer img[src='x']").count() == 0
     assert address(one)["distortion"] == evil
+
+
+def test_without_held_out_values_networks_are_shown_and_nothing_is_called_held_out(
+    tmp_path, opened
+):
+    folder = pictured(tmp_path, databases=[database(references=1)], held_out=False)
+    write_report(folder, thumbnails=False)
+    read = read_study(folder)
+    best = {row.backbone: row.best for row in read.models if row.readout in ("", "euclidean")}
+    (held,) = data_of(folder)["databases"]
+    assert {row[0]: row[1] for row in held["models"]} == pytest.approx(best, abs=1e-3)
+    one = explored(opened, folder)
+    words = one.locator("#explorer-models-part").inner_text()
+    assert "chosen and judged on the same images" in words
+    assert "held out" not in words.replace("to hold any out", "")
+    one.locator("#explorer-depth .role-mark.mark-symbol path").first.hover()
+    tip = one.locator("#explorer-tip").inner_text()
+    assert "SROCC" in tip
+    assert "interval" not in tip

@@ -17,9 +17,9 @@ import pyarrow.parquet
 import pytest
 import study_tables
 from study_pages import text_of, words_of
-from study_tables import backbone, database, networks, write_study
+from study_tables import backbone, database, networks, write_csv, write_study
 
-from iqa_metrics.report import ReportError, figures, page, wording, write_report
+from iqa_metrics.report import ReportError, figures, page, summary, wording, write_report
 from iqa_metrics.report.distances import chosen, read_points
 from iqa_metrics.report.tables import read_study
 from iqa_metrics.study.distances import Series
@@ -99,8 +99,8 @@ def test_the_summary_agrees_with_the_tables(study):
         f"images that the choice did not see, the agreement is {said('backbones')}. It is the "
         "choice for 75 % of the reference images that are left out. The best of 3 baselines that "
         f"were not tuned, {won['baselines']['backbone']}, reaches {said('baselines')}, judged in "
-        "the same way. The best of 2 series that were tuned on human ratings or learned from them, "
-        f"{won['tuned']['backbone']}, reaches {said('tuned')}, judged in the same way."
+        "the same way. The best of 2 series that were tuned on human ratings or learned from the "
+        f"scores, {won['tuned']['backbone']}, reaches {said('tuned')}, judged in the same way."
     ) in words
     assert (
         "Of 3 claims, 1 is supported, 1 is contradicted, none is undecided and 1 was not tested."
@@ -565,3 +565,38 @@ def test_hostile_names_do_nothing_in_a_browser(tmp_path, opened):
     one = opened(folder)
     assert one.evaluate("window.evil === undefined")
     assert "<script>window.evil = 1</script>" in one.locator("main").inner_text()
+
+
+def test_a_page_without_human_ratings_speaks_of_severity_and_pools_no_kinds(tmp_path):
+    one = database("ladder", title="The ladder", higher_is="worse", opinion=False)
+    folder = write_study(tmp_path / "study", databases=[one], backbones=networks(3))
+    write_report(folder)
+    words = words_of(folder)
+    assert "how well do distances in networks follow the severity of distortions?" in words
+    for phrase in ("agree with people", "better with people", "people disagree"):
+        assert phrase not in words
+    section = words.split("Each point is a pair")[1].split("The numbers")[0]
+    assert "no curve goes through all of them" in section
+    assert "monotone logistic" not in words
+    assert "RMSE of the curve" not in words
+    within = section.split("SROCC within kinds and reference images, with its sign: ")[1]
+    series = words.split("Pair by pair The ladder: ")[1].split(" ")[0]
+    values = {
+        ":".join((row.backbone, row.layer, row.readout)): row.srocc
+        for row in read_study(folder).correlations
+        if not row.distortion
+    }
+    assert float(within.split(" ")[0].rstrip(".").replace("−", "-")) == pytest.approx(
+        values[series], abs=6e-4
+    )
+
+
+def test_the_first_sentence_about_the_best_stands_alone(tmp_path):
+    """Without an untuned backbone, baselines come first."""
+    folder = write_study(tmp_path / "study", backbones=networks(1))
+    path = folder / "winners.csv"
+    rows = [row for row in rows_of(path) if row["among"] != "backbones"]
+    write_csv(path, rows)
+    found = summary.summary(read_study(folder))[1]
+    assert found.startswith("On TID 2013, the best of 3 baselines that were not tuned")
+    assert "is ssim; judged on reference images that the choice did not see" in found

@@ -184,7 +184,7 @@ def test_an_opinion_trained_series_is_never_an_untuned_winner(tmp_path):
 
     winners = tuple(better if row is tuned else row for row in read.winners)
     (words,) = (s for s in summary(dataclasses.replace(read, winners=winners)) if "best of" in s)
-    untuned, after = words.split("that were tuned on human ratings or learned from them")
+    untuned, after = words.split("that were tuned on human ratings or learned from the scores")
     assert "weighted_euclidean" not in untuned
     assert f"{tuned.backbone}:pool3:weighted_euclidean, reaches 0.999" in after
 

@@ -131,3 +131,47 @@ def test_progress_is_printed_in_lines_where_there_is_no_bar(table, tmp_path, mon
     done = run(table, tmp_path / "out", "--no-report")
     assert "efficientnet_lite0, pairs: 35 of 36 pairs, about 0 min left" in done.output
     assert "baselines, pairs: 1 of 36 pairs" in done.output
+
+
+def test_severities_are_not_people_and_each_database_is_shown(tmp_path):
+    for name in ("rated", "graded"):
+        write_pairs(tmp_path / name, references=4, levels=5, side=48)
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        'baselines = ["psnr"]\n[statistics]\ndraws = 20\n'
+        + "".join(
+            f'[[databases]]\nname = "{name}"\npairs = "{name}/pairs.csv"\nhigher_is = "worse"\n'
+            for name in ("rated", "graded")
+        )
+    )
+    done = iqa("study", "run", plan, "--out", tmp_path / "out", "--no-report")
+    assert done.exit_code == 0, done.output
+    assert done.output.count("agreement with people") == 1  # both together
+    path = tmp_path / "out" / "study.json"
+    facts = json.loads(path.read_text())
+    facts["databases"][1]["opinion"] = False
+    path.write_text(json.dumps(facts))
+    said = iqa("study", "analyse", tmp_path / "out").output
+    rated, graded = said.split("\ngraded")
+    assert "rated" in rated
+    assert "agreement with people" in rated
+    assert "agreement with severity" in graded
+    assert "people" not in graded
+
+
+def test_backbones_that_are_skipped_are_named(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "none"))
+    monkeypatch.delenv("IQA_WEIGHTS", raising=False)
+    done = run(
+        *(table, tmp_path / "out", "--no-report", "--backbone", "alexnet"),
+        *("--missing", "skip"),
+    )
+    assert done.exit_code == 2  # its layers have other names
+    plan = table.parent / "skip.toml"
+    plan.write_text(
+        'missing = "skip"\nbaselines = ["psnr"]\n[statistics]\ndraws = 20\n'
+        '[[databases]]\npairs = "pairs.csv"\nhigher_is = "worse"\n[[backbones]]\nname = "alexnet"\n'
+    )
+    done = iqa("study", "run", plan, "--out", tmp_path / "out", "--no-report")
+    assert done.exit_code == 0, done.output
+    assert "left out, because their weights are not on this machine: alexnet" in done.output

@@ -167,6 +167,12 @@ def run(
     said = {key: value for key, value in given.items() if value not in (None, [], {})}
     with refusals():
         chosen = _plan(plan, said, folder / "ladder", missing)
+        if chosen.skipped:
+            err.print(
+                "[yellow]note[/yellow] left out, because their weights are not on this machine: "
+                f"{escape(', '.join(chosen.skipped))}",
+                soft_wrap=True,
+            )
         if report:
             _check_report(chosen, metric, published)
         try:
@@ -178,7 +184,7 @@ def run(
                 soft_wrap=True,
             )
             raise typer.Exit(EXIT_STOPPED) from None
-        _show(finished.analysis)
+        _show(finished.analysis, folder)
         if report:
             _report(folder, metric, published, not no_published, thumbnails)
     err.print(
@@ -217,7 +223,7 @@ def analyse(
             lambda done, total: progress.update(task, completed=done, total=total),
             higher_is=higher_is,
         )
-    _show(found)
+    _show(found, folder)
 
 
 @study_app.command("report")
@@ -322,10 +328,17 @@ def _run(plan: "Plan", folder: Path, device: str, workers: int | None) -> "Finis
     return finished
 
 
-def _show(found: "Analysis") -> None:
+def _show(found: "Analysis", folder: Path) -> None:
     """Print the models, best first, the best of all, and the verdicts on the claims."""
+    from iqa_metrics.study.description import DESCRIPTION, Description
+    from iqa_metrics.study.rows import POOLED
+
+    described = Description.read(folder / DESCRIPTION).databases
+    severities = {one.name for one in described if not one.opinion}
     databases = list(dict.fromkeys(row.database for row in found.models))
-    for database in databases[-1:]:
+    if POOLED in databases:
+        databases = [POOLED]
+    for database in databases:
         rows = [row for row in found.models if row.database == database]
         plain = next((row.readout for row in rows if row.readout), "")
         rows = [row for row in rows if row.readout in ("", plain)]
@@ -340,16 +353,22 @@ def _show(found: "Analysis") -> None:
                 escape(row.last_layer),
                 f"{row.last:.3f}",
             )
-        out.print(f"[bold]{escape(database)}[/bold], {plain}")
+        out.print(f"[bold]{escape(database)}[/bold]{f', {plain}' if plain else ''}")
         out.print(listing)
         winners = [row for row in found.winners if row.database == database]
         why = next((row.why for row in winners if row.why), "")
+        judge = "severity, within kinds of distortion" if database in severities else "people"
         out.print(
             f"No intervals and no held-out values: {escape(why)}. Best layers were chosen and "
             "judged on the same images, which flatters them."
             if why
-            else "SROCC is positive for agreement with people. That of the best layer is held out: "
-            "each reference is judged by the layer that is best on the others.",
+            else f"SROCC is positive for agreement with {judge}."
+            + (
+                " That of the best layer is held out: each reference is judged by the layer that "
+                "is best on the others."
+                if plain
+                else ""
+            ),
             soft_wrap=True,
         )
         for one in winners:
@@ -376,7 +395,7 @@ def _show(found: "Analysis") -> None:
 
 _AMONG = {
     "backbones": "layers and readouts, untuned",
-    "tuned": "that were tuned on human ratings",
+    "tuned": "that were tuned on human ratings or learned from the scores",
     "baselines": "baselines, untuned",
 }
 

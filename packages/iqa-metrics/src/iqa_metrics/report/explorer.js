@@ -272,7 +272,7 @@ class Explorer {
     const marks = layers.map((one) => ({
       x: one.depth, y: one.value, of: named(one.layer),
       words: [
-        one.layer, `SROCC ${written(one.value)}`, `interval ${written(one.low)} to ${written(one.high)}`,
+        one.layer, `SROCC ${written(one.value)}`, ...intervalOf(one),
       ],
     }));
     return this.charts.depth.draw(depthOf, model, marks, (mark) => {
@@ -284,19 +284,23 @@ class Explorer {
     const { database, series } = this;
     this.part("models-part").hidden = !database.models.length;
     if (!database.models.length) return null;
+    this.part("models-hint").textContent = database.heldOut
+      ? "Agreement (SROCC) where each reference is judged by the layer that agrees best on the others, with its interval."
+      : "Agreement (SROCC) of the best layer, chosen and judged on the same images, which flatters it: there are too few references to hold any out.";
     const models = database.models.map(([name, value, low, high, layer, baseline]) => ({
       name, value, low, high, layer, baseline, picked: name === series.of,
     }));
     const model = {
       models,
       ceiling: database.ceiling,
-      description: `Held-out agreement of ${models.length} networks and baselines`,
+      title: database.heldOut ? "agreement, held out (SROCC)" : "agreement of the best layer (SROCC)",
+      description: `${database.heldOut ? "Held-out agreement" : "Agreement"} of ${models.length} networks and baselines`,
     };
     const marks = models.map((one) => ({
       x: one.value, y: one.name, of: one.name,
       words: [
         one.name, ...(one.layer ? [`best layer ${one.layer}`] : []),
-        `SROCC ${written(one.value)}`, `interval ${written(one.low)} to ${written(one.high)}`,
+        `SROCC ${written(one.value)}`, ...intervalOf(one),
       ],
     }));
     return this.charts.models.draw(modelsOf, model, marks, (mark) => {
@@ -311,6 +315,11 @@ class Explorer {
     if (location.hash.startsWith(ADDRESS)) this.keep();
   }
 }
+
+/** Return a line about an interval; none if there is no interval. */
+const intervalOf = ({ low, high }) => (
+  low === null || high === null ? [] : [`interval ${written(low)} to ${written(high)}`]
+);
 
 /** Return points of a series' fitted curve over the values that are shown. */
 function curveOf(series, pairs) {

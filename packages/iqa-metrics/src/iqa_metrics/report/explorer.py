@@ -12,7 +12,9 @@ from iqa_metrics.report.offered import MOST_OTHERS
 _SCRIPTS = ("explorer_data.js", "explorer_charts.js", "explorer_pictures.js", "explorer.js")
 
 
-def section(environment: jinja2.Environment, plain: str, explored: Exploring | None) -> Markup:
+def section(
+    environment: jinja2.Environment, plain: str, rated: bool, explored: Exploring | None
+) -> Markup:
     """Return the section; nothing if there is nothing to explore.
 
     Parameters
@@ -21,13 +23,16 @@ def section(environment: jinja2.Environment, plain: str, explored: Exploring | N
         Escapes what is put into the template.
     plain
         The readout that the others are compared with.
+    rated
+        Whether any database has human ratings.
     explored
         What can be explored.
     """
     if explored is None:
         return Markup("")
     template = environment.from_string(_part("explorer.html"))
-    return Markup(template.render(plain=plain, notes=explored.notes, most_others=MOST_OTHERS))  # noqa: S704  # escaped
+    text = template.render(plain=plain, rated=rated, notes=explored.notes, most_others=MOST_OTHERS)
+    return Markup(text)  # noqa: S704  # escaped
 
 
 def styles(explored: Exploring | None) -> list[Markup]:

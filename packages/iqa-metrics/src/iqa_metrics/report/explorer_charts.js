@@ -116,6 +116,9 @@ function scatterOf(model, look, narrow) {
   };
 }
 
+/** Return the layer that draws intervals; none if no row has one, which Vega warns of. */
+const ifBounded = (rows, layer) => (rows.some((row) => row.low !== null) ? [layer] : []);
+
 function ruleAt(ceiling, look) {
   if (ceiling === null) return [];
   return [{
@@ -143,10 +146,10 @@ function depthOf(model, look, narrow) {
     data: { values: model.layers },
     layer: [
       ...ceiling,
-      {
+      ...ifBounded(model.layers, {
         mark: { type: "area", color: look.accent, opacity: 0.16, aria: false },
         encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" } },
-      },
+      }),
       {
         mark: { type: "line", color: look.accent, strokeWidth: 1.5, aria: false },
         encoding: { x, y: { ...y, field: "value" } },
@@ -173,7 +176,7 @@ function modelsOf(model, look, narrow) {
     field: "name", type: "nominal", sort: names, scale: { domain: names },
     axis: { title: null, labelLimit: narrow ? 130 : 260, ticks: false, domain: false, grid: true },
   };
-  const x = { type: "quantitative", ...axis("agreement, held out (SROCC)") };
+  const x = { type: "quantitative", ...axis(model.title) };
   const ceiling = ruleAt(model.ceiling, look).map((layer) => ({
     ...layer,
     encoding: { x: { field: "ceiling", type: "quantitative" } },
@@ -185,10 +188,10 @@ function modelsOf(model, look, narrow) {
     data: { values: model.models },
     layer: [
       ...ceiling,
-      {
+      ...ifBounded(model.models, {
         mark: { type: "rule", stroke: look.soft, strokeWidth: 1.5, aria: false },
         encoding: { x: { ...x, field: "low" }, x2: { field: "high" }, y },
-      },
+      }),
       {
         mark: { type: "point", size: 60, opacity: 1, strokeWidth: 1.2, aria: false },
         encoding: {

@@ -108,10 +108,11 @@ def _part(
         rated, gaps = rated.at(chosen), gaps[:, chosen]
         notes.append(
             f"Of the {wording.counted(total, 'pair')} of {label}, {MOST_PAIRS:,} are here: those "
-            "that series and people disagree most on, and of the others a regular sample. The "
+            "that series and scores disagree most on, and of the others a regular sample. The "
             "correlations and curves are those of all pairs."
         )
     references, kinds = (list(dict.fromkeys(one)) for one in (rated.references, rated.kinds))
+    models = ranking.plain_models(study, database.name)
     facts = {
         "name": database.name,
         "label": label,
@@ -148,15 +149,15 @@ def _part(
             )
         ],
         "depths": _depths(study, database.name),
+        "heldOut": ranking.held_out(models),
         "models": [
             [
                 row.backbone,
-                *(_rounded(v) for v in (row.held_out, row.held_out_low, row.held_out_high)),
+                *(_rounded(v) for v in (ranking.shown(row), row.held_out_low, row.held_out_high)),
                 row.best_layer,
                 study.is_baseline(row.backbone),
             ]
-            for row in ranking.plain_models(study, database.name)
-            if row.held_out == row.held_out
+            for row in models
         ],
     }
     return _Part(database, rated, gaps, facts)
@@ -269,7 +270,7 @@ def _pictured(study: Study, parts: Sequence[_Part], notes: list[str]) -> Thumbna
     if 0 < shown < total:
         notes.append(
             f"The page has pictures of {shown:,} of {wording.counted(total, 'pair')}: those that "
-            "the offered series and people disagree most on."
+            "the offered series and scores disagree most on."
         )
     if made.unreadable:
         notes.append(f"{wording.counted(made.unreadable, 'image')} could not be read.")

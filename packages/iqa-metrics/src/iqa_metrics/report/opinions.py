@@ -52,10 +52,12 @@ def draw(
             # Thousands of vector shapes make a page heavy; the axes and the curve stay vectors.
             rasterized=many,
         )
-    fitted = statistics.fit_logistic(points.distance, points.opinion)
-    line = np.linspace(points.distance.min(), points.distance.max(), 200)
-    # Thin and translucent, so that no point disappears behind it.
-    axes.plot(line, fitted(line), color=figures.INK, linewidth=1.0, alpha=0.8, zorder=3)
+    # Severities of different kinds can't be compared, so no curve goes through all of them.
+    fitted = statistics.fit_logistic(points.distance, points.opinion) if database.opinion else None
+    if fitted is not None:
+        line = np.linspace(points.distance.min(), points.distance.max(), 200)
+        # Thin and translucent, so that no point disappears behind it.
+        axes.plot(line, fitted(line), color=figures.INK, linewidth=1.0, alpha=0.8, zorder=3)
     # No point is cut by the edge of the axes.
     axes.margins(0.04)
     axes.locator_params(nbins=6)
@@ -83,58 +85,75 @@ def _picture(
     database: DescribedDatabase,
     series: Series,
     points: Points,
-    fitted: Logistic,
+    fitted: Logistic | None,
     figure: Figure,
 ) -> Picture:
-    rho = float(statistics.srocc(points.distance, points.opinion))
-    error = points.opinion - fitted(points.distance)
+    if fitted is None:
+        # The mean within kinds and references, as in the tables.
+        rho = next(
+            (
+                row.srocc
+                for row in study.correlations
+                if (row.database, row.distortion) == (database.name, "")
+                and (row.backbone, row.layer, row.readout)
+                == (series.backbone, series.layer, series.readout)
+            ),
+            np.nan,
+        )
+        error = curve = np.full(len(points.distance), np.nan)
+    else:
+        rho = float(statistics.srocc(points.distance, points.opinion))
+        curve = fitted(points.distance)
+        error = points.opinion - curve
     label, what = study.label(database.name), "opinion" if database.opinion else "severity"
+    columns = ["pairs", "mean distance", f"mean {what}"]
+    if fitted is not None:
+        columns += ["RMSE of the curve", "mean above the curve"]
     rows = []
     for kind in dict.fromkeys(points.distortion):
         chosen = np.array([one == kind for one in points.distortion])
-        rows.append(
-            (
-                documents.text(kind or "all pairs"),
-                documents.count(int(chosen.sum())),
-                documents.value(float(points.distance[chosen].mean())),
-                documents.value(float(points.opinion[chosen].mean())),
-                documents.value(float(np.sqrt(np.square(error[chosen]).mean()))),
-                documents.difference(float(error[chosen].mean())),
-            )
+        cells = (
+            documents.text(kind or "all pairs"),
+            documents.count(int(chosen.sum())),
+            documents.value(float(points.distance[chosen].mean())),
+            documents.value(float(points.opinion[chosen].mean())),
+            documents.value(float(np.sqrt(np.square(error[chosen]).mean()))),
+            documents.difference(float(error[chosen].mean())),
         )
-    worst = max(rows, key=lambda row: row[4].key or 0.0)
-    rmse = float(np.sqrt(np.square(error).mean()))
+        rows.append(cells[: 1 + len(columns)])
+    number = wording.number(rho)
+    if fitted is None:
+        about = (
+            "Severities can't be compared between kinds, so no curve goes through all of them. "
+            f"SROCC within kinds and reference images, with its sign: {number}."
+        )
+        said = f"SROCC within kinds and reference images is {number}."
+    else:
+        worst = max(rows, key=lambda row: row[4].key or 0.0)
+        rmse = float(np.sqrt(np.square(error).mean()))
+        about = (
+            "The curve is a monotone logistic fitted to all pairs. If the points of a kind lie to "
+            "one side of the curve, its scores differ from what the distance predicts. SROCC, with "
+            f"its sign: {number}."
+        )
+        said = (
+            f"SROCC is {number}. The root mean squared error of the curve is {rmse:.3g}, and is "
+            f"largest for {worst[0].text} ({worst[4].text})."
+        )
     return Picture(
         f"pairs-{study.file_name(database.name)}",
         f"{label}: {series.name}",
-        f"Each point is a pair; the marker shows its kind of distortion. The curve is a monotone "
-        f"logistic fitted to all pairs. If the points of a kind lie to one side of the curve, its "
-        f"scores differ from what the distance predicts. SROCC, with its sign: "
-        f"{wording.number(rho)}.",
+        f"Each point is a pair; the marker shows its kind of distortion. {about}",
         f"Scatter plot for {label}, {wording.counted(len(points.distance), 'pair')}: {what} "
         f"against {series.name}. Distances range from {points.distance.min():.3g} to "
         f"{points.distance.max():.3g}, {what} from {points.opinion.min():.3g} to "
-        f"{points.opinion.max():.3g}. SROCC is {wording.number(rho)}. The root mean squared error "
-        f"of the curve is {rmse:.3g}, and is largest for {worst[0].text} ({worst[4].text}).",
+        f"{points.opinion.max():.3g}. {said}",
         figure,
         documents.table(
-            f"{wording.capital(series.name)} by kind of distortion, {label}",
-            (
-                "distortion",
-                "pairs",
-                "mean distance",
-                f"mean {what}",
-                "RMSE of the curve",
-                "mean above the curve",
-            ),
+            f"{series.name} by kind of distortion, {label}",
+            ("distortion", *columns),
             rows,
-            (
-                "pairs",
-                "mean distance",
-                f"mean {what}",
-                "RMSE of the curve",
-                "mean above the curve",
-            ),
+            columns,
         ),
         documents.table(
             f"All pairs of {label}",
@@ -146,14 +165,14 @@ def _picture(
                     documents.text(kind),
                     documents.value(float(distance)),
                     documents.value(float(opinion)),
-                    documents.value(float(curve)),
+                    documents.value(float(predicted)),
                 )
-                for pair, kind, distance, opinion, curve in zip(
+                for pair, kind, distance, opinion, predicted in zip(
                     points.pair,
                     points.distortion,
                     points.distance,
                     points.opinion,
-                    fitted(points.distance),
+                    curve,
                     strict=True,
                 )
             ],

@@ -55,6 +55,7 @@ def rendered(
         lstrip_blocks=True,
     )
     failed = sum(one.failed for one in study.databases)
+    rated = any(one.opinion for one in study.databases)
     main_claims = study.main(study.claims)
     others = [one for one in study.claims if one.database not in main_claims]
     return environment.get_template("page.html").render(
@@ -64,7 +65,8 @@ def rendered(
         scripts=[_part("theme.js"), _part("page.js"), *explorer.scripts(explored)],
         hashed=_hash,
         data=_data_uri,
-        explorer=explorer.section(environment, study.plain, explored),
+        rated=rated,
+        explorer=explorer.section(environment, study.plain, rated, explored),
         explorer_data=Markup("" if explored is None else explored.data),  # noqa: S704  # escaped
         warnings=summary.warnings(study),
         summary=summary.summary(study),

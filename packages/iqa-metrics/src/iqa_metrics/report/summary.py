@@ -24,8 +24,8 @@ _GROUPS = {
     ),
     "baselines": ("baseline that was not tuned", "baselines that were not tuned"),
     "tuned": (
-        "series that was tuned on human ratings or learned from them",
-        "series that were tuned on human ratings or learned from them",
+        "series that was tuned on human ratings or learned from the scores",
+        "series that were tuned on human ratings or learned from the scores",
     ),
 }
 
@@ -83,17 +83,17 @@ def _won(study: Study) -> list[str]:
     found = []
     for database in study.main(study.winners):
         rows = {row.among: row for row in study.winners if row.database == database}
-        sentences = [_best(study, rows[among]) for among in _GROUPS if among in rows]
+        there = [rows[among] for among in _GROUPS if among in rows]
+        sentences = [_best(study, row, row is there[0]) for row in there]
         if "backbones" in rows and not study.baselines:
             sentences.append("No baselines were measured.")
         found.append(f"On {study.label(database)}, {' '.join(sentences)}")
     return found
 
 
-def _best(study: Study, row: Winner) -> str:
+def _best(study: Study, row: Winner, first: bool) -> str:
     one, many = _GROUPS[row.among]
     name = ":".join(part for part in (row.backbone, row.layer, row.readout) if part)
-    first = row.among == "backbones"
     if row.candidates == 1:
         # Nothing was chosen.
         value = f"{wording.number(row.best)}{wording.bracketed(row.low, row.high)}"

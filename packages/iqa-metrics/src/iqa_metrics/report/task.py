@@ -62,7 +62,7 @@ def draw(study: Study, database: str) -> Picture | None:
         f"own-task-{study.file_name(database)}",
         study.heading(database),
         "Each point is a backbone. Points further to the right are better at the pretraining task "
-        f"({task or 'score'}), points further up agree better with people. Markers distinguish "
+        f"({task or 'score'}), points further up agree better. Markers distinguish "
         f"families. The rank correlation over these backbones is {wording.number(rho, 2)}. "
         "Backbones of one family are similar, so this is a description and not a test."
         + ("" if held else f" Agreement is that of the best layer, {SAME_IMAGES}.")

@@ -61,6 +61,8 @@ class Plan:
         The title of the report.
     statistics
         The settings of the statistics.
+    skipped
+        Names of the backbones that were left out because their weights are not on this machine.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class Plan:
     baselines: Sequence[str] = ("psnr", "ssim", "ms_ssim")
     title: str = "Study"
     statistics: Statistics = field(default_factory=Statistics)
+    skipped: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.databases:

@@ -156,10 +156,12 @@ def plan_of(
         for name in ("readouts", "concatenations", "baselines")
         if name in facts
     }
+    networks, skipped = _networks(facts, base, where, missing)
     return Plan(
         databases,
-        _networks(facts, base, where, missing),
+        networks,
         **options,
+        skipped=skipped,
         title=facts.get("title", "Study"),
         statistics=Statistics(**settings),
     )
@@ -167,7 +169,8 @@ def plan_of(
 
 def _networks(
     facts: Mapping[str, Any], base: Path, where: str, missing: str | None
-) -> list[Network]:
+) -> tuple[list[Network], tuple[str, ...]]:
+    """Return the backbones to measure, and the names of those that are left out."""
     choice = missing or facts.get("missing", _MISSING[0])
     if choice not in _MISSING and missing != _KEEP:
         raise PlanError(f"missing: expected refuse or skip, got {choice!r}")
@@ -182,7 +185,9 @@ def _networks(
             found.setdefault(record.name, network(record, of_this))
     every = list(found.values())
     chosen = every if missing == _KEEP else here(every, skip=choice == "skip")
-    return with_controls(chosen) if facts.get("untrained", False) else chosen
+    there = {one.record.name for one in chosen}
+    skipped = tuple(name for name in found if name not in there)
+    return (with_controls(chosen) if facts.get("untrained", False) else chosen), skipped
 
 
 def _layers(given: Layers, where: str) -> Layers:
