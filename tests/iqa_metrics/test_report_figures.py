@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from PIL import Image
 from study_tables import backbone, database, networks, write_study
 
-from iqa_metrics.report import ReportError, ceilings, contents, figures, write_report
+from iqa_metrics.report import ReportError, ceilings, contents, figures, rows, write_report
 from iqa_metrics.report.differences import FACTORS, READOUTS, draw
 from iqa_metrics.report.tables import read_study
 from iqa_metrics.study.rows import FIRST, UNDECIDED, Compared
@@ -305,3 +305,19 @@ def test_long_names_are_broken_and_keep_their_letters():
     assert figures.wrapped("vgg16", 1.2) == ["vgg16"]
     assert figures.wrapped("", 1.2) == [""]
     assert figures.wrapped("one two", 0.01) == ["one", "two"]
+
+
+@pytest.mark.parametrize("limits", [(-0.055, 0.055), (-0.4, 0.4), (0.93, 1.03), (-0.0051, 0.0049)])
+def test_labels_of_ticks_do_not_run_into_each_other(limits):
+    names = [rows.Row("a backbone with a rather long name, block3", "+0.003")]
+    with figures.style():
+        sheet = rows.sheet(names, limits=limits, label="difference", legend=[])
+        sheet.figure.canvas.draw()
+        (axes,) = sheet.columns
+        shown = [
+            one.get_window_extent()
+            for one in axes.get_xticklabels()
+            if limits[0] <= one.get_position()[0] <= limits[1]
+        ]
+    assert shown
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(shown))

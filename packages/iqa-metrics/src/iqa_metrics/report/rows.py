@@ -15,6 +15,8 @@ AGAINST = "vs"
 _TALLEST = 7.6  # inches of rows that fit a page together with legend, axis and caption
 _LINE, _APART = 0.14, 0.04
 _LEGEND, _AXIS = 0.155, 0.42  # a line of the legend, and what stands below the axes
+_BETWEEN = 0.06
+"""Inches between the labels of ticks, at least."""
 _TICKS = 4  # numbers on an axis that is not wide
 _GAP = 0.16  # between two columns
 _MOST_NAME = 0.48  # the share of a column that names may take
@@ -92,7 +94,7 @@ def sheet(
         start = place * (width + _GAP) / 2
         across = width if len(parts) == 1 else (width - _GAP) / 2
         one = figures.placed(figure, start + left, above, across - left - right, height)
-        _style(one, limits, label, height)
+        _style(one, limits, label, height, across - left - right)
         down = 0.03
         for at in part:
             middle = down + heights[at] / 2
@@ -144,12 +146,23 @@ def _split(rows: Sequence[Row], heights: Sequence[float]) -> list[list[int]]:
     return [everything[:cut], everything[cut:]]
 
 
-def _style(axes: Axes, limits: tuple[float, float], label: str, height: float) -> None:
+def _style(
+    axes: Axes, limits: tuple[float, float], label: str, height: float, inside: float
+) -> None:
     axes.set_xlim(*limits)
     axes.set_ylim(height, 0)
     axes.set_yticks([])
     axes.set_xlabel(label)
-    axes.locator_params(axis="x", nbins=_TICKS, min_n_ticks=2)
+    # Fewer ticks where their labels would run into each other.
+    for count in range(_TICKS, 1, -1):
+        axes.locator_params(axis="x", nbins=count, min_n_ticks=2)
+        ticks = [tick for tick in axes.get_xticks() if limits[0] <= tick <= limits[1]]
+        words = axes.xaxis.get_major_formatter().format_ticks(ticks)
+        if len(ticks) < 2:
+            break
+        apart = inside * (ticks[1] - ticks[0]) / (limits[1] - limits[0])
+        if max(map(figures.width_of, words)) + _BETWEEN <= apart:
+            break
     axes.spines["left"].set_visible(False)
 
 
