@@ -98,7 +98,7 @@ def with_ladder(tmp_path_factory):
         (("none.toml", "--out", "x"), "can't be read"),
         (
             ("none.toml", "--out", "x", "--seed", "3"),
-            "expected a plan or options that make one, got both",
+            "expected a plan or options that make one, got both: none.toml and statistics",
         ),
     ],
 )

@@ -225,6 +225,19 @@ def test_the_command_prints_text_or_json(table, tmp_path, monkeypatch):
     assert "would not fit into memory" in done.stderr
 
 
+def test_without_its_databases_an_estimate_still_lists_what_weights_are_missing(tmp_path):
+    file = tmp_path / "plan.toml"
+    file.write_text(
+        '[[databases]]\nname = "tid2013"\nfolder = "none"\n[[backbones]]\nname = "squeezenet1_0"\n'
+    )
+    done = CliRunner().invoke(app, ["study", "estimate", str(file)])
+    assert done.exit_code == 2
+    assert "iqa weights fetch squeezenet1_0" in done.stdout
+    assert "'iqa datasets list' says where they come from" in " ".join(done.stderr.split())
+    done = CliRunner().invoke(app, ["study", "estimate", str(file), "--json"])
+    assert [one["needed_by"] for one in json.loads(done.stdout)["missing"]] == [["squeezenet1_0"]]
+
+
 def test_pairs_that_can_not_be_timed_are_an_error(tmp_path):
     plan = small_plan(tmp_path)
     for pair in plan.databases["small"].pairs[:2]:

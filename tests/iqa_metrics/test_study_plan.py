@@ -50,6 +50,23 @@ def test_a_whole_plan(plan):
     assert len(names) == 3
 
 
+def test_lists_of_a_plan_can_be_added_to(plan):
+    more = {
+        "backbones": [{"name": "efficientnet_lite0"}, {"name": "squeezenet1_1.untrained"}],
+        "readouts": ["euclidean", "gram"],
+        "concatenations": ["pairs:sum"],
+        "baselines": ["mse", "ssim"],
+    }
+    found = plan(DATABASE + NETWORK, more=more)
+    names = [one.record.name for one in found.networks]
+    assert names == ["efficientnet_lite0", "squeezenet1_1.untrained"]
+    assert found.readouts == ("euclidean", "gram")
+    assert found.concatenations == ("pairs:sum",)
+    assert found.baselines == ("psnr", "ssim", "ms_ssim", "mse")
+    with pytest.raises(UnknownNameError, match="unknown list of a plan 'title'"):
+        plan(DATABASE + NETWORK, more={"title": ["x"]})
+
+
 def test_what_a_plan_does_not_say(plan):
     found = plan(DATABASE + NETWORK)
     assert (found.title, found.readouts, found.concatenations) == ("plan", ("euclidean",), ())

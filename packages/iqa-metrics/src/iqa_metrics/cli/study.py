@@ -58,7 +58,11 @@ ThumbnailsOption = Annotated[
 def run(
     folder: Annotated[Path, typer.Option("--out", help="Folder for the tables and the report.")],
     plan: Annotated[
-        Optional[Path], typer.Argument(help="A plan in TOML, instead of the options that make one.")
+        Optional[Path],
+        typer.Argument(
+            help="A plan in TOML, instead of the options that make one. Backbones, readouts, "
+            "concatenations and baselines are added to it."
+        ),
     ] = None,
     pairs: Annotated[
         Optional[Path],
@@ -241,15 +245,20 @@ def report(
 
 def _plan(file: Path | None, said: dict[str, Any], ladder: Path, missing: str | None) -> "Plan":
     from iqa_metrics.study import plan_of, read_plan
+    from iqa_metrics.study.plan_files import ADDED
 
     if file is None:
         return plan_of(said, Path(), ladder, where="the command line", missing=missing)
-    if said:
+    other = [name for name in said if name not in ADDED]
+    if other:
         raise ValueError(
-            f"expected a plan or options that make one, got both: {file} and {', '.join(said)}; "
-            "change the plan instead"
+            f"expected a plan or options that make one, got both: {file} and {', '.join(other)}; "
+            f"only {', '.join(ADDED)} can be added to a plan, so change the plan instead"
         )
-    return read_plan(file, ladder, missing=missing)
+    for one in said.get("backbones", ()):
+        if "record" in one:  # paths in a plan are relative to its file
+            one["record"] = str(Path(one["record"]).absolute())
+    return read_plan(file, ladder, missing=missing, more=said)
 
 
 def _database(

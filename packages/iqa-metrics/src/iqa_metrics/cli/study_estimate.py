@@ -12,7 +12,10 @@ from iqa_metrics.cli.console import JsonOption, out, print_json, refusals, table
 from iqa_metrics.cli.study import study_app
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from iqa_metrics.study import Estimate
+    from iqa_metrics.study.plan_estimate import Missing
 
 _MANY = 100
 
@@ -31,13 +34,25 @@ def estimate(
     Each architecture is timed on a few pairs of the largest database. Exit status: 0 if the plan
     can be carried out once its weights are here, 2 if it can't, or would not fit into memory.
     """
+    from iqa_metrics.datasets import DatasetError
     from iqa_metrics.study import estimate as estimated
     from iqa_metrics.study import read_plan
     from iqa_metrics.study.plan_memory import check_memory
 
     # A run makes the images of the built-in ladder in its own folder.
     with refusals(), TemporaryDirectory() as ladder:
-        chosen = read_plan(plan, ladder, missing="keep")
+        try:
+            chosen = read_plan(plan, ladder, missing="keep")
+        except DatasetError as error:
+            missing = _weights_alone(plan, ladder)
+            if as_json:
+                print_json({"missing": [asdict(one) for one in missing]})
+            else:
+                _show_missing(missing)
+            raise ValueError(
+                f"{error}. Weights are listed above; time, disk and memory need the databases, and "
+                "'iqa datasets list' says where they come from"
+            ) from error
         found = estimated(chosen, device=device, pairs=pairs)
         if as_json:
             print_json(_as_dict(found))
@@ -58,7 +73,7 @@ def _show(found: "Estimate") -> None:
     from iqa_metrics.study.plan_memory import written
 
     if found.missing:
-        _show_missing(found)
+        _show_missing(found.missing)
     listing = table("timed", "backbones", "pairs", "s per pair", "in all", folded=("timed",))
     for one in sorted(found.timed, key=lambda one: -one.seconds):
         listing.add_row(
@@ -91,15 +106,25 @@ def _show(found: "Estimate") -> None:
         out.print(f"[bold]{name}[/bold]: {escape(said)}", soft_wrap=True, highlight=False)
 
 
-def _show_missing(found: "Estimate") -> None:
+def _weights_alone(plan: Path, ladder: str) -> "tuple[Missing, ...]":
+    """Return the missing weights of a plan whose databases are not here."""
+    from iqa_metrics.study import plan_of
+    from iqa_metrics.study.plan_estimate import missing_weights
+    from iqa_metrics.study.plan_files import LADDER, read_facts
+
+    facts = {**read_facts(plan), "databases": [{"name": LADDER}]}
+    return missing_weights(plan_of(facts, plan.parent, ladder, where=str(plan), missing="keep"))
+
+
+def _show_missing(missing: "Sequence[Missing]") -> None:
     """Print each missing file, where it is downloaded from, and the command that gets it."""
-    known = sum(one.megabytes or 0 for one in found.missing)
+    known = sum(one.megabytes or 0 for one in missing)
     out.print(
-        f"[bold]missing weights[/bold]: {len(found.missing)} files, {known:,.0f} MB of those whose "
+        f"[bold]missing weights[/bold]: {len(missing)} files, {known:,.0f} MB of those whose "
         "size is known",
         highlight=False,
     )
-    for one in found.missing:
+    for one in missing:
         size = "" if one.megabytes is None else f", {one.megabytes:.0f} MB"
         where = f"  {one.url}" if one.url else ""
         out.print(
@@ -107,7 +132,7 @@ def _show_missing(found: "Estimate") -> None:
             soft_wrap=True,
             highlight=False,
         )
-    names = [one.needed_by[0] for one in found.missing if one.command.startswith("iqa weights")]
+    names = [one.needed_by[0] for one in missing if one.command.startswith("iqa weights")]
     if names:
         out.print(f"all that can be fetched: iqa weights fetch {' '.join(names)}", soft_wrap=True)
 

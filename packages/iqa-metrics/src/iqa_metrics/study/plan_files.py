@@ -80,7 +80,17 @@ _MISSING = ("refuse", "skip")
 _KEEP = "keep"
 
 
-def read_plan(path: str | Path, ladder: str | Path, *, missing: str | None = None) -> Plan:
+ADDED = ("backbones", "readouts", "concatenations", "baselines")
+"""What can be added to a plan's own lists."""
+
+
+def read_plan(
+    path: str | Path,
+    ladder: str | Path,
+    *,
+    missing: str | None = None,
+    more: Mapping[str, Sequence[Any]] | None = None,
+) -> Plan:
     """Read a plan from a TOML file, with the databases and backbones that it names.
 
     Parameters
@@ -89,6 +99,9 @@ def read_plan(path: str | Path, ladder: str | Path, *, missing: str | None = Non
         The file; the docstring of :mod:`iqa_metrics.study.plan_files` shows its form.
     ladder, missing
         As for :func:`plan_of`.
+    more
+        Further backbones, readouts, concatenations or baselines, in the file's form. What the plan
+        has already is not added.
 
     Raises
     ------
@@ -100,12 +113,21 @@ def read_plan(path: str | Path, ladder: str | Path, *, missing: str | None = Non
         If a database or a backbone can't be used.
     """
     file = Path(path)
-    try:
-        facts = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PlanError(f"{file}: can't be read as TOML: {error}") from error
-    facts = {"title": file.stem, **facts}
+    facts = {"title": file.stem, **read_facts(file)}
+    defaults = {one.name: one.default for one in fields(Plan)}
+    for name, others in (more or {}).items():
+        lookup("list of a plan", name, dict.fromkeys(ADDED))
+        own = list(facts.get(name, () if name == "backbones" else defaults[name]))
+        facts[name] = own + [one for one in others if one not in own]
     return plan_of(facts, file.parent, ladder, where=str(file), missing=missing)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the contents of a plan's file; PlanError if it can't be read as TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{path}: can't be read as TOML: {error}") from error
 
 
 def plan_of(
