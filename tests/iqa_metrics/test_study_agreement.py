@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 from iqa_metrics import statistics
+from iqa_metrics.report import agreement_tables, write_report
 from iqa_metrics.report.tables import read_study
 from iqa_metrics.study import analyse, read_distances
 from iqa_metrics.study.agreement_rows import ByDistortion, Ceiling, Krasula, Significance
@@ -92,6 +93,11 @@ def test_what_is_written_is_read_back(study):
     read = read_study(folder)
     assert len(read.ceilings) == len(found.ceilings) == 4
     assert len(read.krasula) == len(found.krasula)
+    page = write_report(folder).read_text(encoding="utf-8")
+    for one in agreement_tables.listed(read):
+        assert f"<h3>{one.heading}</h3>" in page
+        assert len(one.table.columns) == len(one.table.rows[0])
+    assert len(agreement_tables.listed(read)) == 4
     for name in ("ceilings", "by_distortion", "significance", "krasula"):
         (folder / f"{name}.csv").rename(folder / "away.csv")
         assert getattr(read_study(folder), name) == ()  # tables of an earlier version

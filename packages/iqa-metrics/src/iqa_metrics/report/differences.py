@@ -92,8 +92,8 @@ def listing(compared: Sequence[Compared], caption: str) -> Table:
                 documents.count(row.n),
                 documents.difference(row.difference),
                 documents.interval(row.low, row.high, sign=True),
-                documents.Cell(wording.p_value(row.p), _known(row.p)),
-                documents.Cell(wording.p_value(row.p_corrected), _known(row.p_corrected)),
+                documents.p_value(row.p),
+                documents.p_value(row.p_corrected),
                 documents.text(VERDICTS[row.verdict]),
             )
             for row in compared
@@ -312,7 +312,3 @@ def _legend(margin: float, drawn: Sequence[_Shown]) -> list[Line2D | Patch]:
 
 def _plain(question: str) -> str:
     return question.replace("_", " ")
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -113,6 +113,11 @@ def value(number: float | None, digits: int = 3) -> Cell:
     )
 
 
+def p_value(number: float) -> Cell:
+    """Return a cell of a p-value, which is never written as 0."""
+    return Cell(wording.p_value(number), number if number == number else None)
+
+
 def count(number: int | None) -> Cell:
     """Return a cell of a whole number."""
     return Cell(wording.NONE) if number is None else Cell(f"{number:,}", float(number))

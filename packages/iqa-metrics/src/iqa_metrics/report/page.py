@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from iqa_metrics.report import (
+    agreement_tables,
     differences,
     documents,
     explorer,
@@ -79,6 +80,7 @@ def rendered(
         images={name: _data_uri(one.svg, "image/svg+xml") for name, one in files.items()},
         models=_models(study),
         comparisons=differences.listing(study.comparisons, "All comparisons"),
+        agreement_tables=agreement_tables.listed(study),
         correlations=_correlations(study),
         judgements=_judgements(study),
         databases=_databases(study),
