@@ -37,6 +37,8 @@ def estimate(
     from iqa_metrics.datasets import DatasetError
     from iqa_metrics.study import estimate as estimated
     from iqa_metrics.study import read_plan
+    from iqa_metrics.study.plan_estimate import weights_missing
+    from iqa_metrics.study.plan_files import read_networks
     from iqa_metrics.study.plan_memory import check_memory
 
     # A run makes the images of the built-in ladder in its own folder.
@@ -44,7 +46,7 @@ def estimate(
         try:
             chosen = read_plan(plan, ladder, missing="keep")
         except DatasetError as error:
-            missing = _weights_alone(plan, ladder)
+            missing = weights_missing(*read_networks(plan))
             if as_json:
                 print_json({"missing": [asdict(one) for one in missing]})
             else:
@@ -104,16 +106,6 @@ def _show(found: "Estimate") -> None:
     }
     for name, said in facts.items():
         out.print(f"[bold]{name}[/bold]: {escape(said)}", soft_wrap=True, highlight=False)
-
-
-def _weights_alone(plan: Path, ladder: str) -> "tuple[Missing, ...]":
-    """Return the missing weights of a plan whose databases are not here."""
-    from iqa_metrics.study import plan_of
-    from iqa_metrics.study.plan_estimate import missing_weights
-    from iqa_metrics.study.plan_files import LADDER, read_facts
-
-    facts = {**read_facts(plan), "databases": [{"name": LADDER}]}
-    return missing_weights(plan_of(facts, plan.parent, ladder, where=str(plan), missing="keep"))
 
 
 def _show_missing(missing: "Sequence[Missing]") -> None:

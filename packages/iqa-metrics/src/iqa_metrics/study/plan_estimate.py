@@ -6,7 +6,7 @@ statistics comes from those of one series.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -193,11 +193,16 @@ def estimate(plan: Plan, *, device: str = "auto", pairs: int = 2) -> Estimate:
 
 def missing_weights(plan: Plan) -> tuple[Missing, ...]:
     """Return the weights files of a plan that are not on this machine, and how to get each."""
+    return weights_missing(plan.networks, plan.baselines)
+
+
+def weights_missing(networks: Iterable[Network], baselines: Iterable[str]) -> tuple[Missing, ...]:
+    """Return the weights files of backbones and baselines that are not on this machine."""
     owners: dict[WeightsFile, list[str]] = {}
-    for network in plan.networks:
+    for network in networks:
         if network.record.weights is not None:
             owners.setdefault(network.record.weights, []).append(network.record.name)
-    for spec in plan.baselines:
+    for spec in baselines:
         for file in needs(spec).files:
             owners.setdefault(file, []).append(spec)
     return tuple(

@@ -122,6 +122,18 @@ def read_plan(
     return plan_of(facts, file.parent, ladder, where=str(file), missing=missing)
 
 
+def read_networks(path: Path) -> tuple[list[Network], tuple[str, ...]]:
+    """Return a plan's backbones, with or without weights here, and its baselines.
+
+    Its databases are not looked at. The errors are those of :func:`read_plan`.
+    """
+    facts = read_facts(path)
+    _check(facts, _KNOWN, str(path))
+    defaults: dict[str, Any] = {one.name: one.default for one in fields(Plan)}
+    baselines = _names(facts.get("baselines", list(defaults["baselines"])), f"{path}: baselines")
+    return _networks(facts, path.parent, str(path), _KEEP)[0], tuple(baselines)
+
+
 def read_facts(path: Path) -> dict[str, Any]:
     """Return the contents of a plan's file; PlanError if it can't be read as TOML."""
     try:
