@@ -41,6 +41,12 @@ class Interval:
     p: Floats
     draws: int
 
+    @classmethod
+    def unknown(cls, value: Floats) -> "Interval":
+        """Return estimates whose ends and p-values are NaN, where references are too few."""
+        none = np.full_like(value, np.nan, dtype=np.float64)
+        return cls(np.asarray(value, dtype=np.float64), none, none, none, 0)
+
 
 @dataclass(frozen=True)
 class Resampling:

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from iqa_metrics import statistics
 from iqa_metrics.backbones.selection import comparisons as controlled
 from iqa_metrics.statistics import Bootstrap
@@ -11,9 +9,7 @@ from iqa_metrics.study.claim_groups import (
     classifiers,
     self_supervised,
     untuned,
-    very_deep,
 )
-from iqa_metrics.study.claim_groups import simple as simple_ones
 from iqa_metrics.study.claim_verdicts import (
     CORRECTED,
     Found,
@@ -22,13 +18,13 @@ from iqa_metrics.study.claim_verdicts import (
     median,
     missing_baseline,
     missing_network,
+    no_network,
     one_above,
 )
 from iqa_metrics.study.comparisons import Comparer, mean
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.rows import CONTRADICTED, SUPPORTED, UNDECIDED
 
-_NO_NETWORK = "no trained backbone was measured that was not tuned on human ratings"
 _NO_TUNED = "a metric that was tuned on human ratings, such as dists or lpips_alex,"
 
 
@@ -47,7 +43,7 @@ def all_beat_ssim(comparer: Comparer) -> Found:
         return missing_baseline("SSIM", "ssim", weights=False)
     differences = _beyond(comparer, ssim, untuned(comparer))
     if not differences:
-        return missing_network(_NO_NETWORK, "alexnet")
+        return no_network()
     intervals = {name: comparer.interval(one) for name, one in differences.items()}
     p = statistics.holm(float(one.p) for one in intervals.values()).tolist()
     worse = [
@@ -73,7 +69,7 @@ def most_beat_ssim(comparer: Comparer) -> Found:
         return missing_baseline("SSIM", "ssim", weights=False)
     differences = _beyond(comparer, ssim, untuned(comparer))
     if not differences:
-        return missing_network(_NO_NETWORK, "alexnet")
+        return no_network()
     interval = comparer.interval(median(differences.values()))
     higher = sum(bool(one.value > 0) for one in differences.values())
     evidence = f"the median of {counted(len(differences), 'backbone')}; {higher} above SSIM"
@@ -90,9 +86,7 @@ def some_match(comparer: Comparer, margin: float) -> Found:
         return missing_baseline(_NO_TUNED, "dists", "lpips_alex")
     differences = _beyond(comparer, tuned.held_out, untuned(comparer))
     if not differences:
-        return missing_network(
-            "no backbone was measured that was not tuned on human ratings", "alexnet"
-        )
+        return no_network()
     most = max(differences, key=lambda one: float(differences[one].value))
     interval = comparer.interval(differences[most])
     evidence = (
@@ -161,45 +155,3 @@ def supervised_beats_self_supervised(comparer: Comparer) -> Found:
     interval = comparer.interval(mean(differences))
     evidence = f"{counted(len(differences), 'set')} with the same data and architecture"
     return Found(interval, evidence, by_sign(interval))
-
-
-def simple_beat_very_deep(comparer: Comparer) -> Found:
-    """Test whether simple classifiers are on average better than very deep ones."""
-    groups = [group(classifiers(comparer)) for group in (simple_ones, very_deep)]
-    means = [comparer.mean(one.name for one in group) for group in groups]
-    if means[0] is None or means[1] is None:
-        return missing_network("it needs simple and very deep classifiers", "alexnet", "resnet101")
-    interval = comparer.interval(means[0] - means[1])
-    counts = [len(group) for group in groups]
-    return Found(interval, f"{counts[0]} simple, {counts[1]} very deep", by_sign(interval))
-
-
-def deeper_is_worse_within_families(comparer: Comparer) -> Found:
-    """Test whether agreement falls with the number of layers within families of classifiers."""
-    slopes, names = [], []
-    for one in controlled("depth", among=classifiers(comparer)):
-        depths, values = [], []
-        for depth, members in one.sets.items():
-            found = comparer.mean(n.name for n in members)
-            if found is not None:
-                depths.append(np.log2(float(depth)))
-                values.append(found)
-        if len(values) > 1:
-            slopes.append(_slope(np.array(depths), values))
-            names.append(one.agreed.get("family", ""))
-    if not slopes:
-        return missing_network(
-            "it needs two classifiers of one family that differ in depth", "vgg11", "vgg19"
-        )
-    interval = comparer.interval(mean(slopes) * -1.0)
-    said = ", ".join(dict.fromkeys(name for name in names if name))
-    evidence = f"{counted(len(slopes), 'family').replace('familys', 'families')}: {said}"
-    return Found(interval, evidence, by_sign(interval))
-
-
-def _slope(x: np.ndarray, parts: list[Bootstrap]) -> Bootstrap:
-    weights = (x - x.mean()) / np.square(x - x.mean()).sum()
-    return Bootstrap(
-        np.asarray(np.stack([one.value for one in parts]) @ weights),
-        np.stack([one.samples for one in parts], axis=1) @ weights,
-    )

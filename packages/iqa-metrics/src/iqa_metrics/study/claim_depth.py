@@ -1,17 +1,19 @@
-"""Tests of the claims about the depth of layers within a backbone."""
+"""Tests of the claims about depth: of backbones, and of the layers within a backbone."""
 
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from iqa_metrics.backbones.selection import comparisons as controlled
 from iqa_metrics.statistics import Bootstrap
-from iqa_metrics.study.claim_groups import simple, untuned, very_deep
+from iqa_metrics.study.claim_groups import classifiers, simple, untuned, very_deep
 from iqa_metrics.study.claim_verdicts import (
     Found,
     by_sign,
     counted,
     median,
     missing_network,
+    together,
 )
 from iqa_metrics.study.comparisons import Comparer, mean
 from iqa_metrics.study.description import DescribedNetwork
@@ -22,6 +24,40 @@ from iqa_metrics.study.rows import CONTRADICTED, SUPPORTED, UNDECIDED
 _FEWEST_LAYERS = 4
 MIDDLE = (0.25, 0.75)
 """The relative depths between which a layer counts as one in the middle."""
+
+
+def simple_beat_very_deep(comparer: Comparer) -> Found:
+    """Test whether simple classifiers are on average better than very deep ones."""
+    groups = [group(classifiers(comparer)) for group in (simple, very_deep)]
+    means = [comparer.mean(one.name for one in group) for group in groups]
+    if means[0] is None or means[1] is None:
+        return missing_network("it needs simple and very deep classifiers", "alexnet", "resnet101")
+    interval = comparer.interval(means[0] - means[1])
+    counts = [len(group) for group in groups]
+    return Found(interval, f"{counts[0]} simple, {counts[1]} very deep", by_sign(interval))
+
+
+def deeper_is_worse_within_families(comparer: Comparer) -> Found:
+    """Test whether agreement falls with the number of layers within families of classifiers."""
+    slopes, names = [], []
+    for one in controlled("depth", among=classifiers(comparer)):
+        depths, values = [], []
+        for depth, members in one.sets.items():
+            found = comparer.mean(n.name for n in members)
+            if found is not None:
+                depths.append(np.log2(float(depth)))
+                values.append(found)
+        if len(values) > 1:
+            slopes.append(_slope(depths, together(values)))
+            names.append(one.agreed.get("family", ""))
+    if not slopes:
+        return missing_network(
+            "it needs two classifiers of one family that differ in depth", "vgg11", "vgg19"
+        )
+    interval = comparer.interval(mean(slopes) * -1.0)
+    said = ", ".join(dict.fromkeys(name for name in names if name))
+    evidence = f"{counted(len(slopes), 'family').replace('familys', 'families')}: {said}"
+    return Found(interval, evidence, by_sign(interval))
 
 
 def rises_with_depth(comparer: Comparer) -> Found:
@@ -53,11 +89,15 @@ def _slopes(
     for network in group(untuned(comparer)):
         layers = _layers(comparer, network.name)
         if layers:
-            depths = np.array([one.depth for one in layers])
-            weights = (depths - depths.mean()) / np.square(depths - depths.mean()).sum()
-            of = comparer.scope.of(layers)
-            found.append(Bootstrap(np.asarray(of.value @ weights), of.samples @ weights))
+            found.append(_slope([one.depth for one in layers], comparer.scope.of(layers)))
     return found
+
+
+def _slope(x: Sequence[float], agreement: Bootstrap) -> Bootstrap:
+    """Return the slope of agreements ``[k]`` over ``x [k]`` by least squares, a scalar."""
+    centred = np.array(x) - np.mean(x)
+    weights = centred / np.square(centred).sum()
+    return Bootstrap(np.asarray(agreement.value @ weights), agreement.samples @ weights)
 
 
 def _layers(comparer: Comparer, backbone: str) -> list[Series]:

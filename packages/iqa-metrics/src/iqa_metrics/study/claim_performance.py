@@ -20,7 +20,7 @@ import numpy as np
 from iqa_metrics import statistics
 from iqa_metrics.statistics import Bootstrap, Interval
 from iqa_metrics.study.claim_groups import classifiers, untuned
-from iqa_metrics.study.claim_verdicts import Found, counted, missing_network, not_tested
+from iqa_metrics.study.claim_verdicts import Found, counted, missing_network, not_tested, together
 from iqa_metrics.study.comparisons import Comparer
 from iqa_metrics.study.description import DescribedNetwork
 from iqa_metrics.study.distances import Floats
@@ -54,10 +54,7 @@ def _scored(comparer: Comparer, networks: list[DescribedNetwork], fewest: int) -
         _Scored(
             kind or "score",
             np.array([score for score, _ in of]),
-            Bootstrap(
-                np.array([float(one.value) for _, one in of]),
-                np.stack([one.samples for _, one in of], axis=1),
-            ),
+            together([one for _, one in of]),
         )
         for kind, of in groups.items()
         if len(of) >= fewest

@@ -10,13 +10,11 @@ from iqa_metrics.study.claim_verdicts import (
     by_sign,
     counted,
     little,
-    missing_network,
+    no_network,
     not_tested,
 )
 from iqa_metrics.study.comparisons import Comparer, concatenations, descriptors, mean
 from iqa_metrics.study.plan import WEIGHTED
-
-_NO_NETWORK = "no trained backbone was measured that was not tuned on human ratings"
 
 
 def descriptors_change_little(comparer: Comparer) -> Found:
@@ -56,7 +54,7 @@ def concatenation_changes_little(comparer: Comparer) -> Found:
 def channel_relevance_gains(comparer: Comparer) -> Found:
     """Test whether channel weights learned from other references raise agreement."""
     if not untuned(comparer):
-        return missing_network(_NO_NETWORK, "alexnet")
+        return no_network()
     differences = [
         weighted.held_out - plain.held_out
         for network in untuned(comparer)

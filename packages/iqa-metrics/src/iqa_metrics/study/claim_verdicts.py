@@ -10,7 +10,7 @@ about several things at once, two rules keep that rate:
 - That **one** of them is so needs Holm's correction.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,13 @@ def missing_network(what: str, *names: str) -> Found:
     )
 
 
+def no_network() -> Found:
+    """Return the result of a test that lacks any untuned backbone."""
+    return missing_network(
+        "no trained backbone was measured that was not tuned on human ratings", "alexnet"
+    )
+
+
 def by_sign(interval: Interval) -> str:
     """Return supported if the whole interval is above 0, contradicted if it is below."""
     if interval.low > 0:
@@ -110,10 +117,18 @@ def little(
 
 def median(parts: Iterable[Bootstrap]) -> Bootstrap:
     """Return the median of scalars, for each bootstrap replicate."""
-    each = list(parts)
+    each = together(list(parts))
     return Bootstrap(
-        np.asarray(np.median([one.value for one in each])),
-        np.median([one.samples for one in each], axis=0),
+        np.asarray(np.median(each.value)),
+        np.median(each.samples, axis=1),
+    )
+
+
+def together(parts: Sequence[Bootstrap]) -> Bootstrap:
+    """Return scalars as one bootstrap of several estimates."""
+    return Bootstrap(
+        np.array([float(one.value) for one in parts]),
+        np.stack([one.samples for one in parts], axis=1),
     )
 
 

@@ -198,14 +198,14 @@ CLAIMS: Mapping[str, Conclusion] = {
         "classifiers with at least {very_deep}, each at its best layer, held out. Weighted layers "
         "are counted as in the paper of an architecture or, if it gives no number, as its "
         "convolutions and linear layers. " + _BY_SIGN,
-        run=claim_baselines.simple_beat_very_deep,
+        run=claim_depth.simple_beat_very_deep,
     ),
     "deeper_is_worse_within_families": Conclusion(
         version=CONTROL,
         statement="Within a family of architectures, deeper networks agree less with people.",
         test="For each family of classifiers, the slope of held-out agreement over the number of "
         "layers, per doubling, with its sign reversed; the mean over families. " + _BY_SIGN,
-        run=claim_baselines.deeper_is_worse_within_families,
+        run=claim_depth.deeper_is_worse_within_families,
     ),
     "depth_helps_simple": Conclusion(
         version=PREPRINT,

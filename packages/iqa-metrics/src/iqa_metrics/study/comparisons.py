@@ -87,8 +87,7 @@ class Comparer:
     def interval(self, difference: Bootstrap) -> statistics.Interval:
         """Return the interval of a difference, over references; NaN if these are too few."""
         if self.scope.too_few:
-            none = np.full_like(difference.value, np.nan)
-            return statistics.Interval(difference.value, none, none, none, 0)
+            return statistics.Interval.unknown(difference.value)
         return procedures.DIFFERENCES.run(
             difference, self.scope.references, self.scope.description.statistics.confidence
         )

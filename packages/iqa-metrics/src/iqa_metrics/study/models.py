@@ -15,7 +15,7 @@ import numpy as np
 from iqa_metrics.backbones.factors import UNTRAINED
 from iqa_metrics.statistics import Bootstrap, Interval
 from iqa_metrics.study.description import JUDGING
-from iqa_metrics.study.distances import Floats, Series
+from iqa_metrics.study.distances import Series
 from iqa_metrics.study.plan import WEIGHTED
 from iqa_metrics.study.rows import Model, Winner
 from iqa_metrics.study.scopes import Scope
@@ -175,17 +175,12 @@ def _groups(scope: Scope) -> Mapping[str, list[Series]]:
 def _held_out(scope: Scope, best: Best) -> Interval:
     """Return the interval of a held-out value; all NaN if there are too few references."""
     if scope.too_few:
-        return _nothing(np.asarray(math.nan))
+        return Interval.unknown(np.asarray(math.nan))
     return best.held_out.interval(scope.description.statistics.confidence)
 
 
 def _interval(scope: Scope, agreement: Bootstrap) -> Interval:
     """Return the interval of an agreement; its ends are NaN if there are too few references."""
     if scope.too_few:
-        return _nothing(agreement.value)
+        return Interval.unknown(agreement.value)
     return agreement.interval(scope.description.statistics.confidence)
-
-
-def _nothing(value: Floats) -> Interval:
-    none = np.full_like(value, math.nan, dtype=np.float64)
-    return Interval(np.asarray(value, dtype=np.float64), none, none, none, 0)
