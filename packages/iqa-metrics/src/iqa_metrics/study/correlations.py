@@ -17,6 +17,7 @@ from iqa_metrics.io.readahead import cores
 from iqa_metrics.statistics import FEWEST_REFERENCES, Bootstrap, Measures, Resampling
 from iqa_metrics.study.concatenated import is_concatenated
 from iqa_metrics.study.distances import Floats, Measured, Series
+from iqa_metrics.study.held_out import contributions
 from iqa_metrics.study.presence import Mask as Mask
 from iqa_metrics.study.presence import Presence
 from iqa_metrics.study.rows import POOLED, Correlation
@@ -64,13 +65,7 @@ class Judged:
         """
         if self.opinion:
             return len(np.unique(self._references[pairs]))
-        names, _ = statistics.within_references(
-            np.empty((0, int(pairs.sum()))),
-            self.measured.pairs.opinion[pairs],
-            self._references[pairs].tolist(),
-            self._kinds[pairs].tolist(),
-        )
-        return len(names)
+        return len(self._within([], pairs)[0])
 
     def replicates(
         self, rows: Sequence[int], pairs: Mask, *, keep: bool = True
@@ -91,7 +86,14 @@ class Judged:
         if pairs.sum() < statistics.FEWEST or self.references(pairs) < 2:
             return None
         if not self.opinion:
-            return self._within(rows, pairs)
+            return statistics.within_bootstrap(
+                self.measured.values[np.ix_(np.array(rows), pairs)],
+                self.measured.pairs.opinion[pairs],
+                self._references[pairs].tolist(),
+                self._kinds[pairs].tolist(),
+                draws=self.settings.draws,
+                seed=self._seed,
+            )
         kept = self._kept.setdefault(pairs.tobytes(), {}) if keep else {}
         left = [row for row in rows if row not in kept]
         # Values of concatenations are only in memory while they are read, so few are read at once.
@@ -118,6 +120,9 @@ class Judged:
 
     def correlation(self, rows: Sequence[int], pairs: Mask) -> Floats:
         """Return the SROCC of series on some pairs, ``[rows]``, without replicates."""
+        if not self.opinion:
+            names, values = self._within(rows, pairs)
+            return values.mean(axis=1) if names else np.full(len(rows), np.nan)
         opinion = self.measured.pairs.opinion[pairs]
         found = [
             statistics.srocc(
@@ -127,7 +132,19 @@ class Judged:
         ]
         return np.concatenate(found)
 
-    def without(self, rows: Sequence[int], pairs: Mask) -> Floats:
+    def contributions(self, rows: Sequence[int], pairs: Mask) -> Floats:
+        """Return what each reference contributes to the SROCC of series, ``[R, rows]``."""
+        if not self.opinion:
+            return self._within(rows, pairs)[1].T
+        return contributions(self._without(rows, pairs), self.correlation(rows, pairs))
+
+    def drawn(self, pairs: Mask) -> Floats:
+        """Return how often each replicate contains each reference, ``[draws, R]``."""
+        if not self.opinion:
+            return self.resampling(self._within([], pairs)[0]).of_references()
+        return self.resampled(pairs).of_references()
+
+    def _without(self, rows: Sequence[int], pairs: Mask) -> Floats:
         """Return the SROCC of series without the pairs of each reference, ``[R, rows]``."""
         opinion, references = self.measured.pairs.opinion[pairs], self._references[pairs].tolist()
         found = [
@@ -140,12 +157,14 @@ class Judged:
         ]
         return np.concatenate(found, axis=1)
 
-    def _within(self, rows: Sequence[int], pairs: Mask) -> Bootstrap:
-        x = self.measured.values[np.ix_(np.array(rows), pairs)]
-        names = (self._references[pairs].tolist(), self._kinds[pairs].tolist())
-        opinion = self.measured.pairs.opinion[pairs]
-        return statistics.within_bootstrap(
-            x, opinion, *names, draws=self.settings.draws, seed=self._seed
+    def _within(self, rows: Sequence[int], pairs: Mask) -> tuple[tuple[str, ...], Floats]:
+        """Return the references, and the SROCC of series within each of them, ``[rows, R]``."""
+        count = int(pairs.sum())
+        return statistics.within_references(
+            self.measured.values[np.ix_(np.array(rows), pairs)] if rows else np.empty((0, count)),
+            self.measured.pairs.opinion[pairs],
+            self._references[pairs].tolist(),
+            self._kinds[pairs].tolist(),
         )
 
     def resampled(self, pairs: Mask) -> Resampling:

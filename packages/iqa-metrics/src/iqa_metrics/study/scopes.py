@@ -19,7 +19,7 @@ from iqa_metrics.statistics import FEWEST_REFERENCES, Bootstrap
 from iqa_metrics.study.correlations import Judged, Mask
 from iqa_metrics.study.description import DescribedDatabase, DescribedNetwork, Description
 from iqa_metrics.study.distances import Floats, Series
-from iqa_metrics.study.held_out import DatabaseFolds, Folds, ReferenceFolds, contributions
+from iqa_metrics.study.held_out import DatabaseFolds, Folds, ReferenceFolds
 from iqa_metrics.study.rows import POOLED
 
 _LEAST_SHARE = 0.5
@@ -140,14 +140,13 @@ def _scope(
     signs = np.array(
         [-of_opinion if measured.series[row].backbone in similar else of_opinion for row in rows]
     )
-    measure = _of_opinions if database.opinion else _of_severities
-    agreement, folds = measure(judged, rows, signs, pairs)
+    agreement, folds = _agreement(judged, rows, signs, pairs)
     known = np.flatnonzero(np.isfinite(agreement.value))
     if not len(known):
         return None
     if len(known) < len(rows):
         kept = [rows[at] for at in known]
-        agreement, folds = measure(judged, kept, signs[known], pairs)
+        agreement, folds = _agreement(judged, kept, signs[known], pairs)
         rows = kept
     places = {measured.series[row]: place for place, row in enumerate(rows)}
     return Scope(
@@ -163,40 +162,18 @@ def _scope(
     )
 
 
-def _of_opinions(
+def _agreement(
     judged: Judged, rows: Sequence[int], signs: Floats, pairs: Mask
 ) -> tuple[Bootstrap, ReferenceFolds | None]:
     drawn = judged.replicates(rows, pairs)
     if drawn is None:
         return _without_replicates(judged.correlation(rows, pairs) * signs), None
-    agreement = drawn * signs
 
     def split() -> Floats:
-        return contributions(judged.without(rows, pairs) * signs, agreement.value)
+        return judged.contributions(rows, pairs) * signs
 
-    references = sorted(set(np.asarray(judged.measured.pairs.references)[pairs].tolist()))
-    return agreement, ReferenceFolds(
-        agreement, split, judged.resampling(references).of_references()
-    )
-
-
-def _of_severities(
-    judged: Judged, rows: Sequence[int], signs: Floats, pairs: Mask
-) -> tuple[Bootstrap, ReferenceFolds | None]:
-    of = judged.measured.pairs
-    names, values = statistics.within_references(
-        judged.measured.values[np.ix_(np.array(rows), pairs)],
-        of.opinion[pairs],
-        np.asarray(of.references)[pairs].tolist(),
-        np.asarray(of.distortions)[pairs].tolist(),
-    )
-    values = values * signs[:, None]
-    if len(names) < 2:
-        none = np.full(len(values), np.nan)
-        return _without_replicates(values.mean(axis=1) if names else none), None
-    drawn = judged.resampling(names).of_references()
-    agreement = Bootstrap(values.mean(axis=1), drawn @ values.T / len(names))
-    return agreement, ReferenceFolds(agreement, lambda: values.T, drawn)
+    agreement = drawn * signs
+    return agreement, ReferenceFolds(agreement, split, judged.drawn(pairs))
 
 
 def _without_replicates(values: Floats) -> Bootstrap:
